@@ -1,0 +1,197 @@
+//! Frames: a length (four bytes, little-endian), then the archive of one message.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use quinn::{ReadError, RecvStream, SendStream, WriteError};
+use rkyv::api::high::{HighDeserializer, HighSerializer, HighValidator};
+use rkyv::rancor::Error;
+use rkyv::ser::allocator::ArenaHandle;
+use rkyv::util::AlignedVec;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use super::error::{FrameError, LinkError, SendError};
+use crate::codec::{self, Wire};
+
+const HEADER_BYTES: usize = 4;
+
+/// Messages shorter than this are copied together: QUIC keeps each piece that it is handed until
+/// it is acknowledged, and walks over all of them for every packet.
+const COPY_BYTES_MAX: usize = 16 * 1_024;
+
+/// A reader's buffer that has grown beyond this is given back after the frame that needed it.
+const BUFFER_KEPT_BYTES: usize = 256 * 1_024;
+
+/// One message, encoded.
+pub(super) struct Frame {
+    body: AlignedVec,
+    length: u32,
+}
+
+impl Frame {
+    /// Encodes a message.
+    ///
+    /// # Errors
+    /// [`SendError::TooLong`].
+    pub(super) fn encode<T>(message: &T, bytes_max: usize) -> Result<Self, SendError>
+    where
+        T: for<'a> rkyv::Serialize<HighSerializer<AlignedVec, ArenaHandle<'a>, Error>>,
+    {
+        let body = codec::encode(message);
+        match u32::try_from(body.len()) {
+            Ok(length) if body.len() <= bytes_max => Ok(Self { body, length }),
+            _ => Err(SendError::TooLong { bytes: body.len() as u64, bytes_max }),
+        }
+    }
+
+    /// How many bytes go over the wire.
+    pub(super) fn bytes(&self) -> usize {
+        HEADER_BYTES + self.body.len()
+    }
+}
+
+/// Writes frames with as few, and as few small, pieces as possible.
+pub(super) async fn write_frames(
+    stream: &mut SendStream,
+    frames: impl IntoIterator<Item = Frame>,
+) -> Result<(), LinkError> {
+    let mut pieces = Vec::new();
+    let mut joined = BytesMut::new();
+    for frame in frames {
+        joined.put_u32_le(frame.length);
+        if frame.body.len() <= COPY_BYTES_MAX {
+            joined.extend_from_slice(&frame.body);
+        } else {
+            pieces.push(joined.split().freeze());
+            pieces.push(Bytes::from_owner(frame.body));
+        }
+    }
+    if !joined.is_empty() {
+        pieces.push(joined.freeze());
+    }
+    stream.write_all_chunks(&mut pieces).await.map_err(|error| match error {
+        WriteError::ConnectionLost(error) => error.into(),
+        other => LinkError::lost(other),
+    })
+}
+
+/// Bounds on what a reader takes from the other side.
+#[derive(Clone, Default)]
+pub(super) struct ReadLimits {
+    /// Longest frame.
+    pub(super) bytes_max: usize,
+    /// Longest time from the first byte of a frame to its last.
+    pub(super) time_max: Option<Duration>,
+    /// Bytes that incomplete frames of all readers with these limits may take together.
+    pub(super) room: Option<Arc<Semaphore>>,
+}
+
+/// Reads frames from a stream. Dropping the future of a read loses nothing.
+pub(super) struct FrameReader {
+    stream: RecvStream,
+    buffer: BytesMut,
+    limits: ReadLimits,
+    began: Option<Instant>,
+    held: Option<OwnedSemaphorePermit>,
+}
+
+impl FrameReader {
+    pub(super) fn new(stream: RecvStream, limits: ReadLimits) -> Self {
+        Self { stream, buffer: BytesMut::new(), limits, began: None, held: None }
+    }
+
+    /// The same stream with other limits. What was received stays.
+    pub(super) fn set_limits(&mut self, limits: ReadLimits) {
+        self.limits = limits;
+    }
+
+    /// The next message and its length, or `None` if the stream ended after the last one.
+    pub(super) async fn next<T>(&mut self) -> Result<Option<(T, usize)>, FrameError>
+    where
+        T: rkyv::Archive + Wire,
+        T::Archived: for<'a> rkyv::bytecheck::CheckBytes<HighValidator<'a, Error>>
+            + rkyv::Deserialize<T, HighDeserializer<Error>>,
+    {
+        loop {
+            if let Some(length) = self.complete()? {
+                let frame = self.buffer.split_to(HEADER_BYTES + length);
+                let message = codec::decode(&frame[HEADER_BYTES..])?;
+                drop(frame);
+                self.between_frames();
+                return Ok(Some((message, HEADER_BYTES + length)));
+            }
+            if !self.fill().await? {
+                return match self.buffer.is_empty() {
+                    true => Ok(None),
+                    false => Err(FrameError::Truncated),
+                };
+            }
+        }
+    }
+
+    /// The length of the frame that the buffer begins with, if all of it is there.
+    fn complete(&self) -> Result<Option<usize>, FrameError> {
+        let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else {
+            return Ok(None);
+        };
+        let length = u32::from_le_bytes(*header);
+        let bytes_max = self.limits.bytes_max;
+        match usize::try_from(length) {
+            Ok(length) if length <= bytes_max => {
+                Ok((self.buffer.len() >= HEADER_BYTES + length).then_some(length))
+            }
+            _ => Err(FrameError::TooLong { bytes: length.into(), bytes_max }),
+        }
+    }
+
+    /// Takes what has arrived, or waits for it. Whether there was anything before the end.
+    async fn fill(&mut self) -> Result<bool, FrameError> {
+        let mut pieces: [Bytes; 32] = Default::default();
+        let read = self.stream.read_chunks(&mut pieces);
+        let count = match (self.began, self.limits.time_max) {
+            (Some(began), Some(time)) => tokio::time::timeout_at(began + time, read)
+                .await
+                .map_err(|_| FrameError::Stalled { seconds: time.as_secs() })?,
+            _ => read.await,
+        };
+        let count = count.map_err(|error| match error {
+            ReadError::ConnectionLost(error) => error.into(),
+            other => LinkError::lost(other),
+        })?;
+        let pieces = &pieces[..count.unwrap_or(0)];
+        self.hold(pieces.iter().map(Bytes::len).sum())?;
+        pieces.iter().for_each(|piece| self.buffer.extend_from_slice(piece));
+        if self.began.is_none() && !self.buffer.is_empty() {
+            self.began = Some(Instant::now());
+        }
+        Ok(count.is_some())
+    }
+
+    /// Takes room for `bytes` more that are about to be buffered.
+    fn hold(&mut self, bytes: usize) -> Result<(), FrameError> {
+        let Some(room) = &self.limits.room else { return Ok(()) };
+        let bytes = u32::try_from(bytes).map_err(|_| FrameError::NoRoom)?;
+        let more = room.clone().try_acquire_many_owned(bytes).map_err(|_| FrameError::NoRoom)?;
+        match &mut self.held {
+            Some(held) => held.merge(more),
+            None => self.held = Some(more),
+        }
+        Ok(())
+    }
+
+    /// A frame is complete: what it held is free, and the next one's time begins.
+    fn between_frames(&mut self) {
+        self.began = (!self.buffer.is_empty()).then(Instant::now);
+        if self.buffer.is_empty() {
+            self.held = None;
+            if self.buffer.capacity() > BUFFER_KEPT_BYTES {
+                self.buffer = BytesMut::new();
+            }
+        } else if let Some(held) = &mut self.held {
+            // What is left in the buffer stays accounted for.
+            drop(held.split(held.num_permits().saturating_sub(self.buffer.len())));
+        }
+    }
+}
