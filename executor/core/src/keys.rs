@@ -1,0 +1,208 @@
+//! The table of keys that a partition has in memory: their values, and their queues.
+
+use ahash::RandomState;
+use hashbrown::HashTable;
+use parsec_protocol::{EpochNumber, Key, Value};
+use smallvec::SmallVec;
+
+use crate::limits::{CACHE_BYTES_MAX, CACHE_KEYS_MAX, EVICTION_STEPS};
+use crate::nodes::NodeIndex;
+use crate::queue::Queue;
+
+/// A key in the table of its partition, for as long as it is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyIndex(pub(crate) u32);
+
+impl KeyIndex {
+    fn slot(self) -> usize {
+        // A u32 fits a usize wherever this runs.
+        self.0 as usize
+    }
+}
+
+/// What is known of a key's value, as of the last transaction that wrote it.
+#[derive(Debug)]
+pub(crate) enum Cached {
+    /// It is being fetched from the store; these transactions wait for it.
+    Fetching(SmallVec<[NodeIndex; 2]>),
+    /// This is it.
+    Known(Option<Value>),
+}
+
+/// A key, its value and its queue.
+#[derive(Debug)]
+pub(crate) struct KeyState {
+    pub(crate) key: Key,
+    pub(crate) cached: Cached,
+    pub(crate) queue: Queue,
+    /// How many epochs have written it that are not in the store yet.
+    pub(crate) uncommitted: u32,
+    /// The unfinished epochs that have written it, in order, and where in the list of the
+    /// epoch's writes.
+    pub(crate) writes: SmallVec<[(EpochNumber, usize); 1]>,
+    /// Whether it was used since the clock hand last passed.
+    used: bool,
+}
+
+impl KeyState {
+    fn size(&self) -> usize {
+        let value = match &self.cached {
+            Cached::Known(Some(value)) => value.len(),
+            _ => 0,
+        };
+        size_of::<Self>() + self.key.encoded().len() + value
+    }
+
+    fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.uncommitted == 0 && matches!(self.cached, Cached::Known(_))
+    }
+}
+
+/// The keys that a partition has in memory. Beyond a size, those that are not in use are dropped,
+/// roughly the longest unused first (the CLOCK algorithm: Corbató, 1968).
+pub(crate) struct KeyTable {
+    /// Never iterated: the order of its entries differs between processes.
+    index: HashTable<u32>,
+    hasher: RandomState,
+    slots: Vec<Option<KeyState>>,
+    free: Vec<u32>,
+    hand: usize,
+    bytes: usize,
+    keys_max: usize,
+}
+
+impl KeyTable {
+    pub(crate) fn new(keys_max: usize) -> Self {
+        Self {
+            index: HashTable::new(),
+            hasher: RandomState::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            hand: 0,
+            bytes: 0,
+            keys_max: keys_max.min(CACHE_KEYS_MAX),
+        }
+    }
+
+    /// The index of `key`, and whether it was entered just now: its value must then be fetched.
+    pub(crate) fn enter(&mut self, key: &Key) -> (KeyIndex, bool) {
+        let hash = self.hasher.hash_one(key);
+        let known = self.index.find(hash, |slot| {
+            self.slots[*slot as usize].as_ref().is_some_and(|state| state.key == *key)
+        });
+        if let Some(slot) = known {
+            let index = KeyIndex(*slot);
+            self.get_mut(index).used = true;
+            return (index, false);
+        }
+        self.make_room();
+        let state = KeyState {
+            key: key.clone(),
+            cached: Cached::Fetching(SmallVec::new()),
+            queue: Queue::default(),
+            uncommitted: 0,
+            writes: SmallVec::new(),
+            used: true,
+        };
+        self.bytes += state.size();
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            u32::try_from(self.slots.len() - 1).expect("keys in use are bounded by NODES_MAX")
+        });
+        self.slots[slot as usize] = Some(state);
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        self.index.insert_unique(hash, slot, |slot| {
+            let state = slots[*slot as usize].as_ref();
+            hasher.hash_one(&state.expect("indexed slots are full").key)
+        });
+        (KeyIndex(slot), true)
+    }
+
+    /// # Panics
+    /// If the key was dropped, which would be a defect: keys in use are not.
+    pub(crate) fn get(&self, index: KeyIndex) -> &KeyState {
+        self.slots[index.slot()].as_ref().expect("a key in use is in the table")
+    }
+
+    /// # Panics
+    /// As [`Self::get`].
+    pub(crate) fn get_mut(&mut self, index: KeyIndex) -> &mut KeyState {
+        self.slots[index.slot()].as_mut().expect("a key in use is in the table")
+    }
+
+    /// The value of a key.
+    ///
+    /// # Panics
+    /// If it is not known yet, which would be a defect: whoever holds a key has awaited it.
+    pub(crate) fn value(&self, index: KeyIndex) -> Option<&Value> {
+        match &self.get(index).cached {
+            Cached::Known(value) => value.as_ref(),
+            Cached::Fetching(_) => unreachable!("a transaction runs when its values are known"),
+        }
+    }
+
+    /// Sets the value of a key and returns what was there before: the waiting transactions if it
+    /// was being fetched, or the value.
+    pub(crate) fn set_value(&mut self, index: KeyIndex, value: Option<Value>) -> Cached {
+        let state = self.get_mut(index);
+        let before = state.size();
+        let old = std::mem::replace(&mut state.cached, Cached::Known(value));
+        let after = state.size();
+        self.bytes = self.bytes + after - before;
+        old
+    }
+
+    /// How many keys are in memory.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    fn make_room(&mut self) {
+        let mut steps = EVICTION_STEPS;
+        while steps > 0 && (self.len() >= self.keys_max || self.bytes > CACHE_BYTES_MAX) {
+            steps -= 1;
+            self.hand = (self.hand + 1) % self.slots.len().max(1);
+            let Some(Some(state)) = self.slots.get_mut(self.hand) else { continue };
+            if std::mem::take(&mut state.used) || !state.is_idle() {
+                continue;
+            }
+            self.drop_slot(self.hand);
+        }
+    }
+
+    fn drop_slot(&mut self, slot: usize) {
+        let Some(state) = self.slots[slot].take() else { return };
+        self.bytes -= state.size();
+        let hash = self.hasher.hash_one(&state.key);
+        let found = self.index.find_entry(hash, |other| *other as usize == slot);
+        found.expect("a full slot is indexed").remove();
+        self.free.push(u32::try_from(slot).expect("slots are numbered by u32"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parsec_protocol::{Mode, Namespace};
+
+    use super::*;
+
+    fn key(n: u32) -> Key {
+        Key::new(Namespace::partitioned(1), &n.to_be_bytes()).unwrap()
+    }
+
+    #[test]
+    fn unused_keys_are_dropped_and_used_ones_are_not() {
+        let mut table = KeyTable::new(8);
+        let (held, _) = table.enter(&key(0));
+        table.set_value(held, None);
+        table.get_mut(held).queue.enter(NodeIndex(1), Mode::Write);
+        for n in 1..100 {
+            let (index, new) = table.enter(&key(n));
+            assert!(new);
+            table.set_value(index, Some(Value::from_static(b"x")));
+        }
+        assert!(table.len() <= 9, "{}", table.len());
+        assert_eq!(table.enter(&key(0)), (held, false));
+        assert!(table.enter(&key(1)).1, "it was dropped");
+    }
+}

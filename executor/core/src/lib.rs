@@ -1,0 +1,23 @@
+//! The pure heart of an executor: state machines without clocks, sockets, threads or disks.
+//!
+//! - [`Intake`] puts together, for one host, the slices and epoch records that arrive.
+//! - [`Partition`] schedules the transactions of one partition by a dependency graph over keys,
+//!   exchanges values and writes with other partitions, and finishes epochs.
+//!
+//! Events go in through `on_…` methods; work comes out through [`Partition::take_ready`], effects
+//! through [`Partition::poll_output`], which is called until it returns `None` after every event.
+//!
+//! This crate must not know how a transaction is executed, how a partition is stored, or who
+//! ordered the transactions and how.
+
+mod intake;
+mod keys;
+pub mod limits;
+mod nodes;
+mod partition;
+mod queue;
+
+pub use intake::{EpochContext, Intake, IntakeError, ReadyEpoch};
+pub use keys::KeyIndex;
+pub use nodes::NodeIndex;
+pub use partition::{EpochWrite, FinishedEpoch, Output, Partition, Task};

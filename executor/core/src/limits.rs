@@ -1,0 +1,16 @@
+//! Every limit of the executor's core.
+
+/// Keys whose values a partition keeps in memory; keys in use are kept beyond it.
+pub const CACHE_KEYS_MAX: usize = 1 << 20;
+/// Bytes of keys and values that a partition keeps in memory; keys in use are kept beyond it.
+pub const CACHE_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// How many cached keys are looked at to find one to drop, for each key that comes in.
+pub const EVICTION_STEPS: usize = 16;
+/// Transactions that may wait or run at one partition before it takes in no further epoch. What is
+/// full then is the stream from the sequencer, which stops ordering.
+pub const NODES_MAX: usize = 65_536;
+/// Slices that may be there before the epoch that orders them.
+pub const UNORDERED_SLICES_MAX: usize = 4_096;
+/// Pushes that may arrive for epochs which this partition has not taken in yet. A well-behaved
+/// peer runs ahead by no more than the sequencer's window.
+pub const EARLY_PUSHES_MAX: usize = 1 << 20;

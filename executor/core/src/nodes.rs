@@ -1,0 +1,112 @@
+//! The transactions that a partition has in hand: the nodes of the dependency graph.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use parsec_protocol::{Change, Entry, Mode, PartitionId, Position, Value};
+use smallvec::SmallVec;
+
+use crate::keys::KeyIndex;
+
+/// A transaction that a partition has in hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeIndex(pub(crate) u32);
+
+/// A key that a transaction touches at this partition.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LocalAccess {
+    /// Its index in the transaction's footprint.
+    pub(crate) index: u16,
+    pub(crate) mode: Mode,
+    pub(crate) key: KeyIndex,
+    /// Whether the value is pushed to the home, if that is elsewhere.
+    pub(crate) pushed: bool,
+}
+
+/// A transaction that a partition has in hand.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) position: Position,
+    /// How many things it waits for: keys that others hold, values being fetched or pushed.
+    pub(crate) missing: u32,
+    pub(crate) accesses: SmallVec<[LocalAccess; 6]>,
+    pub(crate) part: Part,
+}
+
+/// What the partition has to do for the transaction.
+#[derive(Debug)]
+pub(crate) enum Part {
+    /// Run it.
+    Home {
+        entry: Arc<Entry>,
+        /// The values that other partitions push, by index in the footprint; the outer `None`
+        /// until it has come.
+        remote: Vec<(u16, Option<Option<Value>>)>,
+        /// The partitions that wait for what it did to their keys.
+        participants: SmallVec<[PartitionId; 4]>,
+    },
+    /// Push values to its home, and await what it did to the keys.
+    Participant {
+        home: PartitionId,
+        /// Changes that have come.
+        changes: Vec<(u16, Change)>,
+        /// How many have not.
+        awaited: usize,
+        /// Whether it holds its keys, and has pushed their values.
+        holds: bool,
+    },
+}
+
+/// The nodes, by index, and those that other partitions have a part in also by position.
+#[derive(Debug, Default)]
+pub(crate) struct Nodes {
+    slots: Vec<Option<Node>>,
+    free: Vec<u32>,
+    /// Never iterated.
+    shared: HashMap<Position, NodeIndex, ahash::RandomState>,
+}
+
+impl Nodes {
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    pub(crate) fn insert(&mut self, node: Node, shared: bool) -> NodeIndex {
+        let position = node.position;
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            u32::try_from(self.slots.len() - 1).expect("bounded by NODES_MAX and one epoch")
+        });
+        self.slots[slot as usize] = Some(node);
+        if shared {
+            self.shared.insert(position, NodeIndex(slot));
+        }
+        NodeIndex(slot)
+    }
+
+    /// # Panics
+    /// If the node is gone, which would be a defect: an index is used until it is removed.
+    pub(crate) fn get_mut(&mut self, index: NodeIndex) -> &mut Node {
+        self.slots[index.0 as usize].as_mut().expect("a node in hand is in its slot")
+    }
+
+    /// # Panics
+    /// As [`Self::get_mut`].
+    pub(crate) fn get(&self, index: NodeIndex) -> &Node {
+        self.slots[index.0 as usize].as_ref().expect("a node in hand is in its slot")
+    }
+
+    /// # Panics
+    /// As [`Self::get_mut`].
+    pub(crate) fn remove(&mut self, index: NodeIndex) -> Node {
+        let node = self.slots[index.0 as usize].take().expect("a node in hand is in its slot");
+        self.free.push(index.0);
+        self.shared.remove(&node.position);
+        node
+    }
+
+    /// The node at a position that other partitions have a part in.
+    pub(crate) fn find_shared(&self, position: Position) -> Option<NodeIndex> {
+        self.shared.get(&position).copied()
+    }
+}

@@ -1,0 +1,371 @@
+//! A cluster of [`Partition`]s, driven in one thread by a random schedule, against one thread
+//! that executes in order.
+//!
+//! The schedule delays, reorders and repeats pushes, fetches late, executes ready transactions in
+//! any order, stores epochs late, and restarts partitions from what their store holds.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parsec_executor_core::{EpochContext, FinishedEpoch, Output, Partition, Task};
+use parsec_protocol::codec::digest;
+use parsec_protocol::transaction::{Batch, LaneId};
+use parsec_protocol::{
+    Access, Change, Delta, Entry, EpochNumber, EpochRecord, Footprint, Key, Mode, Namespace,
+    Outcome, PartitionId, PartitionMap, Position, Push, Receipt, Role, RuntimeId, TxId, Value,
+    slice,
+};
+use proptest::prelude::*;
+
+/// What a transaction does, as a pure function of what it reads: writes a digest of all it read to
+/// every second key that it may write, adds to every key that it may add to.
+fn execute(entry: &Entry, position: Position, values: &[Option<Value>]) -> (Vec<Change>, Receipt) {
+    let mut seen = digest(&entry.id.0);
+    for value in values.iter().flatten() {
+        seen = digest(&[&seen[..], value].concat());
+    }
+    let changes = entry.footprint.indexed().map(|(index, access)| match access.mode {
+        Mode::Read => Change::Keep,
+        Mode::Add => Change::Add(Delta::from(i128::from(position.index) + 1)),
+        Mode::Write if (index + u16::from(seen[0])) % 3 == 0 => Change::Keep,
+        Mode::Write if seen[1] % 5 == 0 => Change::Delete,
+        Mode::Write => Change::Put(Value::copy_from_slice(&seen)),
+    });
+    let receipt = Receipt {
+        id: entry.id,
+        position,
+        attempt: 0,
+        outcome: Outcome::Committed,
+        work: 1,
+        output: Value::copy_from_slice(&seen),
+        events: Vec::new(),
+    };
+    (changes.collect(), receipt)
+}
+
+type State = BTreeMap<Key, Value>;
+
+/// One thread, in order.
+fn serial(epochs: &[(Arc<EpochContext>, Batch)]) -> (State, Vec<Receipt>) {
+    let (mut state, mut receipts) = (State::new(), Vec::new());
+    for (context, batch) in epochs {
+        for (index, entry) in (0..).zip(&batch.entries) {
+            let position = Position { epoch: context.record.number, index };
+            let accesses = entry.footprint.accesses();
+            let read = |access: &Access| match access.mode {
+                Mode::Add => None,
+                _ => state.get(&access.key).cloned(),
+            };
+            let values: Vec<_> = accesses.iter().map(read).collect();
+            let (changes, receipt) = execute(entry, position, &values);
+            for (access, change) in accesses.iter().zip(changes) {
+                match change.apply(state.get(&access.key)) {
+                    Some(value) => drop(state.insert(access.key.clone(), value)),
+                    None => drop(state.remove(&access.key)),
+                }
+            }
+            receipts.push(receipt);
+        }
+    }
+    (state, receipts)
+}
+
+/// A partition with what it keeps across a restart.
+struct Host {
+    partition: Partition,
+    stored: State,
+    applied: EpochNumber,
+    outbox: Vec<Push>,
+    receipts: BTreeMap<Position, Receipt>,
+    fetches: Vec<(parsec_executor_core::KeyIndex, Key)>,
+    tasks: Vec<Task>,
+    finished: Vec<FinishedEpoch>,
+    /// The next epoch to be handed to it.
+    next: usize,
+}
+
+struct Cluster<'a> {
+    map: Arc<PartitionMap>,
+    epochs: &'a [(Arc<EpochContext>, Batch)],
+    hosts: Vec<Host>,
+    wire: Vec<Push>,
+    /// Every push that was ever made: repeating one must do no harm.
+    past: Vec<Push>,
+}
+
+impl<'a> Cluster<'a> {
+    fn new(epochs: &'a [(Arc<EpochContext>, Batch)], partitions: u16, cache: usize) -> Self {
+        let map = Arc::new(PartitionMap::even(partitions).unwrap());
+        let host = |id| Host {
+            partition: Partition::with_cache(id, map.clone(), EpochNumber(0), cache),
+            stored: State::new(),
+            applied: EpochNumber(0),
+            outbox: Vec::new(),
+            receipts: BTreeMap::new(),
+            fetches: Vec::new(),
+            tasks: Vec::new(),
+            finished: Vec::new(),
+            next: 0,
+        };
+        let hosts = map.partitions().map(host).collect();
+        Self { map, epochs, hosts, wire: Vec::new(), past: Vec::new() }
+    }
+
+    fn step(&mut self, dice: u64, restarts: bool) -> bool {
+        let at = (dice >> 8) as usize % self.hosts.len();
+        let pick = (dice >> 24) as usize;
+        let did = match dice % 16 {
+            0..=2 => self.feed(at),
+            3..=5 => self.deliver(pick),
+            6..=7 => self.fetch(at, pick),
+            8..=9 => self.take(at),
+            10..=12 => self.execute(at, pick),
+            13 => self.store(at),
+            14 if !self.past.is_empty() => {
+                let push = self.past[pick % self.past.len()].clone();
+                self.hosts[push.to.index()].partition.on_push(push);
+                false
+            }
+            15 if restarts && pick % 8 == 0 => self.restart(at, cache_of(pick)),
+            _ => false,
+        };
+        (0..self.hosts.len()).for_each(|host| self.collect(host));
+        did
+    }
+
+    fn feed(&mut self, at: usize) -> bool {
+        let host = &mut self.hosts[at];
+        let Some((context, batch)) = self.epochs.get(host.next) else { return false };
+        host.next += 1;
+        let slice = slice::cut(batch, &self.map).swap_remove(at);
+        assert_eq!(slice.partition.index(), at);
+        let entries: Vec<(u32, Role)> =
+            slice.entries.into_iter().map(|entry| (entry.index, entry.role)).collect();
+        host.partition.on_epoch(context.clone(), entries);
+        true
+    }
+
+    fn deliver(&mut self, pick: usize) -> bool {
+        if self.wire.is_empty() {
+            return false;
+        }
+        let push = self.wire.swap_remove(pick % self.wire.len());
+        self.hosts[push.to.index()].partition.on_push(push);
+        true
+    }
+
+    fn fetch(&mut self, at: usize, pick: usize) -> bool {
+        let host = &mut self.hosts[at];
+        if host.fetches.is_empty() {
+            return false;
+        }
+        let (index, key) = host.fetches.swap_remove(pick % host.fetches.len());
+        host.partition.on_fetched(index, host.stored.get(&key).cloned());
+        true
+    }
+
+    fn take(&mut self, at: usize) -> bool {
+        let host = &mut self.hosts[at];
+        host.partition.take_ready().map(|task| host.tasks.push(task)).is_some()
+    }
+
+    fn execute(&mut self, at: usize, pick: usize) -> bool {
+        let host = &mut self.hosts[at];
+        if host.tasks.is_empty() {
+            return false;
+        }
+        let task = host.tasks.swap_remove(pick % host.tasks.len());
+        let position = Position { epoch: task.context.record.number, index: task.index };
+        let (changes, receipt) = execute(&task.entry, position, &task.values);
+        host.partition.on_executed(task.node, &changes, receipt);
+        true
+    }
+
+    fn store(&mut self, at: usize) -> bool {
+        let host = &mut self.hosts[at];
+        if host.finished.is_empty() {
+            return false;
+        }
+        let finished = host.finished.remove(0);
+        assert_eq!(finished.epoch, host.applied.next());
+        for write in finished.writes {
+            assert_eq!(host.stored.get(&write.key), write.old.as_ref(), "{}", write.key);
+            match write.new {
+                Some(value) => drop(host.stored.insert(write.key, value)),
+                None => drop(host.stored.remove(&write.key)),
+            }
+        }
+        let twice = finished.receipts.into_iter().find_map(|r| host.receipts.insert(r.position, r));
+        assert_eq!(twice, None);
+        host.outbox.extend(finished.outbox);
+        host.applied = finished.epoch;
+        host.partition.on_stored(finished.epoch);
+        true
+    }
+
+    /// Loses all that is not stored, at one partition and on the wires to it and from it.
+    fn restart(&mut self, at: usize, cache: usize) -> bool {
+        let id = self.map.partitions().nth(at).unwrap();
+        let host = &mut self.hosts[at];
+        host.partition = Partition::with_cache(id, self.map.clone(), host.applied, cache);
+        host.fetches.clear();
+        host.tasks.clear();
+        host.finished.clear();
+        host.next = host.applied.0 as usize;
+        let applied = host.applied;
+        self.wire.retain(|push| push.to != id && push.from != id);
+        for other in 0..self.hosts.len() {
+            let host = &mut self.hosts[other];
+            let stored = host.outbox.iter().chain(host.finished.iter().flat_map(|f| &f.outbox));
+            let owed = stored.filter(|push| push.to == id && push.position.epoch > applied);
+            self.wire.extend(owed.cloned());
+            host.partition.on_resume(id, applied);
+        }
+        // What was on the wire from it and is stored there is owed to the others.
+        let outbox = self.hosts[at].outbox.clone();
+        self.wire.extend(outbox);
+        true
+    }
+
+    fn collect(&mut self, at: usize) {
+        let host = &mut self.hosts[at];
+        while let Some(output) = host.partition.poll_output() {
+            match output {
+                Output::Fetch { index, key } => host.fetches.push((index, key)),
+                Output::Push(push) => {
+                    self.past.push(push.clone());
+                    self.wire.push(push);
+                }
+                Output::Receipt(_) => {}
+                Output::Finished(finished) => host.finished.push(finished),
+            }
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        let last = EpochNumber(self.epochs.len() as u64);
+        self.hosts.iter().all(|host| host.applied == last)
+    }
+
+    fn run(&mut self, mut seed: u64) {
+        let mut steps = 0u64;
+        while !self.is_done() {
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            steps += 1;
+            assert!(steps < 2_000_000, "no progress: something is lost or deadlocked");
+            self.step(seed >> 11, steps < 20_000);
+        }
+    }
+}
+
+fn cache_of(pick: usize) -> usize {
+    if pick & 1024 == 0 { 2 } else { 1_000 }
+}
+
+/// Transactions over few keys, so that they conflict; some keys are replicated.
+fn transaction() -> impl Strategy<Value = Vec<(u8, u8)>> {
+    prop::collection::vec((0u8..14, 0u8..3), 0..6)
+}
+
+fn build(epochs: &[Vec<Vec<(u8, u8)>>]) -> Vec<(Arc<EpochContext>, Batch)> {
+    let mut id = 0u64;
+    let mut parent = [0; 32];
+    let mut built = Vec::new();
+    for (sequence, transactions) in (1..).zip(epochs) {
+        let entries = transactions.iter().map(|accesses| {
+            id += 1;
+            entry(id, accesses)
+        });
+        let batch = Batch { lane: LaneId(0), sequence, map_version: 0, entries: entries.collect() };
+        let record = EpochRecord {
+            number: EpochNumber(sequence),
+            timestamp_ms: sequence,
+            block: 0,
+            parent,
+            batches: vec![batch.reference(&parsec_protocol::codec::encode(&batch))],
+        };
+        parent = record.digest();
+        built.push((Arc::new(EpochContext { record, entropy: parent }), batch));
+    }
+    built
+}
+
+fn entry(id: u64, accesses: &[(u8, u8)]) -> Entry {
+    let access = |(key, mode): &(u8, u8)| {
+        let namespace = match key {
+            12.. => Namespace::replicated(2),
+            _ => Namespace::partitioned(1),
+        };
+        let mode = [Mode::Read, Mode::Write, Mode::Add][usize::from(*mode)];
+        Access { key: Key::new(namespace, &[*key]).unwrap(), mode }
+    };
+    Entry {
+        id: TxId(digest(&id.to_be_bytes())),
+        runtime: RuntimeId::NATIVE,
+        attempt: 0,
+        home: PartitionId(0),
+        sender: Value::new(),
+        payload: Value::new(),
+        footprint: Footprint::new(accesses.iter().map(access).collect()).unwrap(),
+        expires: None,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_schedule_agrees_with_one_thread(
+        epochs in prop::collection::vec(prop::collection::vec(transaction(), 0..12), 1..8),
+        partitions in 1u16..8,
+        cache in prop_oneof![Just(2usize), Just(1_000)],
+        seed: u64,
+    ) {
+        let epochs = build(&epochs);
+        let (state, receipts) = serial(&epochs);
+        let mut cluster = Cluster::new(&epochs, partitions, cache);
+        cluster.run(seed);
+
+        let mut seen = BTreeMap::new();
+        for host in &cluster.hosts {
+            seen.extend(host.receipts.clone());
+            for (key, value) in &host.stored {
+                prop_assert_eq!(state.get(key), Some(value));
+            }
+            let replicated = state.keys().filter(|key| key.is_replicated());
+            prop_assert!(replicated.into_iter().all(|key| host.stored.contains_key(key)));
+        }
+        prop_assert_eq!(seen.into_values().collect::<Vec<_>>(), receipts);
+        for key in state.keys().filter(|key| !key.is_replicated()) {
+            let owner = cluster.map.owner(key).index();
+            prop_assert!(cluster.hosts[owner].stored.contains_key(key));
+        }
+    }
+}
+
+#[test]
+fn a_long_chain_of_participants_does_not_exhaust_the_stack() {
+    let transactions = vec![vec![(13u8, 2u8), (13, 0)]; 60_000];
+    let epochs = build(&[transactions]);
+    let (state, _) = serial(&epochs);
+    let mut cluster = Cluster::new(&epochs, 2, 1_000);
+    (0..2).for_each(|at| {
+        cluster.feed(at);
+        cluster.collect(at);
+    });
+    while !cluster.is_done() {
+        // All that a home does reaches the participant before it may touch its keys.
+        let (blocked, free) = (1, 0);
+        while cluster.fetch(free, 0) || cluster.take(free) || cluster.execute(free, 0) {
+            cluster.collect(free);
+        }
+        while cluster.deliver(0) {}
+        cluster.fetch(blocked, 0);
+        while cluster.take(blocked) || cluster.execute(blocked, 0) {}
+        cluster.collect(blocked);
+        (0..2).for_each(|at| while cluster.store(at) {});
+    }
+    assert_eq!(cluster.hosts[0].stored, state);
+}

@@ -1,0 +1,101 @@
+//! The threads that write finished epochs to the stores, and sync them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use parsec_executor_core::FinishedEpoch;
+use parsec_protocol::{EpochNumber, PartitionId};
+use parsec_storage::{EpochCommit, Write};
+
+use crate::config::Stop;
+use crate::host::Host;
+use crate::shard::{Event, Shard};
+
+/// Stores the finished epochs of a partition, in order, until it is closed.
+///
+/// # Errors
+/// Why this host must stop.
+pub(crate) fn commit(host: &Host, shard: &Arc<Shard>) -> Result<(), Stop> {
+    loop {
+        let finished = shard.take_finished();
+        if finished.is_empty() {
+            return Ok(());
+        }
+        for epoch in finished {
+            let number = epoch.epoch;
+            store(shard, epoch)?;
+            shard.applied.send_replace(number);
+            shard.deliver(Event::Stored(number));
+        }
+        host.progressed.notify_one();
+    }
+}
+
+fn store(shard: &Shard, epoch: FinishedEpoch) -> Result<(), Stop> {
+    let number = epoch.epoch;
+    let is_empty = epoch.writes.is_empty() && epoch.receipts.is_empty() && epoch.outbox.is_empty();
+    if is_empty {
+        shard.store.advance(number);
+        return Ok(());
+    }
+    let result = shard.store.commit(to_commit(epoch));
+    result.map_err(|error| Stop(format!("{} could not store {number}: {error}", shard.id)))
+}
+
+fn to_commit(epoch: FinishedEpoch) -> EpochCommit {
+    let writes = epoch.writes.into_iter().map(|write| Write {
+        key: write.key,
+        old: write.old,
+        new: write.new,
+        counted: write.counted,
+    });
+    EpochCommit {
+        first: epoch.epoch,
+        epoch: epoch.epoch,
+        writes: writes.collect(),
+        executed: epoch.receipts.len() as u64,
+        multi_partition: epoch.multi_partition,
+        receipts: epoch.receipts,
+        outbox: epoch.outbox,
+    }
+}
+
+/// Syncs the stores of a host every `interval`, until it is closed, and once more then.
+///
+/// # Errors
+/// Why this host must stop.
+pub(crate) fn sync(host: &Host, interval: Duration) -> Result<(), Stop> {
+    let mut synced = BTreeMap::new();
+    loop {
+        let closing = host.closing.load(Ordering::Acquire);
+        if !closing {
+            std::thread::park_timeout(interval);
+        }
+        let mut grew = false;
+        for shard in host.shards.values() {
+            grew |= sync_one(shard, &mut synced)?;
+        }
+        if grew {
+            host.synced.notify_one();
+        }
+        if closing {
+            return Ok(());
+        }
+    }
+}
+
+fn sync_one(shard: &Shard, synced: &mut BTreeMap<PartitionId, EpochNumber>) -> Result<bool, Stop> {
+    let applied = *shard.applied.borrow();
+    if synced.get(&shard.id) == Some(&applied) {
+        return Ok(false);
+    }
+    let durable = shard
+        .store
+        .sync()
+        .map_err(|error| Stop(format!("{} could not sync its store: {error}", shard.id)))?;
+    synced.insert(shard.id, applied);
+    shard.durable.send_replace(durable);
+    Ok(true)
+}

@@ -1,0 +1,277 @@
+//! The executor of a host: its parts, their start and their end.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use parsec_executor_core::{Intake, Partition};
+use parsec_protocol::message::PartitionStatus;
+use parsec_protocol::transport::{PeerInbox, PeerNetwork};
+use parsec_protocol::{NodeId, PartitionId, Push, Receipt};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+
+use crate::config::{ExecutorConfig, Stop};
+use crate::outgoing::{Outgoing, lock};
+use crate::shard::{Event, Shard};
+use crate::{commit, links, outgoing, queries, worker};
+
+/// Stack of a thread that executes transactions, bytes: contracts may call 1,024 deep.
+const WORKER_STACK_BYTES: usize = 64 * 1024 * 1024;
+
+/// What the threads and tasks of an executor share.
+pub(crate) struct Host {
+    pub(crate) node: NodeId,
+    pub(crate) sequencer: NodeId,
+    pub(crate) hosts: BTreeMap<PartitionId, NodeId>,
+    pub(crate) shards: BTreeMap<PartitionId, Arc<Shard>>,
+    pub(crate) peers: BTreeMap<NodeId, Arc<Outgoing<Push>>>,
+    pub(crate) receipts: Outgoing<(PartitionId, Receipt)>,
+    pub(crate) workers_per_partition: usize,
+    pub(crate) network: PeerNetwork,
+    /// A partition has applied an epoch.
+    pub(crate) progressed: Notify,
+    /// A store was synced.
+    pub(crate) synced: Notify,
+    pub(crate) closing: AtomicBool,
+    stop: watch::Sender<Option<Stop>>,
+}
+
+impl Host {
+    /// Sends what a worker of `from` made on its way.
+    pub(crate) fn route(
+        &self,
+        from: PartitionId,
+        pushes: &mut Vec<Push>,
+        receipts: &mut Vec<Receipt>,
+    ) {
+        if !receipts.is_empty() {
+            metrics::counter!("parsec_executor_transactions_total")
+                .increment(receipts.len() as u64);
+            self.receipts.extend(receipts.drain(..).map(|receipt| (from, receipt)));
+        }
+        pushes.sort_by_key(|push| push.to);
+        let mut rest = pushes.drain(..).peekable();
+        while let Some(first) = rest.next() {
+            let to = first.to;
+            let mut group = vec![first];
+            while let Some(push) = rest.next_if(|push| push.to == to) {
+                group.push(push);
+            }
+            self.route_to(to, group);
+        }
+    }
+
+    fn route_to(&self, to: PartitionId, pushes: Vec<Push>) {
+        if let Some(shard) = self.shards.get(&to) {
+            shard.deliver(Event::Pushes(pushes));
+        } else if let Some(peer) = self.hosts.get(&to).and_then(|node| self.peers.get(node)) {
+            peer.extend(pushes);
+        } else {
+            self.stop(Stop(format!("no host has partition {to}: check the cluster's layout")));
+        }
+    }
+
+    /// Stops the executor before it answers anyone.
+    pub(crate) fn stop(&self, stop: Stop) {
+        tracing::error!(node = %self.node, reason = %stop, "the executor stops");
+        self.stop.send_if_modified(|reason| {
+            let first = reason.is_none();
+            reason.get_or_insert(stop);
+            first
+        });
+        self.close();
+    }
+
+    fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.shards.values().for_each(|shard| shard.close());
+        self.peers.values().for_each(|peer| peer.close());
+        self.receipts.close();
+    }
+
+    /// How far the partitions of this host are.
+    pub(crate) fn statuses(&self) -> Vec<PartitionStatus> {
+        let status = |shard: &Arc<Shard>| PartitionStatus {
+            partition: shard.id,
+            applied: *shard.applied.borrow(),
+            durable: *shard.durable.borrow(),
+        };
+        self.shards.values().map(status).collect()
+    }
+}
+
+/// The executor of a host, running.
+pub struct Executor {
+    host: Arc<Host>,
+    threads: Vec<JoinHandle<()>>,
+    syncer: JoinHandle<()>,
+    tasks: JoinSet<()>,
+}
+
+impl Executor {
+    /// Starts the executor of a host. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Stop`] if a thread can't be started.
+    pub fn start(
+        config: ExecutorConfig,
+        network: PeerNetwork,
+        inbox: PeerInbox,
+    ) -> Result<Self, Stop> {
+        let ExecutorConfig { runtimes, sync_interval, .. } = config;
+        let host = Arc::new(build(
+            config.map,
+            config.stores,
+            Parts {
+                node: config.node,
+                sequencer: config.sequencer,
+                hosts: config.hosts,
+                workers_per_partition: config.workers_per_partition.max(1),
+                network,
+            },
+        ));
+        let mut threads = Vec::new();
+        for shard in host.shards.values() {
+            for number in 0..host.workers_per_partition {
+                let (host_, shard_, sessions) = (host.clone(), shard.clone(), runtimes.sessions());
+                let name = format!("worker-{}-{number}", shard.id);
+                threads.push(spawn(&host, name, move || worker::work(&host_, &shard_, sessions))?);
+            }
+            let (host_, shard_) = (host.clone(), shard.clone());
+            let name = format!("commit-{}", shard.id);
+            threads.push(spawn(&host, name, move || commit::commit(&host_, &shard_))?);
+        }
+        let host_ = host.clone();
+        let syncer = spawn(&host, "sync".into(), move || commit::sync(&host_, sync_interval))?;
+        let tasks = start_tasks(&host, inbox);
+        Ok(Self { host, threads, syncer, tasks })
+    }
+
+    /// Returns when the executor stops of itself, with the reason.
+    pub async fn stopped(&self) -> Stop {
+        let mut stop = self.host.stop.subscribe();
+        match stop.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_else(|| Stop("stopped".into())),
+            Err(_) => Stop("its threads ended".into()),
+        }
+    }
+
+    /// How far the partitions of this host are.
+    #[must_use]
+    pub fn progress(&self) -> Vec<PartitionStatus> {
+        self.host.statuses()
+    }
+
+    /// Ends all threads and tasks, and syncs the stores. What is not finished is done again at
+    /// the next start.
+    ///
+    /// # Errors
+    /// Why the executor had stopped of itself, if it had.
+    pub async fn shutdown(mut self) -> Result<(), Stop> {
+        self.host.close();
+        self.tasks.shutdown().await;
+        let Self { host, threads, syncer, .. } = self;
+        let end = move || {
+            // ORDER: the last sync comes when nothing is written any more.
+            let joined = threads.into_iter().map(JoinHandle::join).all(|end| end.is_ok());
+            syncer.thread().unpark();
+            joined && syncer.join().is_ok()
+        };
+        let joined = tokio::task::spawn_blocking(end).await.unwrap_or(false);
+        let reason = host.stop.borrow().clone();
+        match reason {
+            Some(stop) => Err(stop),
+            None if !joined => Err(Stop("a thread of the executor panicked".into())),
+            None => Ok(()),
+        }
+    }
+}
+
+struct Parts {
+    node: NodeId,
+    sequencer: NodeId,
+    hosts: BTreeMap<PartitionId, NodeId>,
+    workers_per_partition: usize,
+    network: PeerNetwork,
+}
+
+fn build(
+    map: Arc<parsec_protocol::PartitionMap>,
+    stores: Vec<(PartitionId, Arc<dyn parsec_storage::Store>)>,
+    parts: Parts,
+) -> Host {
+    let shard = |(id, store): (PartitionId, Arc<dyn parsec_storage::Store>)| {
+        let core = Partition::new(id, map.clone(), store.applied().epoch);
+        (id, Arc::new(Shard::new(id, core, store)))
+    };
+    let others = parts.hosts.values().filter(|node| **node != parts.node);
+    Host {
+        node: parts.node,
+        sequencer: parts.sequencer,
+        peers: others.map(|node| (*node, Arc::new(Outgoing::new()))).collect(),
+        hosts: parts.hosts,
+        shards: stores.into_iter().map(shard).collect(),
+        receipts: Outgoing::new(),
+        workers_per_partition: parts.workers_per_partition,
+        network: parts.network,
+        progressed: Notify::new(),
+        synced: Notify::new(),
+        closing: AtomicBool::new(false),
+        stop: watch::Sender::new(None),
+    }
+}
+
+/// Starts a thread whose error, or panic, stops the executor.
+fn spawn(
+    host: &Arc<Host>,
+    name: String,
+    body: impl FnOnce() -> Result<(), Stop> + Send + 'static,
+) -> Result<JoinHandle<()>, Stop> {
+    let host = host.clone();
+    let what = name.clone();
+    let guarded = move || {
+        // A panic is a defect of Parsec. The state of this host can't be trusted after it.
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body));
+        match result {
+            Ok(Ok(())) => {}
+            Ok(Err(stop)) => host.stop(stop),
+            Err(_) => host.stop(Stop(format!("the thread {what} panicked; see standard error"))),
+        }
+    };
+    std::thread::Builder::new()
+        .name(name.clone())
+        .stack_size(WORKER_STACK_BYTES)
+        .spawn(guarded)
+        .map_err(|error| Stop(format!("the thread {name} could not be started: {error}")))
+}
+
+fn start_tasks(host: &Arc<Host>, inbox: PeerInbox) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let applied = host.shards.values().map(|shard| *shard.applied.borrow()).min();
+    let intake = Arc::new(Mutex::new(Intake::new(applied.unwrap_or_default())));
+    let PeerInbox { links, order, exchange, query } = inbox;
+    tasks.spawn(links::watch_links(host.clone(), intake.clone(), links));
+    tasks.spawn(links::take_order(host.clone(), intake, order));
+    tasks.spawn(links::take_exchange(host.clone(), exchange));
+    tasks.spawn(links::report_progress(host.clone()));
+    tasks.spawn(links::report_durable(host.clone()));
+    tasks.spawn(queries::answer(host.clone(), query));
+    for (node, outgoing) in &host.peers {
+        let (host, node, outgoing) = (host.clone(), *node, outgoing.clone());
+        tasks.spawn(async move {
+            outgoing::send_pushes(&outgoing, &host.network, node).await;
+        });
+    }
+    let host = host.clone();
+    tasks.spawn(async move {
+        outgoing::send_receipts(&host.receipts, &host.network, host.sequencer).await;
+    });
+    tasks
+}
+
+/// Takes the intake, however its last user ended.
+pub(crate) fn intake(intake: &Mutex<Intake>) -> std::sync::MutexGuard<'_, Intake> {
+    lock(intake)
+}

@@ -1,0 +1,126 @@
+//! The threads that execute transactions.
+//!
+//! There is no thread that only schedules: a worker takes what has happened into the state
+//! machine of its partition, takes a ready transaction out, executes it, hands back what it did,
+//! and takes the next one, which is often the one that has just waited for the same key.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parsec_executor_core::{KeyIndex, Output, Partition, Task};
+use parsec_protocol::{Key, Push, Receipt, Value};
+use parsec_runtimes::{Execution, Sessions};
+
+use crate::config::Stop;
+use crate::host::Host;
+use crate::outgoing::lock;
+use crate::shard::{Event, Shard};
+
+/// What a worker carries out of the monitor, to bring about without holding it.
+#[derive(Default)]
+struct Effects {
+    fetches: Vec<(KeyIndex, Key)>,
+    pushes: Vec<Push>,
+    receipts: Vec<Receipt>,
+}
+
+/// What a worker carries into the monitor.
+#[derive(Default)]
+struct Results {
+    fetched: Vec<(KeyIndex, Option<Value>)>,
+    executed: Option<(Task, Execution)>,
+}
+
+/// Works for `shard` until it is closed.
+///
+/// # Errors
+/// Why this host must stop.
+pub(crate) fn work(host: &Host, shard: &Arc<Shard>, mut sessions: Sessions) -> Result<(), Stop> {
+    let mut results = Results::default();
+    let mut effects = Effects::default();
+    let mut wait = false;
+    while let Some(events) = shard.events(wait) {
+        let task = {
+            let mut core = lock(&shard.core);
+            let took_epochs = take_in(&mut core, events, &mut results);
+            let task = core.take_ready();
+            drain(&mut core, shard, &mut effects);
+            if core.ready() > 0 && host.workers_per_partition > 1 {
+                shard.leave_work();
+            }
+            let full = core.is_full();
+            let was_full = shard.graph_full.swap(full, Ordering::Relaxed);
+            if took_epochs || (was_full && !full) {
+                shard.has_room.notify_waiters();
+            }
+            task
+        };
+        for (index, key) in effects.fetches.drain(..) {
+            let value = shard.store.get(&key).map_err(|error| {
+                Stop(format!("{} could not read {key} from its store: {error}", shard.id))
+            })?;
+            results.fetched.push((index, value));
+        }
+        host.route(shard.id, &mut effects.pushes, &mut effects.receipts);
+        wait = task.is_none() && results.fetched.is_empty();
+        if let Some(task) = task {
+            let execution = execute(&mut sessions, &task)?;
+            results.executed = Some((task, execution));
+        }
+    }
+    Ok(())
+}
+
+fn execute(sessions: &mut Sessions, task: &Task) -> Result<Execution, Stop> {
+    let context = &task.context;
+    let execution = Execution::run(
+        sessions,
+        &task.entry,
+        &context.record,
+        &context.entropy,
+        task.index,
+        &task.values,
+    );
+    execution.map_err(|reason| {
+        let epoch = context.record.number;
+        Stop(format!("transaction {} at {epoch}/{}: {reason}", task.entry.id, task.index))
+    })
+}
+
+/// Takes what has happened into the state machine; whether epochs were among it.
+fn take_in(
+    core: &mut Partition,
+    events: impl IntoIterator<Item = Event>,
+    results: &mut Results,
+) -> bool {
+    let mut took_epochs = false;
+    if let Some((task, execution)) = results.executed.take() {
+        core.on_executed(task.node, &execution.changes, execution.receipt);
+    }
+    for (index, value) in results.fetched.drain(..) {
+        core.on_fetched(index, value);
+    }
+    for event in events {
+        match event {
+            Event::Epoch(context, entries) => {
+                core.on_epoch(context, entries);
+                took_epochs = true;
+            }
+            Event::Pushes(pushes) => pushes.into_iter().for_each(|push| core.on_push(push)),
+            Event::Stored(epoch) => core.on_stored(epoch),
+        }
+    }
+    took_epochs
+}
+
+fn drain(core: &mut Partition, shard: &Shard, effects: &mut Effects) {
+    while let Some(output) = core.poll_output() {
+        match output {
+            Output::Fetch { index, key } => effects.fetches.push((index, key)),
+            Output::Push(push) => effects.pushes.push(push),
+            Output::Receipt(receipt) => effects.receipts.push(receipt),
+            // ORDER: handed over under the lock of the core, so that epochs stay in order.
+            Output::Finished(epoch) => shard.finish(epoch),
+        }
+    }
+}
