@@ -1,0 +1,25 @@
+//! Every limit of this crate.
+
+use parsec_protocol::limits::{
+    BATCH_BYTES_TARGET, CLIENT_FRAME_BYTES_MAX, FRAME_BYTES_TARGET, PEER_FRAME_BYTES_MAX,
+};
+
+/// How many commits' snapshots a store keeps for reads of the past.
+pub const SNAPSHOTS_KEPT: usize = 256;
+/// A record of packed receipts or pushes is closed when it reaches this many bytes.
+pub const PACKED_BYTES_TARGET: usize = 256 * 1_024;
+/// Bytes of a store's cache of blocks, unless its options say otherwise.
+pub const CACHE_BYTES: u64 = 256 * 1_024 * 1_024;
+/// Bytes of the store's journals at which the oldest is given up by flushing what needs it.
+pub const JOURNAL_BYTES_MAX: u64 = 512 * 1_024 * 1_024;
+
+/// A segment of the log is closed when it reaches this many bytes.
+pub const SEGMENT_BYTES: u64 = 64 * 1_024 * 1_024;
+/// Longest body of a record of the log, bytes.
+pub const RECORD_BODY_BYTES_MAX: usize = PEER_FRAME_BYTES_MAX;
+/// Most batches in the log that no epoch has ordered yet.
+pub const UNORDERED_BATCHES_MAX: usize = 65_536;
+
+const _: () = assert!(BATCH_BYTES_TARGET + CLIENT_FRAME_BYTES_MAX < RECORD_BODY_BYTES_MAX);
+const _: () = assert!(RECORD_BODY_BYTES_MAX <= u32::MAX as usize);
+const _: () = assert!(PACKED_BYTES_TARGET <= FRAME_BYTES_TARGET);

@@ -1,0 +1,505 @@
+//! The store on disk.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Instant;
+
+use fjall::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry};
+use fjall::{
+    Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable as _,
+    Snapshot,
+};
+use parsec_protocol::{EpochNumber, Key, PartitionId, Position, Push, Receipt, Value};
+
+use super::floor::{self, Identity};
+use super::packed;
+use super::snapshots::Snapshots;
+use super::{Applied, EpochCommit, Store, StoreError};
+use crate::digest::Digest;
+use crate::limits::{CACHE_BYTES, JOURNAL_BYTES_MAX};
+
+/// Version of what is stored, in the identity record.
+const FORMAT_VERSION: u32 = 1;
+const IDENTITY_KEY: &[u8] = b"identity";
+const APPLIED_KEY: &[u8] = b"applied";
+const MIB: u64 = 1_024 * 1_024;
+
+/// Where a store is and whose.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// Its directory; created if absent.
+    pub directory: PathBuf,
+    /// Its floor file, which stands outside of the directory so that it does not share its fate.
+    pub floor: PathBuf,
+    /// The cluster's id.
+    pub cluster: [u8; 32],
+    /// The partition.
+    pub partition: PartitionId,
+    /// Bytes of the cache of blocks.
+    pub cache_bytes: u64,
+}
+
+impl StoreOptions {
+    /// The options of a partition's store at `directory`, with its floor beside it.
+    #[must_use]
+    pub fn new(directory: PathBuf, cluster: [u8; 32], partition: PartitionId) -> Self {
+        let floor = directory.with_added_extension("floor");
+        Self { directory, floor, cluster, partition, cache_bytes: CACHE_BYTES }
+    }
+
+    fn identity(&self) -> Identity {
+        Identity { cluster: self.cluster, partition: self.partition }
+    }
+
+    fn engine_error(&self, error: fjall::Error) -> StoreError {
+        match error {
+            fjall::Error::Locked => StoreError::Locked { path: self.directory.clone() },
+            error => engine_error(&self.directory, error),
+        }
+    }
+}
+
+/// A store on fjall, one database per partition.
+///
+/// A commit is one write batch: state, receipts, outbox and the `applied` record together, handed
+/// to the operating system but not synced. It survives a crash of the process; a power cut may
+/// take what was committed since the last [`Store::sync`], in whole epochs.
+pub struct FjallStore {
+    options: StoreOptions,
+    database: Database,
+    state: Keyspace,
+    pub(super) receipts: Keyspace,
+    pub(super) outbox: Keyspace,
+    pub(super) meta: Keyspace,
+    snapshots: RwLock<Snapshots<Arc<Snapshot>>>,
+    /// The epoch of the `applied` record that was written last. Writers hold it in turn.
+    written: Mutex<EpochNumber>,
+    /// The epoch of the one that is durable and in the floor. Held while syncing, and taken before
+    /// `written`, which is free meanwhile: commits go on.
+    durable: Mutex<EpochNumber>,
+    poisoned: AtomicBool,
+}
+
+impl FjallStore {
+    /// Opens a partition's store, or creates it, and checks it against its floor.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] if another process uses it, [`StoreError::Foreign`] if it is
+    /// another partition's, cluster's or version's, [`StoreError::BelowFloor`] if it lost what
+    /// was durable, [`StoreError::Damaged`] if its records or its floor are damaged,
+    /// [`StoreError::Engine`] or [`StoreError::File`] if it can't be read.
+    pub fn open(options: StoreOptions) -> Result<Self, StoreError> {
+        let floor = floor::read(&options.floor, options.identity())?;
+        let engine_error = |error| options.engine_error(error);
+        let database = Database::builder(&options.directory)
+            .cache_size(options.cache_bytes)
+            .max_journaling_size(JOURNAL_BYTES_MAX)
+            // One flushes while the other compacts; there is a database for each partition.
+            .worker_threads(2)
+            .open()
+            .map_err(engine_error)?;
+        let keyspace = |name: &str, create: fn() -> KeyspaceCreateOptions| {
+            database.keyspace(name, create).map_err(engine_error)
+        };
+        let meta = keyspace("meta", keyspace_of_records)?;
+        let state = keyspace("state", keyspace_of_state)?;
+        let receipts = keyspace("receipts", keyspace_of_records)?;
+        let outbox = keyspace("outbox", keyspace_of_records)?;
+
+        let applied = read_applied(&options, &meta)?;
+        if applied.is_none() {
+            check_empty(&options, [&state, &receipts, &outbox])?;
+        }
+        let applied = applied.unwrap_or_default();
+        check_floor(&options, floor, &applied)?;
+        claim(&options, &database, &meta)?;
+
+        let snapshots = Snapshots::new(applied, Arc::new(database.snapshot()));
+        Ok(Self {
+            options,
+            database,
+            state,
+            receipts,
+            outbox,
+            meta,
+            snapshots: RwLock::new(snapshots),
+            written: Mutex::new(applied.epoch),
+            durable: Mutex::new(floor.map_or(EpochNumber(0), |floor| floor.epoch)),
+            poisoned: AtomicBool::new(false),
+        })
+    }
+
+    fn engine_error(&self, error: fjall::Error) -> StoreError {
+        self.options.engine_error(error)
+    }
+
+    /// Makes the store refuse all later writes if this one failed.
+    fn poison<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if result.is_err() {
+            self.poisoned.store(true, Ordering::Release);
+        }
+        result
+    }
+
+    fn lock<'a>(
+        &self,
+        epoch: &'a Mutex<EpochNumber>,
+    ) -> Result<MutexGuard<'a, EpochNumber>, StoreError> {
+        // A panic amid a write counts as a failed one.
+        let guard = epoch.lock().map_err(|_| StoreError::Poisoned)?;
+        match self.poisoned.load(Ordering::Acquire) {
+            true => Err(StoreError::Poisoned),
+            false => Ok(guard),
+        }
+    }
+
+    fn snapshots(&self) -> RwLockReadGuard<'_, Snapshots<Arc<Snapshot>>> {
+        self.snapshots.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn latest(&self) -> Arc<Snapshot> {
+        Arc::clone(self.snapshots().latest())
+    }
+
+    fn get_from(&self, snapshot: &Snapshot, key: &Key) -> Result<Option<Value>, StoreError> {
+        let value = snapshot.get(&self.state, key.encoded());
+        // Copied, because a cached value would keep its whole block alive.
+        let copy = |value: Option<fjall::Slice>| value.map(|value| Value::copy_from_slice(&value));
+        value.map(copy).map_err(|error| self.engine_error(error))
+    }
+
+    /// Everything of a commit as one batch.
+    fn batch(&self, commit: EpochCommit, applied: &Applied) -> OwnedWriteBatch {
+        let mut batch = self.database.batch().durability(Some(PersistMode::Buffer));
+        for write in commit.writes {
+            match write.new {
+                Some(value) => batch.insert(&self.state, write.key.encoded(), &value[..]),
+                None => batch.remove(&self.state, write.key.encoded()),
+            }
+        }
+        for record in packed::pack_receipts(commit.receipts) {
+            batch.insert(&self.receipts, record.key, record.value);
+        }
+        for record in packed::pack_pushes(commit.outbox) {
+            batch.insert(&self.outbox, record.key, record.value);
+        }
+        // ORDER: the mark travels in the same batch as what it describes; a crash between them
+        // would apply an epoch twice.
+        batch.insert(&self.meta, APPLIED_KEY, applied.encode());
+        batch
+    }
+
+    fn commit_batch(&self, batch: OwnedWriteBatch) -> Result<(), StoreError> {
+        self.poison(batch.commit().map_err(|error| self.engine_error(error)))
+    }
+
+    /// What is applied, after writing its mark if epochs were passed without a commit.
+    fn write_mark(&self) -> Result<Applied, StoreError> {
+        let mut written = self.lock(&self.written)?;
+        let applied = *self.snapshots().applied();
+        if applied.epoch > *written {
+            self.commit_batch(self.batch(EpochCommit::new(applied.epoch), &applied))?;
+            *written = applied.epoch;
+        }
+        Ok(applied)
+    }
+
+    /// Makes everything up to `applied` durable, then raises the floor to it.
+    fn persist(&self, applied: &Applied) -> Result<(), StoreError> {
+        let started = Instant::now();
+        let synced = self.database.persist(PersistMode::SyncData);
+        self.poison(synced.map_err(|error| self.engine_error(error)))?;
+        // ORDER: the floor rises after the sync, or a crash between them would condemn a store
+        // that lost nothing.
+        let identity = self.options.identity();
+        self.poison(floor::write(&self.options.floor, identity, applied))?;
+        metrics::histogram!("parsec_storage_sync_seconds").record(started.elapsed());
+        Ok(())
+    }
+
+    /// Calls `visit` with records, in order, until it says stop.
+    fn scan(
+        &self,
+        records: fjall::Iter,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<Scan, StoreError>,
+    ) -> Result<(), StoreError> {
+        for guard in records {
+            let (key, value) = guard.into_inner().map_err(|error| self.engine_error(error))?;
+            if visit(&key, &value)? == Scan::Stop {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn damaged(&self, what: &'static str) -> StoreError {
+        StoreError::Damaged { path: self.options.directory.clone(), what }
+    }
+}
+
+/// Whether a scan goes on.
+#[derive(PartialEq)]
+enum Scan {
+    Continue,
+    Stop,
+}
+
+/// For random reads of keys that often don't exist: new accounts, empty slots.
+fn keyspace_of_state() -> KeyspaceCreateOptions {
+    let bloom = |policy| FilterPolicyEntry::Bloom(policy);
+    KeyspaceCreateOptions::default()
+        .max_memtable_size(64 * MIB)
+        .expect_point_read_hits(false)
+        .filter_policy(FilterPolicy::new([
+            bloom(BloomConstructionPolicy::FalsePositiveRate(0.0001)),
+            bloom(BloomConstructionPolicy::BitsPerKey(10.0)),
+        ]))
+}
+
+/// For few large records that are written in order, read in order, and there when looked for.
+fn keyspace_of_records() -> KeyspaceCreateOptions {
+    KeyspaceCreateOptions::default().max_memtable_size(16 * MIB).expect_point_read_hits(true)
+}
+
+/// The `applied` record, if there is one, after a check that the store is ours.
+fn read_applied(options: &StoreOptions, meta: &Keyspace) -> Result<Option<Applied>, StoreError> {
+    let read = |key: &[u8]| meta.get(key).map_err(|error| options.engine_error(error));
+    let damaged = |what| StoreError::Damaged { path: options.directory.clone(), what };
+    let applied = read(APPLIED_KEY)?;
+    match read(IDENTITY_KEY)? {
+        Some(found) => check_identity(options, &found)?,
+        None if applied.is_some() => return Err(damaged("its identity is missing")),
+        None => {}
+    }
+    applied
+        .map(|bytes| Applied::decode(&bytes).ok_or_else(|| damaged("its mark is malformed")))
+        .transpose()
+}
+
+/// The identity record: version, cluster, partition; numbers big-endian.
+fn identity_record(options: &StoreOptions) -> Vec<u8> {
+    let version = FORMAT_VERSION.to_be_bytes();
+    let partition = options.partition.0.to_be_bytes();
+    [&version[..], &options.cluster, &partition].concat()
+}
+
+fn check_identity(options: &StoreOptions, found: &[u8]) -> Result<(), StoreError> {
+    let ours = identity_record(options);
+    if found == ours {
+        return Ok(());
+    }
+    let found = match (found.get(..4), found.get(4..36), found.get(36..)) {
+        (Some(version), ..) if version != &ours[..4] => {
+            format!("its format is {version:?}, this version of Parsec reads {:?}", &ours[..4])
+        }
+        (_, Some(cluster), _) if cluster != options.cluster => {
+            "it belongs to another cluster".into()
+        }
+        (.., Some(&[high, low])) => {
+            let theirs = PartitionId(u16::from_be_bytes([high, low]));
+            format!("it holds {theirs}, not {}", options.partition)
+        }
+        _ => "its identity is malformed".into(),
+    };
+    Err(StoreError::Foreign { path: options.directory.clone(), found })
+}
+
+/// A store without a mark must have nothing else either.
+fn check_empty(options: &StoreOptions, keyspaces: [&Keyspace; 3]) -> Result<(), StoreError> {
+    for keyspace in keyspaces {
+        if !keyspace.is_empty().map_err(|error| options.engine_error(error))? {
+            let what = "it has content, but its mark is missing";
+            return Err(StoreError::Damaged { path: options.directory.clone(), what });
+        }
+    }
+    Ok(())
+}
+
+fn check_floor(
+    options: &StoreOptions,
+    floor: Option<Applied>,
+    applied: &Applied,
+) -> Result<(), StoreError> {
+    let Some(floor) = floor else {
+        if applied.epoch > EpochNumber(0) {
+            tracing::warn!(
+                floor = %options.floor.display(), %applied,
+                "the store has no floor file: lost data would go unnoticed this time"
+            );
+        }
+        return Ok(());
+    };
+    if applied.epoch < floor.epoch || (applied.epoch == floor.epoch && *applied != floor) {
+        return Err(StoreError::BelowFloor {
+            path: options.directory.clone(),
+            found: Box::new(*applied),
+            floor: Box::new(floor),
+        });
+    }
+    Ok(())
+}
+
+/// Writes the identity into a store that has none.
+fn claim(options: &StoreOptions, database: &Database, meta: &Keyspace) -> Result<(), StoreError> {
+    let engine_error = |error| options.engine_error(error);
+    if meta.get(IDENTITY_KEY).map_err(engine_error)?.is_some() {
+        return Ok(());
+    }
+    meta.insert(IDENTITY_KEY, identity_record(options)).map_err(engine_error)?;
+    database.persist(PersistMode::SyncAll).map_err(engine_error)
+}
+
+fn engine_error(path: &Path, error: fjall::Error) -> StoreError {
+    StoreError::Engine { path: path.into(), source: Arc::new(error) }
+}
+
+impl Store for FjallStore {
+    fn get(&self, key: &Key) -> Result<Option<Value>, StoreError> {
+        self.get_from(&self.latest(), key)
+    }
+
+    fn commit(&self, mut commit: EpochCommit) -> Result<(), StoreError> {
+        let started = Instant::now();
+        let mut written = self.lock(&self.written)?;
+        let before = *self.snapshots().applied();
+        let applied = commit.prepare(&before)?;
+        let (first, writes) = (commit.first, commit.writes.len());
+        self.commit_batch(self.batch(commit, &applied))?;
+        *written = applied.epoch;
+        let snapshot = Arc::new(self.database.snapshot());
+        self.snapshots
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(first, applied, snapshot);
+        drop(written);
+        metrics::histogram!("parsec_storage_commit_seconds").record(started.elapsed());
+        metrics::counter!("parsec_storage_writes_total").increment(writes as u64);
+        Ok(())
+    }
+
+    fn advance(&self, epoch: EpochNumber) {
+        self.snapshots.write().unwrap_or_else(PoisonError::into_inner).advance(epoch);
+    }
+
+    fn read_at(&self, epoch: EpochNumber, keys: &[Key]) -> Result<Vec<Option<Value>>, StoreError> {
+        let snapshot = {
+            let snapshots = self.snapshots();
+            let (snapshot, _) = snapshots.at(epoch)?;
+            Arc::clone(snapshot)
+        };
+        keys.iter().map(|key| self.get_from(&snapshot, key)).collect()
+    }
+
+    fn applied(&self) -> Applied {
+        *self.snapshots().applied()
+    }
+
+    fn sync(&self) -> Result<EpochNumber, StoreError> {
+        let mut durable = self.lock(&self.durable)?;
+        let applied = self.write_mark()?;
+        if applied.epoch > *durable {
+            self.persist(&applied)?;
+            *durable = applied.epoch;
+        }
+        Ok(applied.epoch)
+    }
+
+    fn receipts(
+        &self,
+        from: EpochNumber,
+        limit: usize,
+    ) -> Result<Vec<(EpochNumber, Vec<Receipt>)>, StoreError> {
+        let start = packed::receipt_key(Position { epoch: from, index: 0 });
+        let mut epochs: Vec<(EpochNumber, Vec<Receipt>)> = Vec::new();
+        let mut count = 0;
+        let records = self.latest().range(&self.receipts, start..);
+        self.scan(records, |key, value| {
+            let epoch = packed::receipt_epoch(key)
+                .ok_or_else(|| self.damaged("a key of its receipts is malformed"))?;
+            let known = epochs.last().is_some_and(|(last, _)| *last == epoch);
+            if !known && count >= limit {
+                return Ok(Scan::Stop);
+            }
+            let receipts = packed::unpack_receipts(value).map_err(StoreError::Undecodable)?;
+            count += receipts.len();
+            match epochs.last_mut() {
+                Some((_, all)) if known => all.extend(receipts),
+                _ => epochs.push((epoch, receipts)),
+            }
+            Ok(Scan::Continue)
+        })?;
+        Ok(epochs)
+    }
+
+    fn receipt(&self, position: Position) -> Result<Option<Receipt>, StoreError> {
+        let start = packed::receipt_key(Position { epoch: position.epoch, index: 0 });
+        let end = packed::receipt_key(position);
+        let mut records = self.latest().range(&self.receipts, start..=end);
+        let Some(last) = records.next_back() else { return Ok(None) };
+        let value = last.value().map_err(|error| self.engine_error(error))?;
+        packed::find_receipt(&value, position).map_err(StoreError::Undecodable)
+    }
+
+    fn outbox(
+        &self,
+        to: PartitionId,
+        after: EpochNumber,
+        limit: usize,
+    ) -> Result<Vec<Push>, StoreError> {
+        let end = packed::push_key(to, EpochNumber(u64::MAX), u32::MAX);
+        let start = packed::push_key(to, EpochNumber(after.0.saturating_add(1)), 0);
+        let mut owed: Vec<Push> = Vec::new();
+        // Not in the latest commit's snapshot: that still shows what was pruned since.
+        self.scan(self.outbox.range(start..=end), |_, value| {
+            let pushes = packed::unpack_pushes(value).map_err(StoreError::Undecodable)?;
+            let epoch = |pushes: &[Push]| pushes.last().map(|push| push.position.epoch);
+            if owed.len() >= limit && epoch(&owed) != epoch(&pushes) {
+                return Ok(Scan::Stop);
+            }
+            owed.extend(pushes);
+            Ok(Scan::Continue)
+        })?;
+        Ok(owed)
+    }
+
+    fn prune_outbox(&self, to: PartitionId, through: EpochNumber) -> Result<(), StoreError> {
+        let start = packed::push_key(to, EpochNumber(0), 0);
+        let end = packed::push_key(to, through, u32::MAX);
+        let _turn = self.lock(&self.written)?;
+        let mut batch = self.database.batch().durability(Some(PersistMode::Buffer));
+        self.scan(self.outbox.range(start..=end), |key, _| {
+            batch.remove(&self.outbox, key);
+            Ok(Scan::Continue)
+        })?;
+        self.commit_batch(batch)
+    }
+
+    fn verify(&self, counted: &dyn Fn(&Key) -> bool) -> Result<Applied, StoreError> {
+        let (applied, snapshot) = {
+            let snapshots = self.snapshots();
+            (*snapshots.applied(), Arc::clone(snapshots.latest()))
+        };
+        let pairs = |keyspace| {
+            let pairs = snapshot.iter(keyspace);
+            pairs.map(|pair| pair.into_inner().map_err(|error| self.engine_error(error)))
+        };
+        let mut state = Digest::ZERO;
+        for pair in pairs(&self.state) {
+            let (key, value) = pair?;
+            let key =
+                Key::from_encoded(Value::copy_from_slice(&key)).map_err(StoreError::Undecodable)?;
+            if counted(&key) {
+                state.add(Digest::of(&key, &value));
+            }
+        }
+        let mut receipts = Digest::ZERO;
+        for pair in pairs(&self.receipts) {
+            let (_, value) = pair?;
+            for receipt in packed::unpack_receipts(&value).map_err(StoreError::Undecodable)? {
+                receipts.add(Digest(receipt.digest()));
+            }
+        }
+        applied.confirm(state, receipts)
+    }
+}

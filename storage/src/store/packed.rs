@@ -1,0 +1,155 @@
+//! How receipts and pushes are packed into records: few of them, because each costs the engine
+//! microseconds, and none of them large. Pure.
+//!
+//! A record's key is big-endian, so that records lie in the order of the ledger. A receipt's is
+//! its epoch and the index of the record's first receipt; a push's is the receiving partition,
+//! the epoch and the record's number within them.
+
+use parsec_protocol::codec::{self, Malformed, Wire};
+use parsec_protocol::{EpochNumber, PartitionId, Position, Push, Receipt};
+use rkyv::rancor::Error;
+use rkyv::{Archive, Deserialize, Serialize};
+
+use crate::limits::PACKED_BYTES_TARGET;
+
+/// Receipts of one epoch, in the order of their positions.
+#[derive(Debug, Archive, Serialize, Deserialize)]
+struct Receipts {
+    receipts: Vec<Receipt>,
+}
+
+/// Pushes of one epoch to one partition.
+#[derive(Debug, Archive, Serialize, Deserialize)]
+struct Pushes {
+    pushes: Vec<Push>,
+}
+
+// What lies in the store has been checked before it was executed.
+impl Wire for Receipts {
+    fn check(&self) -> Result<(), Malformed> {
+        Ok(())
+    }
+}
+
+impl Wire for Pushes {
+    fn check(&self) -> Result<(), Malformed> {
+        Ok(())
+    }
+}
+
+/// A record, to be written.
+pub(super) struct Packed {
+    pub(super) key: Vec<u8>,
+    pub(super) value: Vec<u8>,
+}
+
+/// Packs receipts, which are in order.
+pub(super) fn pack_receipts(receipts: Vec<Receipt>) -> Vec<Packed> {
+    split(receipts, |receipt| receipt.position.epoch, receipt_bytes)
+        .into_iter()
+        .map(|receipts| Packed {
+            key: receipt_key(receipts[0].position).to_vec(),
+            value: codec::encode(&Receipts { receipts }).into_vec(),
+        })
+        .collect()
+}
+
+/// Packs pushes, keeping their order within each partition and epoch.
+pub(super) fn pack_pushes(mut pushes: Vec<Push>) -> Vec<Packed> {
+    let group = |push: &Push| (push.to, push.position.epoch);
+    pushes.sort_by_key(group);
+    let mut last = None;
+    let mut number = 0;
+    split(pushes, group, Push::size)
+        .into_iter()
+        .map(|pushes| {
+            let (to, epoch) = group(&pushes[0]);
+            number = if last == Some((to, epoch)) { number + 1 } else { 0 };
+            last = Some((to, epoch));
+            Packed {
+                key: push_key(to, epoch, number).to_vec(),
+                value: codec::encode(&Pushes { pushes }).into_vec(),
+            }
+        })
+        .collect()
+}
+
+/// Splits items into runs of the same group, none much above [`PACKED_BYTES_TARGET`].
+fn split<T, G: PartialEq>(
+    items: Vec<T>,
+    group: impl Fn(&T) -> G,
+    size: impl Fn(&T) -> usize,
+) -> Vec<Vec<T>> {
+    let mut runs: Vec<Vec<T>> = Vec::new();
+    let mut bytes = 0;
+    for item in items {
+        let added = size(&item);
+        match runs.last_mut() {
+            Some(run) if group(&run[0]) == group(&item) && bytes < PACKED_BYTES_TARGET => {
+                bytes += added;
+                run.push(item);
+            }
+            _ => {
+                bytes = added;
+                runs.push(vec![item]);
+            }
+        }
+    }
+    runs
+}
+
+/// Roughly how many bytes a receipt takes.
+fn receipt_bytes(receipt: &Receipt) -> usize {
+    let events = receipt.events.iter();
+    96 + receipt.output.len()
+        + events
+            .map(|event| 24 + event.source.len() + 32 * event.topics.len() + event.data.len())
+            .sum::<usize>()
+}
+
+/// The key of the record whose first receipt is at `position`.
+pub(super) fn receipt_key(position: Position) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..8].copy_from_slice(&position.epoch.0.to_be_bytes());
+    key[8..].copy_from_slice(&position.index.to_be_bytes());
+    key
+}
+
+/// The epoch in the key of a record of receipts.
+pub(super) fn receipt_epoch(key: &[u8]) -> Option<EpochNumber> {
+    Some(EpochNumber(u64::from_be_bytes(*key.first_chunk()?)))
+}
+
+/// The key of a record of pushes.
+pub(super) fn push_key(to: PartitionId, epoch: EpochNumber, number: u32) -> [u8; 14] {
+    let mut key = [0; 14];
+    key[..2].copy_from_slice(&to.0.to_be_bytes());
+    key[2..10].copy_from_slice(&epoch.0.to_be_bytes());
+    key[10..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// The receipts of a record.
+pub(super) fn unpack_receipts(value: &[u8]) -> Result<Vec<Receipt>, Malformed> {
+    codec::decode::<Receipts>(value).map(|record| record.receipts)
+}
+
+/// The pushes of a record.
+pub(super) fn unpack_pushes(value: &[u8]) -> Result<Vec<Push>, Malformed> {
+    codec::decode::<Pushes>(value).map(|record| record.pushes)
+}
+
+/// The receipt at a position, without unpacking the record's others.
+pub(super) fn find_receipt(value: &[u8], position: Position) -> Result<Option<Receipt>, Malformed> {
+    let malformed = |error: Error| Malformed::Archive { reason: error.to_string() };
+    let record = rkyv::access::<ArchivedReceipts, Error>(value).map_err(malformed)?;
+    let at = |receipt: &rkyv::Archived<Receipt>| receipt.position.index.to_native();
+    let Ok(found) = record.receipts.binary_search_by_key(&position.index, at) else {
+        return Ok(None);
+    };
+    let receipt = &record.receipts[found];
+    if receipt.position.epoch.0.to_native() != position.epoch.0 {
+        return Ok(None);
+    }
+    rkyv::deserialize::<Receipt, Error>(receipt).map(Some).map_err(malformed)
+}
