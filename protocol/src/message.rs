@@ -99,6 +99,8 @@ impl Wire for PeerMessage {
             Self::Query { query: Query::Read { keys, .. }, .. } => {
                 keys.iter().try_for_each(Key::check)
             }
+            Self::Receipts { receipts, .. } => receipts.iter().try_for_each(Receipt::check),
+            Self::Answer { answer: Answer::Receipt(Some(receipt)), .. } => receipt.check(),
             _ => Ok(()),
         }
     }
@@ -283,7 +285,10 @@ pub enum ServerMessage {
 
 impl Wire for ServerMessage {
     fn check(&self) -> Result<(), Malformed> {
-        Ok(())
+        match self {
+            Self::Receipts(receipts) => receipts.iter().try_for_each(|item| item.receipt.check()),
+            _ => Ok(()),
+        }
     }
 }
 

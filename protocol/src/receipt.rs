@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use rkyv::{Archive, Deserialize, Serialize};
 
-use crate::codec;
+use crate::codec::{self, Malformed};
 use crate::epoch::Position;
 use crate::footprint::Mode;
 use crate::key::Key;
@@ -166,6 +166,14 @@ impl Receipt {
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         codec::digest(&codec::encode(self))
+    }
+
+    /// Checks the invariants of a receipt that was decoded.
+    pub(crate) fn check(&self) -> Result<(), Malformed> {
+        match &self.outcome {
+            Outcome::Strayed { key, .. } => key.check(),
+            _ => Ok(()),
+        }
     }
 
     /// Whether the transaction took effect.

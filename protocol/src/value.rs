@@ -130,7 +130,10 @@ mod tests {
         }
 
         #[test]
-        fn small_sums_are_right(a in -1_000_000_000i128..1_000_000_000, b in -1_000_000_000i128..1_000_000_000) {
+        fn small_sums_are_right(
+            a in -1_000_000_000i128..1_000_000_000,
+            b in -1_000_000_000i128..1_000_000_000,
+        ) {
             prop_assert_eq!(Delta::from(a).plus(Delta::from(b)), Delta::from(a + b));
         }
     }

@@ -1,7 +1,8 @@
 //! The QUIC transport: links between the hosts of a cluster, and connections of clients.
 //!
 //! ```text
-//!   hosts    PeerListener ─ start ─▶ PeerNetwork (send)  +  PeerInbox (links, order, exchange, query)
+//!   hosts    PeerListener ─ start ─▶ PeerNetwork (send)
+//!                                    PeerInbox (links, order, exchange, query)
 //!            ALPN parsec-peer/1, both sides show certificates of the cluster's CA
 //!
 //!   clients  ClientListener ─ accept ─▶ ClientConnection (recv, send)

@@ -59,12 +59,13 @@ impl DialOptions {
     }
 }
 
-/// Connects to servers. Its connections share a socket for each kind of address.
-#[derive(Debug)]
+/// Connects to servers. Cloning is cheap; the connections of all clones share a socket for each
+/// kind of address.
+#[derive(Debug, Clone)]
 pub struct ClientDialer {
     trust: Trust,
     options: DialOptions,
-    endpoints: Mutex<Endpoints>,
+    endpoints: Arc<Mutex<Endpoints>>,
 }
 
 #[derive(Debug, Default)]
@@ -77,7 +78,7 @@ impl ClientDialer {
     /// A dialler that trusts the servers that `trust` says.
     #[must_use]
     pub fn new(trust: Trust, options: DialOptions) -> Self {
-        Self { trust, options, endpoints: Mutex::default() }
+        Self { trust, options, endpoints: Arc::default() }
     }
 
     /// Connects to the server at `address`, whose certificate must be valid for `server_name`:

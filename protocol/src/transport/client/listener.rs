@@ -190,7 +190,16 @@ async fn accept_all(endpoint: Endpoint, door: Arc<Door>) {
         let door = door.clone();
         tokio::spawn(async move { door.greet(incoming, slot).await });
     }
-    endpoint.set_server_config(None);
+    // Whoever comes now is told at once, for as long as there are connections.
+    loop {
+        tokio::select! {
+            incoming = endpoint.accept() => match incoming {
+                Some(incoming) => incoming.refuse(),
+                None => break,
+            },
+            () = endpoint.wait_idle() => break,
+        }
+    }
 }
 
 impl Door {

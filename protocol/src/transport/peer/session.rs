@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use metrics::Counter;
+use metrics::{Counter, Label};
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -118,6 +118,13 @@ impl Tasks {
     }
 }
 
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        // Whoever waits for room keeps the session, and so would wait for ever.
+        self.session.shut();
+    }
+}
+
 /// Counts what passes in one direction of one channel.
 struct Traffic {
     frames: Counter,
@@ -126,19 +133,29 @@ struct Traffic {
 
 impl Traffic {
     fn sent(node: NodeId, channel: Channel) -> Self {
-        let (peer, channel) = (node.to_string(), channel.name());
+        let labels = Self::labels(node, channel);
         Self {
-            frames: metrics::counter!("parsec_peer_frames_sent_total", "peer" => peer.clone(), "channel" => channel),
-            bytes: metrics::counter!("parsec_peer_bytes_sent_total", "peer" => peer, "channel" => channel),
+            frames: metrics::counter!("parsec_peer_frames_sent_total", labels.iter()),
+            bytes: metrics::counter!("parsec_peer_bytes_sent_total", labels.iter()),
         }
     }
 
     fn received(node: NodeId, channel: Channel) -> Self {
-        let (peer, channel) = (node.to_string(), channel.name());
+        let labels = Self::labels(node, channel);
         Self {
-            frames: metrics::counter!("parsec_peer_frames_received_total", "peer" => peer.clone(), "channel" => channel),
-            bytes: metrics::counter!("parsec_peer_bytes_received_total", "peer" => peer, "channel" => channel),
+            frames: metrics::counter!("parsec_peer_frames_received_total", labels.iter()),
+            bytes: metrics::counter!("parsec_peer_bytes_received_total", labels.iter()),
         }
+    }
+
+    fn labels(node: NodeId, channel: Channel) -> [Label; 2] {
+        let channel = Label::from_static_parts("channel", channel.name());
+        [Label::new("peer", node.to_string()), channel]
+    }
+
+    fn count(&self, frames: usize, bytes: usize) {
+        self.frames.increment(frames as u64);
+        self.bytes.increment(bytes as u64);
     }
 }
 
@@ -166,8 +183,7 @@ async fn write_stream(
     let mut ready = Vec::new();
     while queue.recv_many(&mut ready, WRITE_MESSAGES_MAX).await > 0 {
         let bytes: usize = ready.iter().map(|queued| queued.frame.bytes()).sum();
-        traffic.frames.increment(ready.len() as u64);
-        traffic.bytes.increment(bytes as u64);
+        traffic.count(ready.len(), bytes);
         let (frames, room): (Vec<_>, Vec<_>) =
             ready.drain(..).map(|queued| (queued.frame, queued._room)).unzip();
         write_frames(&mut stream, frames).await?;
@@ -193,8 +209,7 @@ async fn read(
         let limits = ReadLimits { bytes_max: PEER_FRAME_BYTES_MAX, ..ReadLimits::default() };
         let mut frames = FrameReader::new(stream, limits);
         while let Some((message, bytes)) = frames.next::<PeerMessage>().await? {
-            traffic.frames.increment(1);
-            traffic.bytes.increment(bytes as u64);
+            traffic.count(1, bytes);
             sink.put(Received { from, session, message }, bytes, &gate).await?;
         }
         Ok::<_, FrameError>(())

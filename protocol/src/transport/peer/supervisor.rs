@@ -104,13 +104,18 @@ async fn run_session(
     let gate = Gate::new();
     let (session, mut tasks) = session::start(shared, node, connection, &gate);
     let number = session.number();
-    let announced = shared.sinks.announce(LinkEvent::Up { node, session: number }, gate.clone());
-    tokio::select! {
-        () = shared.closing() => return Err(shutdown()),
-        announced = announced => announced?,
-    }
     let peer = &shared.peers[&node];
+    // ORDER: whoever learns that the link is up can send on it at once.
     peer.set_session(Some(session));
+    let announced = shared.sinks.announce(LinkEvent::Up { node, session: number }, gate.clone());
+    let announced = tokio::select! {
+        () = shared.closing() => Err(shutdown()),
+        announced = announced => announced,
+    };
+    if let Err(reason) = announced {
+        peer.set_session(None);
+        return Err(reason);
+    }
     tracing::info!(at = %shared.node, %node, session = number, "link up");
     let up = metrics::gauge!("parsec_peer_links_up");
     up.increment(1.0);

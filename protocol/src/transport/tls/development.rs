@@ -10,8 +10,8 @@ use crate::placement::NodeId;
 /// made if they are absent: `ca/ca.pem`, `ca/ca.key`, and `node-<id>/` with `node.pem` and
 /// `node.key`. Several processes may do so at the same time: all get the same CA.
 ///
-/// Whoever reads the directory can pose as any node. Use [`ensure_loopback`](super::ensure_loopback)
-/// on every address that is listened on with it.
+/// Whoever reads the directory can pose as any node. Check every address that is listened on with
+/// [`ensure_loopback`](super::ensure_loopback).
 ///
 /// # Errors
 /// [`TlsError::Io`], and those of [`NodeIdentity::load`].

@@ -1,0 +1,156 @@
+//! The Ethereum contracts that are checked in, and the calldata to deploy and call them.
+//!
+//! Their sources, the compiler's settings and the script that rebuilds them are in
+//! `runtimes/contracts/`.
+
+use std::sync::LazyLock;
+
+use alloy_primitives::{Address, B256, U256, hex, keccak256};
+use bytes::Bytes;
+
+/// Bytes of a function selector.
+const SELECTOR_BYTES: usize = 4;
+/// Bytes of a word of the ABI.
+const WORD_BYTES: usize = 32;
+
+/// `transfer(address,uint256)`.
+const TRANSFER: [u8; SELECTOR_BYTES] = [0xa9, 0x05, 0x9c, 0xbb];
+/// `balanceOf(address)`.
+const BALANCE_OF: [u8; SELECTOR_BYTES] = [0x70, 0xa0, 0x82, 0x31];
+/// `totalSupply()`.
+const TOTAL_SUPPLY: [u8; SELECTOR_BYTES] = [0x18, 0x16, 0x0d, 0xdd];
+
+/// The storage slot of the mapping from holders to balances: the first that ERC20.sol declares.
+const BALANCES_SLOT: U256 = U256::ZERO;
+
+/// The creation code of `Token.sol`, an OpenZeppelin ERC-20, without constructor arguments.
+pub static TOKEN_CREATION_CODE: LazyLock<Bytes> =
+    LazyLock::new(|| creation_code(include_str!("../../runtimes/contracts/Token.json")));
+
+/// The creation code in the file that `build.mjs` writes for a contract.
+fn creation_code(artifact: &str) -> Bytes {
+    #[derive(serde::Deserialize)]
+    struct Artifact {
+        bytecode: String,
+    }
+    let artifact: Artifact =
+        serde_json::from_str(artifact).expect("build.mjs writes JSON with a bytecode");
+    hex::decode(artifact.bytecode).expect("build.mjs writes bytecode in hexadecimal").into()
+}
+
+/// The input of a transaction that deploys a token: its deployer holds the whole `supply`.
+#[must_use]
+pub fn deploy_token(name: &str, symbol: &str, supply: U256) -> Bytes {
+    let name = abi_text(name);
+    let symbol = abi_text(symbol);
+    let heads = 3 * WORD_BYTES;
+    let mut input = TOKEN_CREATION_CODE.to_vec();
+    input.extend_from_slice(&U256::from(heads).to_be_bytes::<WORD_BYTES>());
+    input.extend_from_slice(&U256::from(heads + name.len()).to_be_bytes::<WORD_BYTES>());
+    input.extend_from_slice(&supply.to_be_bytes::<WORD_BYTES>());
+    input.extend_from_slice(&name);
+    input.extend_from_slice(&symbol);
+    input.into()
+}
+
+/// A string as the ABI has it: its length, then its bytes, padded to whole words.
+fn abi_text(text: &str) -> Vec<u8> {
+    let mut encoded = U256::from(text.len()).to_be_bytes::<WORD_BYTES>().to_vec();
+    encoded.extend_from_slice(text.as_bytes());
+    encoded.resize(encoded.len().next_multiple_of(WORD_BYTES), 0);
+    encoded
+}
+
+/// The input of a call that sends `amount` of a token to `to`.
+#[must_use]
+pub fn transfer(to: Address, amount: U256) -> Bytes {
+    let mut input = Vec::with_capacity(SELECTOR_BYTES + 2 * WORD_BYTES);
+    input.extend_from_slice(&TRANSFER);
+    input.extend_from_slice(to.into_word().as_slice());
+    input.extend_from_slice(&amount.to_be_bytes::<WORD_BYTES>());
+    input.into()
+}
+
+/// The input of a call that returns what `holder` has of a token.
+#[must_use]
+pub fn balance_of(holder: Address) -> Bytes {
+    let mut input = Vec::with_capacity(SELECTOR_BYTES + WORD_BYTES);
+    input.extend_from_slice(&BALANCE_OF);
+    input.extend_from_slice(holder.into_word().as_slice());
+    input.into()
+}
+
+/// The input of a call that returns how much there is of a token.
+#[must_use]
+pub fn total_supply() -> Bytes {
+    Bytes::from_static(&TOTAL_SUPPLY)
+}
+
+/// The storage slot of a token in which the balance of `holder` lies.
+#[must_use]
+pub fn balance_slot(holder: Address) -> B256 {
+    let mut mapped = [0; 2 * WORD_BYTES];
+    mapped[..WORD_BYTES].copy_from_slice(holder.into_word().as_slice());
+    mapped[WORD_BYTES..].copy_from_slice(&BALANCES_SLOT.to_be_bytes::<WORD_BYTES>());
+    keccak256(mapped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selectors_are_hashes_of_signatures() {
+        let signatures = [
+            ("transfer(address,uint256)", TRANSFER),
+            ("balanceOf(address)", BALANCE_OF),
+            ("totalSupply()", TOTAL_SUPPLY),
+        ];
+        for (signature, selector) in signatures {
+            assert_eq!(keccak256(signature)[..SELECTOR_BYTES], selector, "{signature}");
+        }
+    }
+
+    #[test]
+    fn the_token_calls_what_we_call() {
+        let code = &TOKEN_CREATION_CODE;
+        for selector in [TRANSFER, BALANCE_OF, TOTAL_SUPPLY] {
+            let dispatched = code.windows(SELECTOR_BYTES).any(|window| window == selector);
+            assert!(dispatched, "{selector:02x?} is not in the token's code");
+        }
+    }
+
+    #[test]
+    fn constructor_arguments_follow_the_abi() {
+        let input = deploy_token("Parsec Token", "PT", U256::from(7));
+        let words: Vec<_> =
+            input[TOKEN_CREATION_CODE.len()..].chunks(WORD_BYTES).map(<[u8]>::to_vec).collect();
+        let number = |n: u8| U256::from(n).to_be_bytes::<WORD_BYTES>().to_vec();
+        let text = |text: &str| {
+            let mut word = text.as_bytes().to_vec();
+            word.resize(WORD_BYTES, 0);
+            word
+        };
+        let expected = [
+            number(96),
+            number(160),
+            number(7),
+            number(12),
+            text("Parsec Token"),
+            number(2),
+            text("PT"),
+        ];
+        assert_eq!(words, expected);
+    }
+
+    #[test]
+    fn a_transfer_is_encoded_as_solidity_does() {
+        let to = "0x00000000000000000000000000000000000000aa".parse().unwrap();
+        let expected = concat!(
+            "a9059cbb",
+            "00000000000000000000000000000000000000000000000000000000000000aa",
+            "0000000000000000000000000000000000000000000000000000000000000100",
+        );
+        assert_eq!(hex::encode(transfer(to, U256::from(256))), expected);
+    }
+}

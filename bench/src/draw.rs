@@ -1,0 +1,244 @@
+//! Choices from a seed: the same ones on every machine and in every version.
+
+use blake3::{Hasher, OutputReader};
+
+/// Bytes of output that are taken at once.
+const BLOCK_BYTES: usize = 64;
+
+/// An endless stream of numbers that is a function of a seed and a purpose: BLAKE3's extendable
+/// output.
+#[derive(Debug, Clone)]
+pub struct Draws {
+    output: OutputReader,
+    block: [u8; BLOCK_BYTES],
+    used: usize,
+}
+
+impl Draws {
+    /// The stream of `seed` for `purpose`. Streams for different purposes have nothing in common.
+    #[must_use]
+    pub fn new(seed: u64, purpose: &str) -> Self {
+        let output = seeded(seed, purpose).finalize_xof();
+        Self { output, block: [0; BLOCK_BYTES], used: BLOCK_BYTES }
+    }
+
+    /// The next 64 bits.
+    pub fn next_u64(&mut self) -> u64 {
+        if self.used == BLOCK_BYTES {
+            self.output.fill(&mut self.block);
+            self.used = 0;
+        }
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&self.block[self.used..self.used + 8]);
+        self.used += 8;
+        u64::from_be_bytes(bytes)
+    }
+
+    /// A number below `bound`, each as likely as the others (to one in 2^64 / `bound`).
+    ///
+    /// # Panics
+    /// If `bound` is zero.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        assert!(bound > 0, "nothing is below zero");
+        let scaled = (u128::from(self.next_u64()) * u128::from(bound)) >> 64;
+        u64::try_from(scaled).expect("below bound, which is a u64")
+    }
+}
+
+/// 32 bytes that are a function of a seed, a purpose and a number.
+#[must_use]
+pub fn bytes32(seed: u64, purpose: &str, number: u64) -> [u8; 32] {
+    *seeded(seed, purpose).update(&number.to_be_bytes()).finalize().as_bytes()
+}
+
+fn seeded(seed: u64, purpose: &str) -> Hasher {
+    let mut hasher = Hasher::new_derive_key("parsec 2026 benchmark");
+    hasher.update(&seed.to_be_bytes()).update(purpose.as_bytes()).update(&[0]);
+    hasher
+}
+
+/// How often each of a number of accounts is chosen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Skew {
+    /// Each as often as the others.
+    Uniform,
+    /// The account of rank k (from 1) in proportion to `1 / k^exponent`. 0.99 is the usual one;
+    /// from 0 to [`Skew::EXPONENT_MAX`].
+    Zipf {
+        /// The exponent.
+        exponent: f64,
+    },
+}
+
+impl Skew {
+    /// The largest exponent: beyond it nearly all choices would be the first account.
+    pub const EXPONENT_MAX: f64 = 3.0;
+}
+
+impl std::fmt::Display for Skew {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Uniform => f.write_str("uniform"),
+            Self::Zipf { exponent } => write!(f, "zipf {exponent}"),
+        }
+    }
+}
+
+/// Why a workload can't be built.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[allow(missing_docs, reason = "each message says what the variant and its fields mean")]
+pub enum BadWorkload {
+    #[error("{accounts} accounts: payments need 2 to {most} of them")]
+    Accounts { accounts: u32, most: u32 },
+    #[error("a Zipf exponent of {exponent}: it must be 0 to {}", Skew::EXPONENT_MAX)]
+    Exponent { exponent: f64 },
+}
+
+/// Most accounts of a workload: the tables for them stay well under a gigabyte.
+pub const ACCOUNTS_MAX: u32 = 4_000_000;
+
+/// Chooses pairs of distinct accounts.
+#[derive(Debug, Clone)]
+pub struct Pairs {
+    draws: Draws,
+    accounts: u32,
+    /// For a skewed choice: the number below which a draw means this rank, or one before it.
+    thresholds: Vec<u64>,
+}
+
+impl Pairs {
+    /// Pairs of `accounts` accounts, both sides skewed alike.
+    ///
+    /// # Errors
+    /// [`BadWorkload`] if there are too few or too many accounts, or the exponent is out of range.
+    pub fn new(seed: u64, accounts: u32, skew: Skew) -> Result<Self, BadWorkload> {
+        if !(2..=ACCOUNTS_MAX).contains(&accounts) {
+            return Err(BadWorkload::Accounts { accounts, most: ACCOUNTS_MAX });
+        }
+        let thresholds = match skew {
+            Skew::Uniform => Vec::new(),
+            Skew::Zipf { exponent } if (0.0..=Skew::EXPONENT_MAX).contains(&exponent) => {
+                zipf_thresholds(accounts, exponent)
+            }
+            Skew::Zipf { exponent } => return Err(BadWorkload::Exponent { exponent }),
+        };
+        Ok(Self { draws: Draws::new(seed, "pairs"), accounts, thresholds })
+    }
+
+    /// The next pair: who pays, and whom.
+    pub fn next_pair(&mut self) -> (u32, u32) {
+        let from = self.account();
+        loop {
+            let to = self.account();
+            if to != from {
+                return (from, to);
+            }
+        }
+    }
+
+    /// A number from 1 to `most`.
+    pub fn amount(&mut self, most: u64) -> u64 {
+        1 + self.draws.below(most)
+    }
+
+    fn account(&mut self) -> u32 {
+        let chosen = match self.thresholds.is_empty() {
+            true => self.draws.below(u64::from(self.accounts)),
+            false => {
+                let draw = self.draws.next_u64();
+                let rank = self.thresholds.partition_point(|threshold| *threshold <= draw);
+                u64::try_from(rank).unwrap_or(u64::MAX).min(u64::from(self.accounts - 1))
+            }
+        };
+        u32::try_from(chosen).expect("below accounts, which is a u32")
+    }
+}
+
+/// The cumulated shares of each rank, of 2^64.
+#[allow(clippy::cast_possible_truncation, reason = "a share of 2^64, rounded down")]
+fn zipf_thresholds(accounts: u32, exponent: f64) -> Vec<u64> {
+    let weight = |rank: u32| f64::from(rank).powf(-exponent);
+    let total: f64 = (1..=accounts).map(weight).sum();
+    let mut sum = 0.0;
+    let cumulated = (1..=accounts).map(|rank| {
+        sum += weight(rank);
+        (sum / total * 2f64.powi(64)) as u64
+    });
+    cumulated.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn counts(skew: Skew, accounts: u32, pairs: usize) -> Vec<usize> {
+        let mut chooser = Pairs::new(1, accounts, skew).unwrap();
+        let mut counts = vec![0; accounts as usize];
+        for _ in 0..pairs {
+            let (from, to) = chooser.next_pair();
+            assert_ne!(from, to);
+            counts[from as usize] += 1;
+            counts[to as usize] += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn streams_never_change() {
+        let mut draws = Draws::new(1, "test");
+        assert_eq!(
+            [draws.next_u64(), draws.next_u64()],
+            [3_603_081_812_477_955_018, 14_107_860_530_484_057_975]
+        );
+    }
+
+    #[test]
+    fn uniform_choices_are_even() {
+        let counts = counts(Skew::Uniform, 10, 50_000);
+        assert!(counts.iter().all(|count| (9_500..10_500).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn zipf_choices_fall_with_the_rank() {
+        let counts = counts(Skew::Zipf { exponent: 1.0 }, 100, 100_000);
+        // Distinct pairs flatten the head a little: 1 / H(100) would be 19 %.
+        assert!((30_000..40_000).contains(&counts[0]), "{counts:?}");
+        let ratio = counts[9] as f64 / counts[19] as f64;
+        assert!((1.7..2.3).contains(&ratio), "{ratio}");
+        assert!(counts.iter().all(|count| *count > 0));
+    }
+
+    #[test]
+    fn impossible_workloads_are_refused() {
+        let build = |accounts, exponent| Pairs::new(1, accounts, Skew::Zipf { exponent });
+        assert!(matches!(build(1, 1.0), Err(BadWorkload::Accounts { .. })));
+        assert!(matches!(build(ACCOUNTS_MAX + 1, 1.0), Err(BadWorkload::Accounts { .. })));
+        assert!(matches!(build(2, f64::NAN), Err(BadWorkload::Exponent { .. })));
+        assert!(matches!(build(2, 3.1), Err(BadWorkload::Exponent { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn draws_stay_below_their_bound(seed: u64, bound in 1u64..) {
+            let mut draws = Draws::new(seed, "test");
+            for _ in 0..20 {
+                prop_assert!(draws.below(bound) < bound);
+            }
+        }
+
+        #[test]
+        fn pairs_are_distinct_and_in_range(
+            seed: u64,
+            accounts in 2u32..50,
+            exponent in 0.0..=Skew::EXPONENT_MAX,
+        ) {
+            let mut pairs = Pairs::new(seed, accounts, Skew::Zipf { exponent }).unwrap();
+            for _ in 0..50 {
+                let (from, to) = pairs.next_pair();
+                prop_assert!(from != to && from < accounts && to < accounts);
+            }
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Clients as what a load is sent to.
+
+use parsec_client::{Client, ClientConfig, Error, Submission};
+use parsec_protocol::{ErrorCode, Transaction};
+
+use super::target::{Answer, Answers, Target};
+
+/// Connects as many clients as a load is to have connections, each configured for it: they leave
+/// what a busy cluster refuses to the generator, which sends it again in order.
+///
+/// # Errors
+/// Those of [`Client::connect`].
+pub async fn connect(config: &ClientConfig, connections: usize) -> Result<Vec<Client>, Error> {
+    let mut clients = Vec::with_capacity(connections);
+    for _ in 0..connections {
+        let config = ClientConfig { retry_busy: false, ..config.clone() };
+        clients.push(Client::connect(config).await?);
+    }
+    Ok(clients)
+}
+
+impl Target for Client {
+    type Answers = Submission;
+
+    async fn submit(&self, transactions: Vec<Transaction>) -> Result<Submission, String> {
+        // The client's own method of this name: inherent ones go first.
+        self.submit(transactions).await.map_err(|error| error.to_string())
+    }
+}
+
+impl Answers for Submission {
+    async fn next(&mut self) -> Option<(usize, Answer)> {
+        let (index, result) = self.next().await?;
+        Some((index, result.map_or_else(answer, Answer::Receipt)))
+    }
+}
+
+/// What it means that there is no receipt.
+fn answer(error: Error) -> Answer {
+    match error {
+        Error::Rejected(rejection) => Answer::Rejected {
+            code: rejection.code,
+            detail: rejection.detail,
+            retry_after_ms: rejection
+                .retry_after
+                .map(|time| u32::try_from(time.as_millis()).unwrap_or(u32::MAX)),
+        },
+        Error::NotSent { reason } => {
+            Answer::Rejected { code: ErrorCode::Unavailable, detail: reason, retry_after_ms: None }
+        }
+        other => Answer::Unknown { reason: other.to_string() },
+    }
+}

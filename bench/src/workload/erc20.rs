@@ -1,0 +1,170 @@
+//! Payments as signed Ethereum transactions that call an OpenZeppelin ERC-20.
+
+use alloy_consensus::{SignableTransaction, TxEip1559};
+use alloy_primitives::{Address, Signature, TxKind, U256};
+use bytes::Bytes;
+use parsec_protocol::{RuntimeId, Transaction};
+use parsec_runtimes::evm::keys;
+use rayon::prelude::*;
+use secp256k1::{Message, PublicKey, SecretKey};
+
+use super::audit::big_endian;
+use super::payments::{BALANCE_START, Payment, PaymentOptions, Payments, index};
+use super::{Audit, BuildProgress, LoadTransaction, SIGNER, Stage, Workload};
+use crate::contracts;
+use crate::draw::{self, BadWorkload};
+
+/// Gas of a deployment of the token; it takes under a million.
+const DEPLOY_GAS: u64 = 2_000_000;
+/// Gas of a transfer; it takes 52,000 at most, when it is the first to its payee.
+const TRANSFER_GAS: u64 = 60_000;
+
+/// What an [`Erc20`] workload may choose.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Erc20Options {
+    /// The payments.
+    pub payments: PaymentOptions,
+    /// The chain id that transactions are signed for.
+    pub chain_id: u64,
+}
+
+/// Signed transfers of one token between random accounts. Gas costs nothing, so that nobody needs
+/// Ether. Each account's transfers have consecutive nonces: their order matters.
+///
+/// Setup deploys the token, then its deployer pays each account its first balance.
+#[derive(Debug)]
+pub struct Erc20 {
+    options: Erc20Options,
+    token: Token,
+    payments: Payments,
+}
+
+/// The token, and all who use it.
+#[derive(Debug)]
+struct Token {
+    chain_id: u64,
+    address: Address,
+    deployer: Account,
+    accounts: Vec<Account>,
+}
+
+/// Someone who signs.
+#[derive(Debug, Clone, Copy)]
+struct Account {
+    secret: SecretKey,
+    address: Address,
+}
+
+impl Account {
+    /// The account with that number, for that purpose.
+    fn derive(seed: u64, purpose: &str, number: u64) -> Self {
+        let bytes = draw::bytes32(seed, purpose, number);
+        let secret =
+            SecretKey::from_byte_array(bytes).expect("all but one in 2^127 hashes are secret keys");
+        let public = PublicKey::from_secret_key(&SIGNER, &secret).serialize_uncompressed();
+        Self { secret, address: Address::from_raw_public_key(&public[1..]) }
+    }
+
+    /// The signed transaction, as it is sent.
+    fn sign(&self, transaction: TxEip1559) -> Transaction {
+        let digest = Message::from_digest(transaction.signature_hash().0);
+        let (parity, scalars) =
+            SIGNER.sign_ecdsa_recoverable(digest, &self.secret).serialize_compact();
+        let signature = Signature::from_bytes_and_parity(&scalars, i32::from(parity) & 1 == 1);
+        let mut raw = Vec::with_capacity(192);
+        transaction.into_signed(signature).eip2718_encode(&mut raw);
+        Transaction::new(RuntimeId::EVM, raw)
+    }
+}
+
+impl Token {
+    fn deployment(&self) -> Transaction {
+        let supply = U256::from(self.accounts.len()) * U256::from(BALANCE_START);
+        let input = contracts::deploy_token("Parsec Token", "PARSEC", supply);
+        self.deployer.sign(self.unpaid(0, DEPLOY_GAS, TxKind::Create, input))
+    }
+
+    fn transfer(&self, from: &Account, nonce: u64, to: &Account, amount: u64) -> Transaction {
+        let input = contracts::transfer(to.address, U256::from(amount));
+        from.sign(self.unpaid(nonce, TRANSFER_GAS, TxKind::Call(self.address), input))
+    }
+
+    /// A transaction that pays nothing for its gas.
+    fn unpaid(&self, nonce: u64, gas_limit: u64, to: TxKind, input: Bytes) -> TxEip1559 {
+        let chain_id = self.chain_id;
+        TxEip1559 { chain_id, nonce, gas_limit, to, input: input.into(), ..TxEip1559::default() }
+    }
+}
+
+impl Erc20 {
+    /// The workload with these options.
+    ///
+    /// # Errors
+    /// [`BadWorkload`] if the options are out of range.
+    pub fn new(options: Erc20Options) -> Result<Self, BadWorkload> {
+        let payments = Payments::new(&options.payments)?;
+        let seed = options.payments.seed;
+        let derive = |account| Account::derive(seed, "erc20 account", u64::from(account));
+        let accounts = (0..options.payments.accounts).into_par_iter().map(derive).collect();
+        let deployer = Account::derive(seed, "erc20 deployer", 0);
+        let address = deployer.address.create(0);
+        let token = Token { chain_id: options.chain_id, address, deployer, accounts };
+        Ok(Self { options, token, payments })
+    }
+
+    /// The token's address.
+    #[must_use]
+    pub fn token(&self) -> Address {
+        self.token.address
+    }
+
+    /// The accounts that pay one another.
+    pub fn addresses(&self) -> impl ExactSizeIterator<Item = Address> {
+        self.token.accounts.iter().map(|account| account.address)
+    }
+}
+
+impl Workload for Erc20 {
+    fn name(&self) -> String {
+        format!("erc20 transfer ({})", self.options.payments)
+    }
+
+    fn setup(&self) -> Vec<Stage> {
+        let token = &self.token;
+        let ordered = |transaction| LoadTransaction { sender: Some(0), transaction };
+        let nonces: Vec<u64> = (1..).take(token.accounts.len()).collect();
+        let pay = |(account, nonce)| {
+            ordered(token.transfer(&token.deployer, nonce, account, BALANCE_START))
+        };
+        vec![
+            Stage {
+                purpose: "deploy the token",
+                transactions: vec![ordered(token.deployment())],
+                tolerated: None,
+            },
+            Stage {
+                purpose: "pay each account",
+                transactions: token.accounts.par_iter().zip(nonces).map(pay).collect(),
+                tolerated: None,
+            },
+        ]
+    }
+
+    fn build(&mut self, count: usize, progress: BuildProgress<'_>) -> Vec<LoadTransaction> {
+        let token = &self.token;
+        self.payments.build(count, progress, |Payment { nonce, from, to, amount, .. }| {
+            let (payer, payee) = (&token.accounts[index(from)], &token.accounts[index(to)]);
+            let transaction = token.transfer(payer, nonce, payee, amount);
+            LoadTransaction { sender: Some(from), transaction }
+        })
+    }
+
+    fn audit(&self) -> Audit {
+        let slots = self.addresses().map(|holder| {
+            let slot = U256::from_be_bytes(contracts::balance_slot(holder).0);
+            keys::storage(&self.token.address, 0, slot)
+        });
+        let balances = self.payments.balances().iter().copied();
+        Audit::new(slots.zip(balances).collect(), big_endian)
+    }
+}

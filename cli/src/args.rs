@@ -1,0 +1,229 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Executes smart contracts and stored procedures in parallel, on many hosts, with the result
+/// that one thread would have produced.
+#[derive(Debug, Parser)]
+#[command(name = "parsec", version, max_term_width = 100)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a cluster in this process, load it, and prove the result by a serial replay
+    ///
+    /// Starts a sequencer and executor hosts that speak QUIC over loopback and keep their data on
+    /// disk; deploys an ERC-20 token; measures signed ERC-20 transfers, Lua payments and native
+    /// transfers; then replays the recorded order on one thread, and compares all receipts and
+    /// the state. The exit code is not 0 if they differ.
+    ///
+    /// Kill it at any moment and start it again: it goes on from its log, and checks that every
+    /// transaction that was acknowledged before is there.
+    Demo(DemoArgs),
+    /// Run one node of a cluster, as its TOML file says
+    ///
+    /// See docs/cluster.md for a cluster of several processes. The node runs until ctrl-C, or
+    /// until something is wrong that it must not go on from.
+    Node {
+        /// The node's configuration file.
+        file: PathBuf,
+    },
+    /// Show how a cluster is: its epochs, partitions and digests
+    Status {
+        /// How to reach it.
+        #[command(flatten)]
+        connect: ConnectArgs,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Submit one transaction and print its receipt
+    Submit {
+        /// How to reach the cluster.
+        #[command(flatten)]
+        connect: ConnectArgs,
+        /// The last epoch in which it may run.
+        #[arg(long)]
+        expires: Option<u64>,
+        /// Makes it another transaction than an equal one that was submitted before; with the same
+        /// number it is the same one, and is not executed again. Random by default.
+        #[arg(long)]
+        salt: Option<u128>,
+        /// What to submit.
+        #[command(subcommand)]
+        what: SubmitCommand,
+    },
+    /// Execute a recorded log again and print what it leads to
+    ///
+    /// On one thread by default, which is the oracle that every parallel run must agree with; or,
+    /// with --partitions, on an embedded cluster of executors, which is then compared with it.
+    Replay(ReplayArgs),
+    /// Make the certificates of a cluster: a CA, and one certificate for each node
+    ///
+    /// Give each host its own node-N directory and ca/ca.pem; keep ca/ca.key to yourself.
+    Certs {
+        /// The directory to make them in.
+        #[arg(long, default_value = "certs")]
+        out: PathBuf,
+        /// How many nodes: 0 to N - 1.
+        #[arg(long)]
+        nodes: u16,
+        /// A DNS name or an IP address by which clients reach the nodes; may be repeated.
+        #[arg(long = "name", default_values = ["localhost", "127.0.0.1", "::1"])]
+        names: Vec<String>,
+    },
+}
+
+/// Options of `parsec demo`.
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// Where the cluster keeps its data. What is there already is gone on from.
+    #[arg(long, default_value = "parsec-demo")]
+    pub data: PathBuf,
+    /// Executor hosts.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub hosts: u16,
+    /// Partitions on each host.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub partitions: u16,
+    /// Threads that execute the transactions of one partition.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub workers: u16,
+    /// What to run: signed ERC-20 transfers, Lua payments, native transfers.
+    #[arg(long, value_delimiter = ',', default_value = "erc20,lua,native")]
+    pub workloads: Vec<WorkloadName>,
+    /// Transactions of each workload.
+    #[arg(long, default_value_t = 50_000)]
+    pub transactions: usize,
+    /// Accounts of each workload.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(2..))]
+    pub accounts: u32,
+    /// Transactions in flight.
+    #[arg(long, default_value_t = 4_000)]
+    pub in_flight: usize,
+    /// Where to listen for clients.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+    /// Serve metrics to Prometheus here.
+    #[arg(long)]
+    pub metrics: Option<SocketAddr>,
+    /// Leave the cluster up after the verification, until ctrl-C.
+    #[arg(long)]
+    pub stay: bool,
+    /// Print one JSON object instead of tables.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A workload of the demo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum WorkloadName {
+    /// Signed ERC-20 transfers.
+    Erc20,
+    /// Lua payments.
+    Lua,
+    /// Native transfers.
+    Native,
+}
+
+/// How to reach a cluster.
+#[derive(Debug, Clone, Args)]
+pub struct ConnectArgs {
+    /// The address where the sequencer listens for clients.
+    #[arg(long, default_value = "127.0.0.1:7100", env = "PARSEC_CONNECT")]
+    pub connect: SocketAddr,
+    /// The certificate of the cluster's CA.
+    #[arg(long, default_value = "parsec-demo/certs/ca/ca.pem", env = "PARSEC_CA")]
+    pub ca: PathBuf,
+}
+
+/// Options of `parsec replay`.
+#[derive(Debug, Clone, Args)]
+pub struct ReplayArgs {
+    /// A directory with a log, such as parsec-demo/sequencer/log, or one file of it.
+    pub path: PathBuf,
+    /// Replay also on an embedded cluster with this many partitions, and compare.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub partitions: Option<u16>,
+    /// Threads that execute the transactions of one partition.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub workers: u16,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to submit.
+#[derive(Debug, Clone, Subcommand)]
+pub enum SubmitCommand {
+    /// A signed Ethereum transaction
+    Evm {
+        /// Its raw bytes, as hex.
+        raw: String,
+    },
+    /// Set a native key
+    Put {
+        /// The key.
+        key: String,
+        /// The value.
+        value: String,
+    },
+    /// Read a native key, in the order of transactions
+    Get {
+        /// The key.
+        key: String,
+    },
+    /// Add to a native account or counter
+    Add {
+        /// The account or counter.
+        key: String,
+        /// What to add; may be negative.
+        #[arg(allow_hyphen_values = true)]
+        amount: i128,
+    },
+    /// Transfer between native accounts
+    Transfer {
+        /// Who pays.
+        from: String,
+        /// Who is paid.
+        to: String,
+        /// How much.
+        amount: u128,
+    },
+    /// Deploy a Lua contract; its id is the receipt's output
+    LuaDeploy {
+        /// The file with its source.
+        file: PathBuf,
+    },
+    /// Call a function of a Lua contract
+    LuaCall {
+        /// The contract's id, as hex.
+        contract: String,
+        /// The function.
+        function: String,
+        /// Arguments: integers as they are, everything else as a string.
+        #[arg(allow_hyphen_values = true)]
+        arguments: Vec<String>,
+        /// The most instructions that it may take.
+        #[arg(long, default_value_t = 1_000_000)]
+        limit: u64,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Arguments::command().debug_assert();
+    }
+}

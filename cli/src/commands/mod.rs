@@ -1,0 +1,15 @@
+//! What the binary can do, one module for each command.
+
+mod certs;
+mod demo;
+mod node;
+mod replay;
+mod status;
+mod submit;
+
+pub use certs::certs;
+pub use demo::demo;
+pub use node::node;
+pub use replay::replay;
+pub use status::status;
+pub use submit::submit;

@@ -1,0 +1,41 @@
+//! `parsec`: see `parsec --help`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use parsec_cli::args::{Arguments, Command};
+use parsec_cli::{commands, telemetry};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    telemetry::start_logs();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the system gives no threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(async {
+        match arguments.command {
+            Command::Demo(args) => commands::demo(args).await,
+            Command::Node { file } => commands::node(&file).await,
+            Command::Status { connect, json } => commands::status(&connect, json).await,
+            Command::Submit { connect, expires, salt, what } => {
+                commands::submit(&connect, expires, salt, what).await
+            }
+            Command::Replay(args) => commands::replay(args).await,
+            Command::Certs { out, nodes, names } => commands::certs(&out, nodes, &names),
+        }
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The two ways in which a transaction sees the state: a [`Workspace`] that holds it to its
+//! footprint, and a [`Recorder`] that finds the footprint out.
+
+use std::collections::BTreeMap;
+
+use parsec_protocol::transaction::Entry;
+use parsec_protocol::{
+    Access, Change, Delta, EpochRecord, ErrorCode, Footprint, Key, Mode, Outcome, Position,
+    Receipt, Value,
+};
+
+use crate::{Call, Done, Interrupt, Sessions, State};
+
+/// What a transaction did: a change for each access of its footprint, in the same order, and the
+/// receipt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Execution {
+    /// One for each access of the footprint.
+    pub changes: Vec<Change>,
+    /// What became of the transaction.
+    pub receipt: Receipt,
+}
+
+impl Execution {
+    /// Executes an entry at its position, over the values of its footprint.
+    ///
+    /// This is the one way in which an ordered transaction takes effect, in the executor and in
+    /// the serial oracle alike: it has none if it came too late or strays.
+    ///
+    /// # Errors
+    /// Why this host must stop.
+    pub fn run(
+        sessions: &mut Sessions,
+        entry: &Entry,
+        epoch: &EpochRecord,
+        entropy: &[u8; 32],
+        index: u32,
+        values: &[Option<Value>],
+    ) -> Result<Self, String> {
+        let mut workspace = Workspace::new(&entry.footprint, values);
+        let call = Call {
+            id: &entry.id,
+            sender: &entry.sender,
+            payload: &entry.payload,
+            epoch,
+            entropy,
+            trial: false,
+        };
+        let late = entry.expires.is_some_and(|last| epoch.number > last);
+        let result = match late {
+            true => Ok(Done::invalid(ErrorCode::Expired, "")),
+            false => sessions.execute(entry.runtime, &call, &mut workspace),
+        };
+        let done = match result {
+            Ok(done) => done,
+            Err(Interrupt::Stray(Access { key, mode })) => {
+                workspace.forget();
+                Done {
+                    outcome: Outcome::Strayed { key, mode },
+                    work: 0,
+                    output: Value::new(),
+                    events: Vec::new(),
+                }
+            }
+            Err(Interrupt::Missing(key)) => return Err(format!("no value was given for {key}")),
+            Err(Interrupt::Fatal(reason)) => return Err(reason),
+        };
+        if matches!(done.outcome, Outcome::Invalid(_)) {
+            workspace.forget();
+        }
+        let receipt = Receipt {
+            id: entry.id,
+            position: Position { epoch: epoch.number, index },
+            attempt: entry.attempt,
+            outcome: done.outcome,
+            work: done.work,
+            output: parsec_protocol::message::short_output(done.output),
+            events: done.events,
+        };
+        Ok(Self { changes: workspace.changes, receipt })
+    }
+}
+
+/// The state within a footprint. Everything outside is a stray.
+pub struct Workspace<'a> {
+    footprint: &'a Footprint,
+    values: &'a [Option<Value>],
+    changes: Vec<Change>,
+}
+
+impl<'a> Workspace<'a> {
+    /// The state within `footprint`, with a value for each of its accesses (none is looked at for
+    /// those that only add).
+    ///
+    /// # Panics
+    /// If there are not as many values as accesses.
+    #[must_use]
+    pub fn new(footprint: &'a Footprint, values: &'a [Option<Value>]) -> Self {
+        assert_eq!(footprint.accesses().len(), values.len(), "one value for each access");
+        Self { footprint, values, changes: vec![Change::Keep; values.len()] }
+    }
+
+    /// Undoes all changes.
+    fn forget(&mut self) {
+        self.changes.fill(Change::Keep);
+    }
+
+    fn index(&self, key: &Key, mode: Mode) -> Result<usize, Interrupt> {
+        let stray = || Interrupt::Stray(Access { key: key.clone(), mode });
+        let index = self.footprint.find(key).ok_or_else(stray)?;
+        let allowed = self.footprint.accesses()[index].mode;
+        if allowed == mode || allowed == Mode::Write { Ok(index) } else { Err(stray()) }
+    }
+}
+
+impl State for Workspace<'_> {
+    fn get(&mut self, key: &Key) -> Result<Option<Value>, Interrupt> {
+        let index = self.index(key, Mode::Read)?;
+        Ok(self.changes[index].apply(self.values[index].as_ref()))
+    }
+
+    fn put(&mut self, key: &Key, value: Option<Value>) -> Result<(), Interrupt> {
+        let index = self.index(key, Mode::Write)?;
+        self.changes[index] = value.map_or(Change::Delete, Change::Put);
+        Ok(())
+    }
+
+    fn add(&mut self, key: &Key, delta: Delta) -> Result<(), Interrupt> {
+        let index = self.index(key, Mode::Add)?;
+        self.changes[index] = combine(&self.changes[index], delta);
+        Ok(())
+    }
+
+    fn covers(&self, key: &Key, mode: Mode) -> bool {
+        self.footprint.covers(key, mode)
+    }
+}
+
+/// The change that is `earlier` and then an addition.
+pub(crate) fn combine(earlier: &Change, delta: Delta) -> Change {
+    match earlier {
+        Change::Keep => Change::Add(delta),
+        Change::Add(sum) => Change::Add(sum.plus(delta)),
+        Change::Put(_) | Change::Delete => {
+            delta.apply(earlier.apply(None).as_ref()).map_or(Change::Delete, Change::Put)
+        }
+    }
+}
+
+/// Values that a [`Recorder`] may read: a snapshot, or what has been fetched of one.
+pub trait Source {
+    /// The value of `key`; the outer `None` if it is not at hand.
+    fn value(&self, key: &Key) -> Option<Option<Value>>;
+}
+
+impl Source for BTreeMap<Key, Option<Value>> {
+    fn value(&self, key: &Key) -> Option<Option<Value>> {
+        self.get(key).cloned()
+    }
+}
+
+/// What a [`Recorder`] saw a call do.
+#[derive(Debug, Clone)]
+pub struct Recording {
+    /// What it touched, and how.
+    pub footprint: Footprint,
+    /// What it changed.
+    pub changes: Vec<(Key, Change)>,
+}
+
+/// The state for a trial run: anything may be touched, nothing takes effect, and what was touched
+/// is the footprint.
+pub struct Recorder<'a, S: ?Sized> {
+    source: &'a S,
+    touched: BTreeMap<Key, (Mode, Change)>,
+}
+
+impl<'a, S: Source + ?Sized> Recorder<'a, S> {
+    /// A recorder over `source`.
+    #[must_use]
+    pub fn new(source: &'a S) -> Self {
+        Self { source, touched: BTreeMap::new() }
+    }
+
+    /// What was touched and changed.
+    ///
+    /// # Errors
+    /// If more keys were touched than a footprint may have.
+    pub fn finish(self) -> Result<Recording, parsec_protocol::Malformed> {
+        let accesses =
+            self.touched.iter().map(|(key, (mode, _))| Access { key: key.clone(), mode: *mode });
+        let footprint = Footprint::new(accesses.collect())?;
+        let changed = self.touched.into_iter().filter(|(_, (_, change))| *change != Change::Keep);
+        Ok(Recording { footprint, changes: changed.map(|(key, (_, c))| (key, c)).collect() })
+    }
+
+    fn touch(&mut self, key: &Key, mode: Mode) -> &mut Change {
+        let (known, change) = self.touched.entry(key.clone()).or_insert((mode, Change::Keep));
+        *known = known.union(mode);
+        change
+    }
+}
+
+impl<S: Source + ?Sized> State for Recorder<'_, S> {
+    fn get(&mut self, key: &Key) -> Result<Option<Value>, Interrupt> {
+        let value = self.source.value(key).ok_or_else(|| Interrupt::Missing(key.clone()))?;
+        Ok(self.touch(key, Mode::Read).apply(value.as_ref()))
+    }
+
+    fn put(&mut self, key: &Key, value: Option<Value>) -> Result<(), Interrupt> {
+        *self.touch(key, Mode::Write) = value.map_or(Change::Delete, Change::Put);
+        Ok(())
+    }
+
+    fn add(&mut self, key: &Key, delta: Delta) -> Result<(), Interrupt> {
+        let change = self.touch(key, Mode::Add);
+        *change = combine(change, delta);
+        Ok(())
+    }
+
+    fn covers(&self, key: &Key, mode: Mode) -> bool {
+        self.touched.get(key).is_some_and(|(known, _)| *known == mode || *known == Mode::Write)
+    }
+}

@@ -1,0 +1,142 @@
+//! The Ethereum runtime: signed transactions, executed by revm.
+//!
+//! A payload is the raw bytes of a signed transaction, and its id is their Keccak-256 hash. The
+//! state is laid out as [`keys`] says. Three things are unlike a plain Ethereum node, and none of
+//! them can be seen by a contract:
+//!
+//! - **Hollow accounts.** A contract whose balance and nonce a call does not consult is executed
+//!   without touching the record that holds them, so that one popular contract is not one hot key.
+//! - **Additions.** The coinbase's reward is added to its record, which need not be read, so that
+//!   transactions do not conflict by paying the same coinbase. A reward of nothing touches nothing,
+//!   except before EIP-161, where it creates the coinbase.
+//! - **Incarnations.** A contract that destroys itself leaves its storage behind, out of reach.
+//!
+//! What a contract can see: BLOCKHASH fails, like an instruction that does not exist, for blocks
+//! of the last 256 whose hash the parameters do not give. Outside of them it is zero as usual.
+
+pub mod block;
+pub mod import;
+pub mod keys;
+pub mod params;
+pub mod payload;
+mod predict;
+
+mod commit;
+mod machine;
+mod session;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use alloy_consensus::Transaction as _;
+use alloy_primitives::{Address, keccak256};
+use bytes::Bytes;
+use parsec_protocol::limits::PAYLOAD_BYTES_MAX;
+use parsec_protocol::{ErrorCode, Key, RuntimeId, Transaction, TxId};
+
+pub use params::{BlobGas, BlockOverride, ChainParams, GenesisAccount, genesis};
+pub use payload::SignedTransaction;
+
+use crate::{Admitted, Predictor, Rejection, Runtime, Session};
+
+/// Longest raw transaction that is admitted from clients, bytes.
+pub const TRANSACTION_BYTES_MAX: usize = 128 * 1_024;
+
+const BLOB_TRANSACTION: u8 = 3;
+const DELEGATING_TRANSACTION: u8 = 4;
+
+/// The Ethereum runtime of one chain.
+#[derive(Debug, Clone)]
+pub struct EvmRuntime {
+    chain_id: u64,
+    import: bool,
+}
+
+impl EvmRuntime {
+    /// The runtime of the chain with that id.
+    #[must_use]
+    pub fn new(chain_id: u64) -> Self {
+        Self { chain_id, import: false }
+    }
+
+    /// A runtime that also admits what only occurs in blocks of other chains: transactions with
+    /// blobs (without their content), transactions that delegate accounts to contracts (EIP-7702),
+    /// signatures from before EIP-2, and raw transactions as long as the protocol allows.
+    #[must_use]
+    pub fn for_import(chain_id: u64) -> Self {
+        Self { chain_id, import: true }
+    }
+
+    fn check_kind(&self, raw: &[u8]) -> Result<(), Rejection> {
+        let unsupported = |what| Err(Rejection::new(ErrorCode::Unsupported, what));
+        match raw.first() {
+            Some(&BLOB_TRANSACTION) if !self.import => {
+                unsupported("transactions of type 3 (EIP-4844 blobs)")
+            }
+            Some(&DELEGATING_TRANSACTION) if !self.import => {
+                unsupported("transactions of type 4 (EIP-7702 delegations)")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_chain(&self, transaction: &SignedTransaction) -> Result<(), Rejection> {
+        match transaction.chain_id() {
+            Some(id) if id != self.chain_id => {
+                let detail = format!("it is signed for chain {id}, this is {}", self.chain_id);
+                Err(Rejection::new(ErrorCode::WrongChain, detail))
+            }
+            None if !transaction.is_legacy() => {
+                Err(Rejection::new(ErrorCode::WrongChain, "it is signed for no chain"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Runtime for EvmRuntime {
+    fn id(&self) -> RuntimeId {
+        RuntimeId::EVM
+    }
+
+    fn admit(&self, transaction: &Transaction) -> Result<Admitted, Rejection> {
+        let raw = &transaction.payload;
+        if transaction.salt != 0 {
+            let detail = "the salt of a signed transaction must be zero";
+            return Err(Rejection::new(ErrorCode::Malformed, detail));
+        }
+        let limit = if self.import { PAYLOAD_BYTES_MAX } else { TRANSACTION_BYTES_MAX };
+        if raw.len() > limit {
+            let detail = format!("{} bytes; at most {limit} are allowed", raw.len());
+            return Err(Rejection::new(ErrorCode::TooLarge, detail));
+        }
+        self.check_kind(raw)?;
+        let signed = payload::decode(raw)?;
+        payload::check_canonical(&signed, raw)?;
+        self.check_chain(&signed)?;
+        let sender = payload::signer(&signed, self.import)?;
+        Ok(Admitted {
+            id: TxId(keccak256(raw).0),
+            sender: Bytes::copy_from_slice(sender.as_slice()),
+            footprint: None,
+        })
+    }
+
+    fn likely_keys(&self, sender: &[u8], payload: &Bytes) -> Vec<Key> {
+        let mut keys = vec![keys::params()];
+        let to = payload::decode(payload).ok().and_then(|signed| signed.to());
+        for address in Address::try_from(sender).ok().into_iter().chain(to) {
+            keys.push(keys::account(&address));
+            keys.push(keys::code_record(&address));
+        }
+        keys
+    }
+
+    fn predictor(&self) -> Option<Box<dyn Predictor>> {
+        Some(Box::new(predict::EvmPredictor::default()))
+    }
+
+    fn session(&self) -> Box<dyn Session> {
+        Box::new(session::EvmSession::new(self.chain_id))
+    }
+}

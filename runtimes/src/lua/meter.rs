@@ -1,0 +1,57 @@
+//! The count of a call's work.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+/// Counts work against a limit. Shared by a machine, its hook and its host functions, which all
+/// run on one thread.
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    done: AtomicU64,
+    limit: AtomicU64,
+    memory_limit_touched: AtomicBool,
+}
+
+impl Meter {
+    /// Begins a call.
+    pub(super) fn begin(&self, limit: u64) {
+        self.done.store(0, Relaxed);
+        self.limit.store(limit, Relaxed);
+        self.memory_limit_touched.store(false, Relaxed);
+    }
+
+    /// Counts work. Returns whether there was more than the limit allows; that stays so.
+    pub(super) fn spend(&self, units: u64) -> bool {
+        self.done.store(self.done.load(Relaxed).saturating_add(units), Relaxed);
+        self.is_exhausted()
+    }
+
+    /// Uses up all the work there is.
+    pub(super) fn exhaust(&self) {
+        self.done.store(u64::MAX, Relaxed);
+    }
+
+    /// Whether more work was done than the limit allows.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.done.load(Relaxed) > self.limit.load(Relaxed)
+    }
+
+    /// Notes that more memory was wanted than is allowed.
+    pub(super) fn touch_memory_limit(&self) {
+        self.memory_limit_touched.store(true, Relaxed);
+    }
+
+    /// Whether that was noted.
+    pub(super) fn is_memory_limit_touched(&self) -> bool {
+        self.memory_limit_touched.load(Relaxed)
+    }
+
+    /// The work done, at most the limit.
+    pub(super) fn work(&self) -> u64 {
+        self.done.load(Relaxed).min(self.limit.load(Relaxed))
+    }
+
+    /// The work left.
+    pub(super) fn left(&self) -> u64 {
+        self.limit.load(Relaxed).saturating_sub(self.done.load(Relaxed))
+    }
+}

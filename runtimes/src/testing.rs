@@ -1,0 +1,129 @@
+//! One host without network or disk, for the tests of runtimes: it admits, discovers and executes
+//! transactions one after another over a map.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parsec_protocol::transaction::Entry;
+use parsec_protocol::{
+    Access, EpochNumber, EpochRecord, Footprint, Key, Outcome, PartitionId, Receipt, Transaction,
+    Value,
+};
+
+use crate::access::Source;
+use crate::{Call, Execution, Interrupt, Recorder, Rejection, Runtime, Runtimes, Sessions};
+
+/// A host with one runtime.
+pub(crate) struct Host {
+    runtime: Arc<dyn Runtime>,
+    sessions: Sessions,
+    pub(crate) state: BTreeMap<Key, Value>,
+    pub(crate) epoch: EpochRecord,
+}
+
+impl Source for BTreeMap<Key, Value> {
+    fn value(&self, key: &Key) -> Option<Option<Value>> {
+        Some(self.get(key).cloned())
+    }
+}
+
+impl Host {
+    pub(crate) fn new(runtime: impl Runtime + 'static) -> Self {
+        let runtime: Arc<dyn Runtime> = Arc::new(runtime);
+        let sessions = Runtimes::new(vec![runtime.clone()]).sessions();
+        let epoch = EpochRecord {
+            number: EpochNumber(7),
+            timestamp_ms: 1_700_000_000_123,
+            block: 0,
+            parent: [5; 32],
+            batches: Vec::new(),
+        };
+        Self { runtime, sessions, state: BTreeMap::new(), epoch }
+    }
+
+    /// Forgets what sessions keep between calls.
+    pub(crate) fn restart(&mut self) {
+        self.sessions = Runtimes::new(vec![self.runtime.clone()]).sessions();
+    }
+
+    /// Admits a transaction and takes it through discovery and execution, again if it strays.
+    pub(crate) fn submit(&mut self, transaction: &Transaction) -> Result<Receipt, Rejection> {
+        let mut entry = self.admit(transaction)?;
+        for _ in 0..64 {
+            let receipt = self.execute(&entry);
+            let Outcome::Strayed { key, mode } = receipt.outcome else { return Ok(receipt) };
+            let wider = Footprint::new(vec![Access { key, mode }]).unwrap();
+            entry.footprint = entry.footprint.union(&wider).unwrap();
+            entry.attempt += 1;
+        }
+        panic!("a transaction strays for ever");
+    }
+
+    /// The entry of a transaction, with the footprint that it has or that a trial finds.
+    pub(crate) fn admit(&mut self, transaction: &Transaction) -> Result<Entry, Rejection> {
+        let admitted = self.runtime.admit(transaction)?;
+        let mut entry = Entry {
+            id: admitted.id,
+            runtime: transaction.runtime,
+            attempt: 0,
+            home: PartitionId(0),
+            sender: admitted.sender,
+            payload: transaction.payload.clone(),
+            footprint: Footprint::default(),
+            expires: transaction.expires,
+        };
+        let known = transaction.footprint.clone().or(admitted.footprint);
+        entry.footprint = known.unwrap_or_else(|| self.discover(&entry));
+        Ok(entry)
+    }
+
+    /// Runs an entry once for its footprint alone.
+    pub(crate) fn discover(&mut self, entry: &Entry) -> Footprint {
+        let mut recorder = Recorder::new(&self.state);
+        let call = Call {
+            id: &entry.id,
+            sender: &entry.sender,
+            payload: &entry.payload,
+            epoch: &self.epoch,
+            entropy: &[9; 32],
+            trial: true,
+        };
+        match self.sessions.execute(entry.runtime, &call, &mut recorder) {
+            Ok(_) => recorder.finish().unwrap().footprint,
+            Err(interrupt) => panic!("a trial over the whole state ends with {interrupt:?}"),
+        }
+    }
+
+    /// Runs an entry in its footprint and applies what it changed.
+    pub(crate) fn execute(&mut self, entry: &Entry) -> Receipt {
+        let accesses = entry.footprint.accesses();
+        let values: Vec<_> =
+            accesses.iter().map(|access| self.state.get(&access.key).cloned()).collect();
+        let (epoch, sessions) = (&self.epoch, &mut self.sessions);
+        let done = Execution::run(sessions, entry, epoch, &[9; 32], 0, &values).unwrap();
+        for ((access, value), change) in accesses.iter().zip(&values).zip(&done.changes) {
+            match change.apply(value.as_ref()) {
+                Some(value) => self.state.insert(access.key.clone(), value),
+                None => self.state.remove(&access.key),
+            };
+        }
+        done.receipt
+    }
+
+    /// Runs a call over a state that answers as `state` does.
+    pub(crate) fn call(
+        &mut self,
+        entry: &Entry,
+        state: &mut dyn crate::State,
+    ) -> Result<crate::Done, Interrupt> {
+        let call = Call {
+            id: &entry.id,
+            sender: &entry.sender,
+            payload: &entry.payload,
+            epoch: &self.epoch,
+            entropy: &[9; 32],
+            trial: false,
+        };
+        self.sessions.execute(entry.runtime, &call, state)
+    }
+}

@@ -1,0 +1,606 @@
+//! The lane: takes transactions, closes batches of them, and follows each to its final receipt.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use ahash::AHashMap;
+use parsec_protocol::limits::{EPOCH_BATCHES_MAX, STRAY_ATTEMPTS_MAX};
+use parsec_protocol::{
+    Access, Batch, BatchRef, Entry, EpochNumber, EpochRecord, ErrorCode, Footprint, LaneId,
+    Position, Receipt, TxId, codec,
+};
+use smallvec::SmallVec;
+
+use crate::window::{Window, firsts};
+use crate::{
+    Candidate, HomeChooser, LaneOptions, Output, Place, Rediscovery, Tick, Token, Word, limits,
+    positions, word,
+};
+
+/// What the index of ids said of a transaction before it was submitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lookup {
+    /// Where it was ordered, if the index knows.
+    pub found: Option<Place>,
+    /// The epoch through which the index was complete when it was asked.
+    pub through: EpochNumber,
+}
+
+/// What becomes of a transaction that is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    /// It will be ordered. The token is answered with a [`Output::Reply`].
+    Queued,
+    /// It is under way already. The token is answered with a [`Output::Reply`].
+    Attached,
+    /// It was ordered and finished before: its receipt is there. The token is not answered.
+    Known(Place),
+}
+
+/// Why a transaction is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// A limit of [`LaneOptions`] is reached.
+    #[error("the lane has as much to do as it accepts")]
+    Busy,
+    /// Its last epoch has passed.
+    #[error("its last epoch has passed")]
+    Expired,
+    /// The index of ids was asked too long ago: ask it again, and submit with what it says.
+    #[error("the index of ids has to be asked again")]
+    LookupTooOld,
+}
+
+/// What is known of an id that is not in the index alone.
+#[derive(Debug)]
+enum Known {
+    Flight(Flight),
+    Finished(Place),
+}
+
+/// A transaction without a final receipt.
+#[derive(Debug)]
+struct Flight {
+    tokens: SmallVec<[Token; 1]>,
+    stage: Stage,
+}
+
+/// How far a transaction is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Stage {
+    /// It waits for its first batch.
+    Queued,
+    /// It is in a batch that is not ordered yet; `before` is where its last attempt was ordered.
+    Closed { before: Option<Position> },
+    /// It is ordered and no receipt has come.
+    Ordered(Position),
+    /// It strayed at `before`; its footprint is being found anew.
+    Rediscovering { before: Position, stray: Box<Access>, attempt: u8 },
+    /// It strayed at `before`, and waits for its next batch.
+    Again { before: Position },
+}
+
+/// How far the first of the transactions is that have to run alone.
+#[derive(Debug)]
+enum Alone {
+    /// It waits until nothing executes.
+    Waiting,
+    /// Its footprint is being found in the latest state.
+    Discovering,
+    /// It waits to be put into a batch of its own.
+    Ready(Box<Entry>),
+    /// It is closed or ordered.
+    Running,
+}
+
+/// A lane. See the crate's documentation for how its inputs and outputs go together.
+///
+/// **Invariant:** batches keep the order of submission, except that transactions that strayed go
+/// first.
+///
+/// **Invariant:** `executing <= in_flight`, and no batch makes `in_flight` exceed its limit. (After a
+/// restart it may: what was not known to be settled counts again until its receipts have come.)
+#[derive(Debug)]
+pub struct Lane {
+    id: LaneId,
+    options: LaneOptions,
+    homes: HomeChooser,
+    sequence: u64,
+    queue: VecDeque<Entry>,
+    queue_bytes: usize,
+    /// Transactions that strayed and have their wider footprint.
+    again: VecDeque<Entry>,
+    again_bytes: usize,
+    /// Transactions that have to run alone, first come first served. While there are any, no other
+    /// batch is closed.
+    alone: VecDeque<TxId>,
+    alone_stage: Alone,
+    known: AHashMap<TxId, Known>,
+    /// Batches that are closed and not ordered.
+    offered: VecDeque<(BatchRef, Arc<Batch>)>,
+    window: Window,
+    applied: EpochNumber,
+    closed_at: Tick,
+    /// Whether what is offered now is ordered at once, when this was last known.
+    ledger_is_free: bool,
+    /// Transactions that have been in a batch and are unfinished.
+    in_flight: usize,
+    /// Those of them that are in a batch or ordered now, and have no receipt for it.
+    executing: usize,
+    outputs: VecDeque<Output>,
+}
+
+impl Lane {
+    /// A lane whose last batch was `sequence` (0 for none), which has been told the final receipts
+    /// of every epoch through `settled`, and all of whose ids through `indexed` are in the index.
+    ///
+    /// Whatever the log holds after the lesser of the two has to be restored next.
+    #[must_use]
+    pub fn new(
+        id: LaneId,
+        options: LaneOptions,
+        homes: HomeChooser,
+        settled: EpochNumber,
+        indexed: EpochNumber,
+    ) -> Self {
+        assert!(options.epochs_in_flight_max >= 2, "one epoch is ordered while another is applied");
+        Self {
+            id,
+            options,
+            homes,
+            sequence: 0,
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            again: VecDeque::new(),
+            again_bytes: 0,
+            alone: VecDeque::new(),
+            alone_stage: Alone::Waiting,
+            known: AHashMap::new(),
+            offered: VecDeque::new(),
+            window: Window::new(settled, indexed),
+            applied: EpochNumber::default(),
+            closed_at: Tick::default(),
+            ledger_is_free: true,
+            in_flight: 0,
+            executing: 0,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Continues the lane's numbering after its batch `sequence`.
+    pub fn restore_sequence(&mut self, sequence: u64) {
+        self.sequence = self.sequence.max(sequence);
+    }
+
+    /// Takes over the next epoch of the log, after a restart.
+    ///
+    /// # Panics
+    /// If it is not the next one, or the batches are not those of the record.
+    pub fn restore_epoch(&mut self, record: &EpochRecord, batches: Vec<Arc<Batch>>) {
+        let settled = self.window.is_settled(record.number);
+        for (position, entry) in positions(self.id, record, &batches) {
+            let place = Place { position, home: entry.home };
+            let state = match settled {
+                true => Known::Finished(place),
+                false => Known::Flight(Flight::new(Stage::Ordered(position))),
+            };
+            if let Some(Known::Flight(earlier)) = self.known.insert(entry.id, state) {
+                // It was ordered again, so its earlier attempt strayed.
+                self.resolve(earlier.stage);
+            } else if !settled {
+                self.in_flight += 1;
+                self.executing += 1;
+            }
+        }
+        self.restore_sequence(batches.last().map_or(0, |batch| batch.sequence));
+        let placed = firsts(self.id, record).into_iter().zip(batches).collect();
+        self.window.push(record.number, placed);
+    }
+
+    /// Takes over a batch at the end of the log that no epoch orders, after a restart; it has to
+    /// be offered to the ledger. Its transactions may have been promised to clients.
+    ///
+    /// # Panics
+    /// If it is not the lane's next batch.
+    #[must_use]
+    pub fn restore_batch(&mut self, batch: Arc<Batch>) -> BatchRef {
+        assert_eq!(batch.sequence, self.sequence + 1, "batches are dense");
+        self.sequence = batch.sequence;
+        for entry in &batch.entries {
+            let before = match self.known.get(&entry.id) {
+                Some(Known::Flight(Flight { stage: Stage::Ordered(before), .. })) => Some(*before),
+                _ => {
+                    self.in_flight += 1;
+                    self.executing += 1;
+                    None
+                }
+            };
+            let flight = Flight::new(Stage::Closed { before });
+            self.known.insert(entry.id, Known::Flight(flight));
+        }
+        let reference = batch.reference(&codec::encode(&*batch));
+        self.offered.push_back((reference.clone(), batch));
+        reference
+    }
+
+    /// Takes a transaction, or refuses it.
+    ///
+    /// # Errors
+    /// [`Refused::Busy`] if it, or one more token for it, would exceed a limit;
+    /// [`Refused::Expired`] if its last epoch has passed; [`Refused::LookupTooOld`] if `lookup` is.
+    pub fn submit(
+        &mut self,
+        candidate: Candidate,
+        lookup: Lookup,
+        token: Option<Token>,
+    ) -> Result<Accepted, Refused> {
+        match self.known.get_mut(&candidate.id) {
+            Some(Known::Flight(flight)) => return flight.attach(token),
+            Some(Known::Finished(place)) => return Ok(Accepted::Known(*place)),
+            None if lookup.through < self.window.retired() => return Err(Refused::LookupTooOld),
+            None => {}
+        }
+        if let Some(place) = lookup.found {
+            return Ok(Accepted::Known(place));
+        }
+        if candidate.expires.is_some_and(|last| last <= self.window.last()) {
+            return Err(Refused::Expired);
+        }
+        let entry = candidate.into_entry();
+        let bytes = self.queue_bytes + entry.size();
+        if self.queue.len() >= self.options.pending_transactions_max
+            || bytes > self.options.pending_bytes_max
+        {
+            return Err(Refused::Busy);
+        }
+        let mut flight = Flight::new(Stage::Queued);
+        flight.tokens.extend(token);
+        self.known.insert(entry.id, Known::Flight(flight));
+        self.queue_bytes = bytes;
+        self.queue.push_back(entry);
+        Ok(Accepted::Queued)
+    }
+
+    /// A receipt came from an executor. One that is not for the transaction's last attempt, or is
+    /// for none that is under way, is ignored: executors send them again after every reconnect.
+    pub fn on_receipt(&mut self, receipt: Receipt) {
+        let Some(Known::Flight(flight)) = self.known.get_mut(&receipt.id) else { return };
+        if flight.stage != Stage::Ordered(receipt.position) {
+            return;
+        }
+        self.executing -= 1;
+        let (id, before, attempt) = (receipt.id, receipt.position, receipt.attempt + 1);
+        match word(receipt) {
+            Word::Final(receipt) => self.finish(receipt),
+            Word::Again(stray) => {
+                let stray = Box::new(stray);
+                flight.stage = Stage::Rediscovering { before, stray, attempt };
+                match attempt < STRAY_ATTEMPTS_MAX {
+                    true => self.rediscover(id, before.epoch),
+                    false => self.alone.push_back(id),
+                }
+            }
+        }
+    }
+
+    /// A [`Rediscovery`] is done: the transaction's footprint, or why none can be found at all.
+    pub fn on_discovered(&mut self, id: TxId, attempt: u8, result: Result<Footprint, ErrorCode>) {
+        let Some(Known::Flight(flight)) = self.known.get_mut(&id) else { return };
+        let Stage::Rediscovering { before, stray, attempt: expected } = &flight.stage else {
+            return;
+        };
+        if *expected != attempt {
+            return;
+        }
+        let old = self.window.entry(*before).expect("an unfinished transaction is retained");
+        let (footprint, attempt) = widen(&old.footprint, stray, result, attempt);
+        let entry = Entry { footprint, attempt, ..old.clone() };
+        flight.stage = Stage::Again { before: *before };
+        if self.alone.front() == Some(&id) {
+            self.alone_stage = Alone::Ready(Box::new(entry));
+        } else {
+            self.again_bytes += entry.size();
+            self.again.push_back(entry);
+        }
+    }
+
+    /// Every partition has applied every epoch through `through`.
+    pub fn on_applied(&mut self, through: EpochNumber) {
+        self.applied = self.applied.max(through);
+    }
+
+    /// The index holds every id through `through`.
+    pub fn on_indexed(&mut self, through: EpochNumber) {
+        let forgotten = self.window.on_indexed(through);
+        self.forget(forgotten);
+    }
+
+    /// The ledger committed an epoch: it is ordered, and durable.
+    ///
+    /// # Panics
+    /// If it does not order this lane's batches in their sequence.
+    pub fn on_committed(&mut self, record: EpochRecord) {
+        let mut batches = Vec::new();
+        for reference in record.batches.iter().filter(|reference| reference.lane == self.id) {
+            let (offered, batch) =
+                self.offered.pop_front().expect("only what is offered is ordered");
+            assert_eq!(offered, *reference, "a lane's batches are ordered in their sequence");
+            batches.push(batch);
+        }
+        let placed = firsts(self.id, &record).into_iter().zip(batches.iter().cloned()).collect();
+        self.window.push(record.number, placed);
+        for (position, entry) in positions(self.id, &record, &batches) {
+            let Some(Known::Flight(flight)) = self.known.get_mut(&entry.id) else {
+                unreachable!("what is in an offered batch is under way")
+            };
+            let stage = std::mem::replace(&mut flight.stage, Stage::Ordered(position));
+            self.resolve(stage);
+        }
+        self.outputs.push_back(Output::Dispatch { record, batches });
+    }
+
+    /// Closes what batches may be closed now, and returns their references, to be offered. A batch
+    /// that is not full is closed only if the ledger is free.
+    pub fn close(&mut self, now: Tick, ledger_is_free: bool) -> Vec<BatchRef> {
+        self.ledger_is_free = ledger_is_free;
+        if !self.alone.is_empty() {
+            return self.close_alone(now).into_iter().collect();
+        }
+        let mut closed = Vec::new();
+        let partial = self.may_close_partial(now);
+        while self.has_room() && (partial || self.has_full_batch()) {
+            let entries = self.take_entries();
+            if entries.is_empty() {
+                break;
+            }
+            closed.push(self.close_batch(now, entries));
+        }
+        closed
+    }
+
+    /// When [`Lane::close`] should be called again, if nothing else happens before.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Tick> {
+        let fresh = self.queue.len().min(self.room_for_fresh());
+        let waits = self.again.len() + fresh > 0 && self.alone.is_empty();
+        let paced = waits && self.ledger_is_free && self.has_room();
+        paced.then(|| self.closed_at.after(self.options.epoch_interval_min_us))
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// The greatest epoch through which every transaction has its final receipt, or was ordered
+    /// again later.
+    #[must_use]
+    pub fn settled(&self) -> EpochNumber {
+        self.window.settled()
+    }
+
+    /// The last epoch that was committed.
+    #[must_use]
+    pub fn ordered(&self) -> EpochNumber {
+        self.window.last()
+    }
+
+    /// How many transactions wait for their first batch.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// How many transactions are not ordered yet, first attempts and later ones.
+    #[must_use]
+    pub fn unordered(&self) -> usize {
+        self.queue.len() + self.again.len() + self.offered_transactions()
+    }
+
+    /// How many transactions have been put into a batch and have no final receipt.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// How many transactions are kept in memory because they are unfinished or not indexed.
+    #[must_use]
+    pub fn retained(&self) -> usize {
+        self.window.transactions()
+    }
+}
+
+/// Receipts and strays.
+impl Lane {
+    fn finish(&mut self, receipt: Receipt) {
+        let position = receipt.position;
+        let home = self.window.entry(position).expect("an unfinished one is retained").home;
+        let finished = Known::Finished(Place { position, home });
+        let flight = self.known.insert(receipt.id, finished);
+        let Some(Known::Flight(flight)) = flight else {
+            unreachable!("only a transaction under way is finished")
+        };
+        self.in_flight -= 1;
+        if self.alone.front() == Some(&receipt.id) {
+            self.alone.pop_front();
+            self.alone_stage = Alone::Waiting;
+        }
+        let forgotten = self.window.resolve(position.epoch);
+        self.forget(forgotten);
+        for token in flight.tokens {
+            self.outputs.push_back(Output::Reply { token, receipt: receipt.clone() });
+        }
+    }
+
+    /// Asks for the footprint of a transaction that strayed, in the state after `least` or later.
+    fn rediscover(&mut self, id: TxId, least: EpochNumber) {
+        let Some(Known::Flight(flight)) = self.known.get(&id) else { return };
+        let Stage::Rediscovering { before, stray, attempt } = &flight.stage else { return };
+        let entry = self.window.entry(*before).expect("an unfinished transaction is retained");
+        let (entry, stray) = (entry.clone(), Access::clone(stray));
+        let rediscovery = Rediscovery { entry, stray, attempt: *attempt, least };
+        self.outputs.push_back(Output::Rediscover(Box::new(rediscovery)));
+    }
+
+    /// The attempt that had come to `stage` is over, because the transaction was ordered again.
+    fn resolve(&mut self, stage: Stage) {
+        if let Stage::Ordered(before) | Stage::Closed { before: Some(before) } = stage {
+            let forgotten = self.window.resolve(before.epoch);
+            self.forget(forgotten);
+        }
+    }
+
+    fn forget(&mut self, forgotten: Vec<(TxId, Position)>) {
+        for (id, position) in forgotten {
+            // A transaction that was ordered again later stays known until that is indexed too.
+            if matches!(self.known.get(&id), Some(Known::Finished(p)) if p.position == position) {
+                self.known.remove(&id);
+            }
+        }
+    }
+}
+
+/// Closing batches.
+impl Lane {
+    /// Whether the ledger is free, and it is not too soon for another epoch.
+    fn may_close_partial(&self, now: Tick) -> bool {
+        let due = self.closed_at.after(self.options.epoch_interval_min_us);
+        self.ledger_is_free && (self.executing == 0 || now >= due)
+    }
+
+    fn has_full_batch(&self) -> bool {
+        let fresh = self.queue.len().min(self.room_for_fresh());
+        let bytes = self.again_bytes + if fresh > 0 { self.queue_bytes } else { 0 };
+        self.again.len() + fresh >= self.options.batch_transactions_max
+            || bytes >= self.options.batch_bytes_target
+    }
+
+    /// Whether one more batch may be ordered, as far as the slowest partition is concerned.
+    fn has_room(&self) -> bool {
+        // At most two epochs are yet to come of what is closed: one that the ledger is busy with,
+        // and one of all that gathered meanwhile.
+        let coming = if self.ledger_is_free { 1 } else { 2 };
+        let ahead = self.window.last().0 + coming - self.applied.0.min(self.window.last().0);
+        ahead <= self.options.epochs_in_flight_max && self.offered.len() < EPOCH_BATCHES_MAX
+    }
+
+    /// How many transactions may be put into their first batch.
+    fn room_for_fresh(&self) -> usize {
+        // Transactions that strayed are not held to these: only they can make room.
+        let retained = self.window.transactions() + self.offered_transactions();
+        if self.window.bytes() >= self.options.retained_bytes_max
+            || self.window.len() >= self.options.retained_epochs_max
+        {
+            return 0;
+        }
+        let in_flight = self.options.in_flight_transactions_max.saturating_sub(self.in_flight);
+        in_flight.min(self.options.retained_transactions_max.saturating_sub(retained))
+    }
+
+    fn offered_transactions(&self) -> usize {
+        self.offered.iter().map(|(_, batch)| batch.entries.len()).sum()
+    }
+
+    fn take_entries(&mut self) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        let mut fresh = self.room_for_fresh();
+        let is_full = |count: usize, bytes: usize| {
+            count >= self.options.batch_transactions_max || bytes >= self.options.batch_bytes_target
+        };
+        while !is_full(entries.len(), bytes) {
+            let entry = if let Some(entry) = self.again.pop_front() {
+                self.again_bytes -= entry.size();
+                entry
+            } else if fresh > 0
+                && let Some(entry) = self.queue.pop_front()
+            {
+                self.queue_bytes -= entry.size();
+                self.in_flight += 1;
+                fresh -= 1;
+                entry
+            } else {
+                break;
+            };
+            bytes += entry.size();
+            entries.push(entry);
+        }
+        entries
+    }
+
+    /// Goes on with the transaction that has to run alone.
+    fn close_alone(&mut self, now: Tick) -> Option<BatchRef> {
+        let id = *self.alone.front()?;
+        match std::mem::replace(&mut self.alone_stage, Alone::Running) {
+            // Nothing is offered either: what is, executes.
+            Alone::Waiting if self.executing == 0 => {
+                self.alone_stage = Alone::Discovering;
+                self.rediscover(id, self.window.last());
+                None
+            }
+            Alone::Ready(entry) if self.has_room() => Some(self.close_batch(now, vec![*entry])),
+            stage => {
+                self.alone_stage = stage;
+                None
+            }
+        }
+    }
+
+    fn close_batch(&mut self, now: Tick, mut entries: Vec<Entry>) -> BatchRef {
+        for entry in &mut entries {
+            entry.home = self.homes.choose(entry);
+            let Some(Known::Flight(flight)) = self.known.get_mut(&entry.id) else {
+                unreachable!("what is queued is under way")
+            };
+            let before = match flight.stage {
+                Stage::Again { before } => Some(before),
+                _ => None,
+            };
+            flight.stage = Stage::Closed { before };
+        }
+        self.executing += entries.len();
+        self.sequence += 1;
+        self.closed_at = now;
+        let map_version = self.homes.map_version();
+        let batch = Batch { lane: self.id, sequence: self.sequence, map_version, entries };
+        let encoded = codec::encode(&batch);
+        let reference = batch.reference(&encoded);
+        let batch = Arc::new(batch);
+        self.offered.push_back((reference.clone(), batch.clone()));
+        self.outputs.push_back(Output::Append { batch, reference: reference.clone(), encoded });
+        reference
+    }
+}
+
+impl Flight {
+    fn new(stage: Stage) -> Self {
+        Self { tokens: SmallVec::new(), stage }
+    }
+
+    fn attach(&mut self, token: Option<Token>) -> Result<Accepted, Refused> {
+        if self.tokens.len() >= limits::TOKENS_PER_TRANSACTION_MAX {
+            return Err(Refused::Busy);
+        }
+        self.tokens.extend(token);
+        Ok(Accepted::Attached)
+    }
+}
+
+/// The footprint and the number of the next attempt.
+///
+/// Where no footprint is to be had (it would be too long), the transaction goes straight to its
+/// last attempt with what is known. It most likely strays there, which is how it ends: an end that
+/// was not recorded in the order could be a different one after a crash.
+fn widen(
+    old: &Footprint,
+    stray: &Access,
+    found: Result<Footprint, ErrorCode>,
+    attempt: u8,
+) -> (Footprint, u8) {
+    let strayed = Footprint::new(vec![stray.clone()]).unwrap_or_default();
+    let wider = found.ok().and_then(|found| {
+        let needed = found.union(&strayed).ok()?;
+        Some(needed.union(old).unwrap_or(needed))
+    });
+    wider.map_or_else(|| (old.clone(), STRAY_ATTEMPTS_MAX), |footprint| (footprint, attempt))
+}

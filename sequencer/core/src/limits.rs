@@ -1,0 +1,36 @@
+//! Limits of a lane. What they keep out is refused with [`Refused::Busy`](crate::Refused) before
+//! it is ordered; what is ordered is never dropped.
+
+use parsec_protocol::limits::{
+    BATCH_BYTES_TARGET, BATCH_TRANSACTIONS_MAX, EPOCH_BATCHES_MAX, SUBMISSION_TRANSACTIONS_MAX,
+};
+
+/// Most transactions that wait to be put into a batch. Full: refused as busy.
+pub const PENDING_TRANSACTIONS_MAX: usize = 65_536;
+/// Most bytes of transactions that wait to be put into a batch. Full: refused as busy.
+pub const PENDING_BYTES_MAX: usize = 256 * 1_024 * 1_024;
+/// Most transactions that have been put into a batch and have no final receipt. Full: no more
+/// batches are closed.
+pub const IN_FLIGHT_TRANSACTIONS_MAX: usize = 65_536;
+/// Most epochs that the slowest partition may be behind. Full: no more batches are closed. Half of
+/// the snapshots that a partition keeps, so that a trial can read all of them at one epoch.
+pub const EPOCHS_IN_FLIGHT_MAX: u64 = 128;
+/// Most tokens that wait for one transaction. Full: refused as busy.
+pub const TOKENS_PER_TRANSACTION_MAX: usize = 64;
+/// Most transactions kept in memory because they are not in the index of ids yet, or not
+/// finished. Full: no more batches are closed.
+pub const RETAINED_TRANSACTIONS_MAX: usize = 1_048_576;
+/// Most bytes of such transactions. Full: no more batches are closed.
+pub const RETAINED_BYTES_MAX: usize = 1_024 * 1_024 * 1_024;
+/// Most epochs remembered because an earlier one has an unfinished transaction. Full: no more
+/// batches are closed, except with transactions that strayed.
+pub const RETAINED_EPOCHS_MAX: usize = 65_536;
+/// Microseconds between epochs under load, at least.
+pub const EPOCH_INTERVAL_MIN_US: u64 = 1_000;
+
+const _: () = assert!(SUBMISSION_TRANSACTIONS_MAX <= PENDING_TRANSACTIONS_MAX);
+const _: () = assert!(BATCH_TRANSACTIONS_MAX <= IN_FLIGHT_TRANSACTIONS_MAX);
+const _: () = assert!(IN_FLIGHT_TRANSACTIONS_MAX <= RETAINED_TRANSACTIONS_MAX);
+const _: () = assert!(BATCH_BYTES_TARGET < PENDING_BYTES_MAX);
+const _: () = assert!(PENDING_BYTES_MAX < RETAINED_BYTES_MAX);
+const _: () = assert!(EPOCH_BATCHES_MAX >= 1);

@@ -1,0 +1,248 @@
+//! What a lane takes, refuses and closes, step by step.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+use parsec_protocol::limits::STRAY_ATTEMPTS_MAX;
+use parsec_protocol::{
+    Access, EpochNumber, EpochRecord, Footprint, Key, LaneId, Mode, Namespace, Outcome,
+    PartitionId, PartitionMap, Position, Receipt, RuntimeId, TxId,
+};
+use parsec_sequencer_core::{
+    Accepted, Candidate, HomeChooser, LaneOptions, Lookup, Orderer, Output, Place, Refused,
+    SingleLedger, Tick, Token, limits,
+};
+
+const NOTHING: Lookup = Lookup { found: None, through: EpochNumber(0) };
+
+/// An orderer with a log that is durable when the test says so.
+struct Harness {
+    orderer: Orderer<SingleLedger>,
+    now: Tick,
+    appended: EpochNumber,
+}
+
+fn candidate(id: u8, payload: usize) -> Candidate {
+    let key = Key::new(Namespace::partitioned(1), &[id]).unwrap();
+    Candidate {
+        id: TxId([id; 32]),
+        runtime: RuntimeId::NATIVE,
+        sender: Vec::new().into(),
+        payload: vec![id; payload].into(),
+        footprint: Footprint::new(vec![Access { key, mode: Mode::Write }]).unwrap(),
+        expires: None,
+    }
+}
+
+fn token(request: u64) -> Option<Token> {
+    Some(Token { connection: 1, request, index: 0 })
+}
+
+fn receipt(id: u8, epoch: u64, index: u32, attempt: u8, outcome: Outcome) -> Receipt {
+    Receipt {
+        id: TxId([id; 32]),
+        position: Position { epoch: EpochNumber(epoch), index },
+        attempt,
+        outcome,
+        work: 0,
+        output: Vec::new().into(),
+        events: Vec::new(),
+    }
+}
+
+fn strayed() -> Outcome {
+    let key = Key::new(Namespace::partitioned(1), b"elsewhere").unwrap();
+    Outcome::Strayed { key, mode: Mode::Read }
+}
+
+impl Harness {
+    fn new(options: LaneOptions) -> Self {
+        let homes = HomeChooser::new(PartitionMap::even(2).unwrap());
+        let (none, ledger) = (EpochNumber(0), SingleLedger::new(None));
+        let orderer = Orderer::new(LaneId(0), options, homes, ledger, none, none);
+        Self { orderer, now: Tick(1_000_000), appended: none }
+    }
+
+    fn submit(&mut self, id: u8) -> Result<Accepted, Refused> {
+        self.orderer.submit(candidate(id, 10), NOTHING, token(id.into()))
+    }
+
+    /// Advances, and says in words what comes out.
+    fn outputs(&mut self) -> Vec<String> {
+        self.orderer.advance(self.now);
+        let mut seen = Vec::new();
+        while let Some(output) = self.orderer.poll_output() {
+            seen.push(match output {
+                Output::Append { batch, .. } => {
+                    let ids: Vec<_> = batch.entries.iter().map(|entry| entry.id.0[0]).collect();
+                    format!("batch {} {ids:?}", batch.sequence)
+                }
+                Output::AppendEpoch(EpochRecord { number, batches, .. }) => {
+                    self.appended = number;
+                    format!("{number} of {}", batches.len())
+                }
+                Output::Sync => "sync".to_owned(),
+                Output::Dispatch { record, .. } => format!("dispatch {}", record.number),
+                Output::Reply { token, receipt } => {
+                    format!("reply {} {}", token.request, receipt.position)
+                }
+                Output::Rediscover(stray) => {
+                    format!("rediscover {} at {}", stray.entry.id.0[0], stray.least)
+                }
+            });
+        }
+        seen
+    }
+
+    fn durable(&mut self) -> Vec<String> {
+        self.orderer.on_durable(self.appended);
+        self.outputs()
+    }
+}
+
+#[test]
+fn an_idle_log_takes_a_batch_at_once_and_a_busy_one_gathers() {
+    let mut harness =
+        Harness::new(LaneOptions { batch_transactions_max: 3, ..LaneOptions::default() });
+    harness.submit(1).unwrap();
+    assert_eq!(harness.outputs(), ["batch 1 [1]", "e1 of 1", "sync"]);
+    harness.submit(2).unwrap();
+    assert_eq!(harness.outputs(), [""; 0]);
+    let queued = (3..=5).filter(|id| harness.submit(*id) == Ok(Accepted::Queued));
+    assert_eq!(queued.count(), 3);
+    assert_eq!(harness.outputs(), ["batch 2 [2, 3, 4]"], "a full batch does not wait for the log");
+    harness.now = harness.now.after(limits::EPOCH_INTERVAL_MIN_US);
+    assert_eq!(harness.durable(), ["dispatch e1", "batch 3 [5]", "e2 of 2", "sync"]);
+}
+
+#[test]
+fn epochs_keep_their_distance_while_something_executes() {
+    let mut harness = Harness::new(LaneOptions::default());
+    harness.submit(1).unwrap();
+    harness.outputs();
+    harness.submit(2).unwrap();
+    assert_eq!(harness.durable(), ["dispatch e1"]);
+    let due = harness.orderer.next_timeout().unwrap();
+    assert_eq!(due, harness.now.after(limits::EPOCH_INTERVAL_MIN_US));
+    harness.now = due;
+    assert_eq!(harness.outputs(), ["batch 2 [2]", "e2 of 1", "sync"]);
+    assert_eq!(harness.orderer.next_timeout(), None);
+    // With nothing to wait for, the next one goes at once.
+    assert_eq!(harness.durable(), ["dispatch e2"]);
+    harness.orderer.on_receipt(receipt(1, 1, 0, 0, Outcome::Committed));
+    harness.orderer.on_receipt(receipt(2, 2, 0, 0, Outcome::Committed));
+    harness.submit(3).unwrap();
+    assert_eq!(
+        harness.outputs(),
+        ["reply 1 e1/0", "reply 2 e2/0", "batch 3 [3]", "e3 of 1", "sync"]
+    );
+}
+
+#[test]
+fn what_is_full_refuses() {
+    let options = LaneOptions { pending_transactions_max: 2, ..LaneOptions::default() };
+    let mut harness = Harness::new(options);
+    assert_eq!(
+        (harness.submit(1), harness.submit(2)),
+        (Ok(Accepted::Queued), Ok(Accepted::Queued))
+    );
+    assert_eq!(harness.submit(3), Err(Refused::Busy));
+    // What is under way needs no room.
+    assert_eq!(harness.submit(2), Ok(Accepted::Attached));
+    let taken = (0..limits::TOKENS_PER_TRANSACTION_MAX).filter(|_| harness.submit(1).is_ok());
+    assert_eq!(taken.count(), limits::TOKENS_PER_TRANSACTION_MAX - 1);
+
+    let mut harness =
+        Harness::new(LaneOptions { pending_bytes_max: 1_000, ..LaneOptions::default() });
+    let mut submit = |id, payload| harness.orderer.submit(candidate(id, payload), NOTHING, None);
+    assert_eq!(submit(1, 500), Ok(Accepted::Queued));
+    assert_eq!(submit(2, 500), Err(Refused::Busy));
+    assert_eq!(submit(3, 10), Ok(Accepted::Queued));
+}
+
+#[test]
+fn a_slow_partition_holds_the_order_back() {
+    let mut harness =
+        Harness::new(LaneOptions { epochs_in_flight_max: 2, ..LaneOptions::default() });
+    let mut dispatched = 0;
+    for id in 1..10 {
+        harness.now = harness.now.after(limits::EPOCH_INTERVAL_MIN_US);
+        harness.submit(id).unwrap();
+        harness.outputs();
+        dispatched +=
+            harness.durable().iter().filter(|output| output.starts_with("dispatch")).count();
+    }
+    assert_eq!(dispatched, 2);
+    assert_eq!(harness.orderer.next_timeout(), None, "only the partition can make room");
+    harness.orderer.on_applied(EpochNumber(1));
+    assert_eq!(harness.outputs()[0], "batch 3 [3, 4, 5, 6, 7, 8, 9]");
+}
+
+#[test]
+fn the_index_is_asked_again_once_it_alone_knows() {
+    let mut harness = Harness::new(LaneOptions::default());
+    harness.submit(1).unwrap();
+    harness.outputs();
+    harness.durable();
+    harness.orderer.on_receipt(receipt(1, 1, 0, 0, Outcome::Committed));
+    let place = |home| Place { position: Position { epoch: EpochNumber(1), index: 0 }, home };
+    let Ok(Accepted::Known(known)) = harness.submit(1) else { panic!("it is finished") };
+    harness.orderer.on_indexed(EpochNumber(1));
+    assert_eq!(harness.orderer.lane().retained(), 0);
+    assert_eq!(harness.submit(1), Err(Refused::LookupTooOld));
+    assert_eq!(harness.submit(2), Err(Refused::LookupTooOld));
+    let lookup = |found| Lookup { found, through: EpochNumber(1) };
+    let found = lookup(Some(place(PartitionId(1))));
+    let again = harness.orderer.submit(candidate(1, 10), found, token(1));
+    assert_eq!(again, Ok(Accepted::Known(place(PartitionId(1)))));
+    assert_eq!(known.position, place(PartitionId(1)).position);
+    let other = harness.orderer.submit(candidate(2, 10), lookup(None), token(2));
+    assert_eq!(other, Ok(Accepted::Queued));
+}
+
+#[test]
+fn what_came_too_late_is_refused_before_it_is_ordered() {
+    let mut harness = Harness::new(LaneOptions::default());
+    harness.submit(1).unwrap();
+    harness.outputs();
+    harness.durable();
+    let last = |epoch| Candidate { expires: Some(EpochNumber(epoch)), ..candidate(2, 10) };
+    assert_eq!(harness.orderer.submit(last(1), NOTHING, token(2)), Err(Refused::Expired));
+    assert_eq!(harness.orderer.submit(last(2), NOTHING, token(2)), Ok(Accepted::Queued));
+}
+
+#[test]
+fn the_last_attempt_waits_for_the_others_and_they_for_it() {
+    let mut harness = Harness::new(LaneOptions::default());
+    harness.submit(1).unwrap();
+    harness.outputs();
+    harness.durable();
+    let mut epoch = 1;
+    for attempt in 0..STRAY_ATTEMPTS_MAX - 1 {
+        harness.orderer.on_receipt(receipt(1, epoch, 0, attempt, strayed()));
+        assert_eq!(harness.outputs(), [format!("rediscover 1 at e{epoch}")]);
+        harness.orderer.on_discovered(TxId([1; 32]), attempt + 1, Ok(Footprint::default()));
+        harness.outputs();
+        harness.durable();
+        epoch += 1;
+    }
+    harness.submit(2).unwrap();
+    harness.now = harness.now.after(limits::EPOCH_INTERVAL_MIN_US);
+    harness.outputs();
+    assert_eq!(harness.durable(), [format!("dispatch e{}", epoch + 1)]);
+    // From here on it has to run alone, but another transaction executes.
+    harness.orderer.on_receipt(receipt(1, epoch, 0, STRAY_ATTEMPTS_MAX - 1, strayed()));
+    harness.submit(3).unwrap();
+    harness.now = harness.now.after(limits::EPOCH_INTERVAL_MIN_US);
+    assert_eq!(harness.outputs(), [""; 0]);
+    harness.orderer.on_receipt(receipt(2, epoch + 1, 0, 0, Outcome::Committed));
+    let second = epoch + 1;
+    let outputs = harness.outputs();
+    assert_eq!(outputs, [format!("reply 2 e{second}/0"), format!("rediscover 1 at e{second}")]);
+    harness.orderer.on_discovered(TxId([1; 32]), STRAY_ATTEMPTS_MAX, Ok(Footprint::default()));
+    let alone = second + 1;
+    assert_eq!(harness.outputs()[0], format!("batch {alone} [1]"));
+    assert_eq!(harness.durable(), [format!("dispatch e{alone}")]);
+    harness.orderer.on_receipt(receipt(1, alone, 0, STRAY_ATTEMPTS_MAX, Outcome::Committed));
+    let outputs = harness.outputs();
+    assert_eq!(outputs[..2], [format!("reply 1 e{alone}/0"), format!("batch {} [3]", alone + 1)]);
+}

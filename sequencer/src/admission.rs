@@ -1,0 +1,196 @@
+//! Admission: decodes, authenticates and looks up each transaction of a submission, and finds a
+//! footprint for those that have none.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use parsec_protocol::message::{Verdict, short};
+use parsec_protocol::{EpochNumber, ErrorCode, Malformed, RuntimeId, Transaction, TxId};
+use parsec_runtimes::{Rejection, Runtimes};
+use parsec_sequencer_core::{Candidate, Lookup, Refused};
+use rayon::prelude::*;
+use tokio::sync::watch;
+
+use crate::discovery::{Discovery, Subject, Undiscovered};
+use crate::index::{IdIndex, IndexError};
+use crate::workers::Workers;
+
+/// When to try again what was refused as busy.
+const BUSY_RETRY_MS: u32 = 50;
+/// When to try again what was refused because the state could not be read.
+const UNAVAILABLE_RETRY_MS: u32 = 500;
+
+/// A transaction that admission has nothing against, or what it has.
+#[derive(Debug)]
+pub(crate) enum Prepared {
+    Ready(Box<Candidate>, Lookup),
+    Refused(Verdict),
+}
+
+/// Admits transactions.
+pub(crate) struct Admission {
+    pub(crate) runtimes: Runtimes,
+    pub(crate) workers: Workers,
+    pub(crate) index: Arc<IdIndex>,
+    pub(crate) discovery: Discovery,
+    pub(crate) applied_by_all: watch::Receiver<EpochNumber>,
+    /// Trials see the state after this epoch at least: the genesis.
+    pub(crate) least: EpochNumber,
+}
+
+/// What the first step of admission says of a transaction.
+enum Step {
+    Ready(Box<Candidate>, Lookup),
+    NeedsFootprint(Box<Candidate>, Lookup),
+    Refused(Verdict),
+}
+
+impl Admission {
+    /// Admits the transactions of a submission one by one, in their order.
+    ///
+    /// # Errors
+    /// If the index of ids fails: then the sequencer must stop.
+    pub(crate) async fn prepare(
+        &self,
+        transactions: Vec<Transaction>,
+    ) -> Result<Vec<Prepared>, IndexError> {
+        let started = Instant::now();
+        let (runtimes, index) = (self.runtimes.clone(), self.index.clone());
+        let step = move |transaction| step(&runtimes, &index, transaction);
+        let work = move || transactions.into_par_iter().map(step).collect::<Result<Vec<_>, _>>();
+        let steps = self.workers.run(work).await?;
+        metrics::histogram!("parsec_sequencer_admission_seconds").record(started.elapsed());
+        let snapshot = self.least.max(*self.applied_by_all.borrow());
+        Ok(self.find_footprints(steps, snapshot).await)
+    }
+
+    async fn find_footprints(&self, steps: Vec<Step>, snapshot: EpochNumber) -> Vec<Prepared> {
+        let subjects: Vec<_> = steps.iter().filter_map(Step::subject).collect();
+        let found = match subjects.is_empty() {
+            true => Vec::new(),
+            false => self.discovery.predict_or_discover(subjects, snapshot).await,
+        };
+        let mut found = found.into_iter();
+        let prepare = |step| match step {
+            Step::Ready(candidate, lookup) => Prepared::Ready(candidate, lookup),
+            Step::Refused(verdict) => Prepared::Refused(verdict),
+            Step::NeedsFootprint(mut candidate, lookup) => match found.next() {
+                Some(Ok(footprint)) => {
+                    candidate.footprint = footprint;
+                    Prepared::Ready(candidate, lookup)
+                }
+                Some(Err(Undiscovered::Refused(code, detail))) => {
+                    Prepared::Refused(rejected(code, detail))
+                }
+                Some(Err(Undiscovered::Unavailable(detail))) => {
+                    Prepared::Refused(rejected(ErrorCode::Unavailable, detail))
+                }
+                None => Prepared::Refused(rejected(ErrorCode::Unavailable, "it is stopping")),
+            },
+        };
+        steps.into_iter().map(prepare).collect()
+    }
+
+    /// Asks the index again about a transaction whose lookup has become too old.
+    pub(crate) async fn look_up(&self, ids: Vec<TxId>) -> Result<Vec<Lookup>, IndexError> {
+        let index = self.index.clone();
+        self.workers.run(move || ids.iter().map(|id| index.lookup(id)).collect()).await
+    }
+}
+
+impl Step {
+    fn subject(&self) -> Option<Subject> {
+        match self {
+            Self::NeedsFootprint(candidate, _) => Some(Subject {
+                id: candidate.id,
+                runtime: candidate.runtime,
+                sender: candidate.sender.clone(),
+                payload: candidate.payload.clone(),
+            }),
+            Self::Ready(..) | Self::Refused(_) => None,
+        }
+    }
+}
+
+fn step(
+    runtimes: &Runtimes,
+    index: &IdIndex,
+    transaction: Transaction,
+) -> Result<Step, IndexError> {
+    let (candidate, has_footprint) = match admit(runtimes, transaction) {
+        Ok(admitted) => admitted,
+        Err(Rejection { code, detail }) => return Ok(Step::Refused(rejected(code, detail))),
+    };
+    let lookup = index.lookup(&candidate.id)?;
+    let candidate = Box::new(candidate);
+    // One that was ordered before gets its receipt, and needs no footprint.
+    Ok(match has_footprint || lookup.found.is_some() {
+        true => Step::Ready(candidate, lookup),
+        false => Step::NeedsFootprint(candidate, lookup),
+    })
+}
+
+/// Decodes and authenticates a transaction. Returns also whether its footprint is known.
+fn admit(runtimes: &Runtimes, transaction: Transaction) -> Result<(Candidate, bool), Rejection> {
+    transaction.check().map_err(|error| Rejection::new(code_of(&error), error.to_string()))?;
+    if transaction.runtime == RuntimeId::SYSTEM {
+        return Err(Rejection::new(ErrorCode::NotPermitted, "only a genesis may do that"));
+    }
+    let runtime = runtimes.get(transaction.runtime).ok_or_else(|| {
+        let detail = format!("there is no runtime {}", transaction.runtime.0);
+        Rejection::new(ErrorCode::UnknownRuntime, detail)
+    })?;
+    // What makes a runtime panic must not make the sequencer fall for everyone.
+    let admitted = catch_unwind(AssertUnwindSafe(|| runtime.admit(&transaction)));
+    let admitted = admitted.map_err(|_| {
+        tracing::error!(runtime = transaction.runtime.0, "a runtime panicked at admission");
+        Rejection::new(ErrorCode::Malformed, "its runtime failed on it")
+    })??;
+    let footprint = transaction.footprint.or(admitted.footprint);
+    let has_footprint = footprint.is_some();
+    if has_footprint {
+        metrics::counter!("parsec_sequencer_footprints_total", "by" => "declaration").increment(1);
+    }
+    let candidate = Candidate {
+        id: admitted.id,
+        runtime: transaction.runtime,
+        sender: admitted.sender,
+        payload: transaction.payload,
+        footprint: footprint.unwrap_or_default(),
+        expires: transaction.expires,
+    };
+    Ok((candidate, has_footprint))
+}
+
+fn code_of(error: &Malformed) -> ErrorCode {
+    match error {
+        Malformed::PayloadLength { .. } => ErrorCode::TooLarge,
+        Malformed::FootprintLength { .. }
+        | Malformed::FootprintOrder
+        | Malformed::KeyLength { .. }
+        | Malformed::KeyAffinity => ErrorCode::BadFootprint,
+        _ => ErrorCode::Malformed,
+    }
+}
+
+/// A verdict that refuses a transaction, with a hint when to retry where that may help.
+pub(crate) fn rejected(code: ErrorCode, detail: impl Into<String>) -> Verdict {
+    metrics::counter!("parsec_sequencer_rejected_total", "code" => format!("{code:?}"))
+        .increment(1);
+    let retry_after_ms = match code {
+        ErrorCode::Busy => Some(BUSY_RETRY_MS),
+        ErrorCode::Unavailable => Some(UNAVAILABLE_RETRY_MS),
+        _ => None,
+    };
+    Verdict::Rejected { code, detail: short(detail), retry_after_ms }
+}
+
+/// The verdict on a transaction that the lane refused.
+pub(crate) fn refused(refused: Refused) -> Verdict {
+    let code = match refused {
+        Refused::Expired => ErrorCode::Expired,
+        Refused::Busy | Refused::LookupTooOld => ErrorCode::Busy,
+    };
+    rejected(code, refused.to_string())
+}

@@ -1,0 +1,376 @@
+//! Clients: what they send, and what they are answered.
+//!
+//! Each connection has a reader, a submitter that keeps its submissions in order while several of
+//! them are admitted at once, and a writer. All that one of them holds is bounded per connection,
+//! so that a client that stalls or floods harms only itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parsec_protocol::message::{
+    ClientMessage, ClusterStatus, ReadAt, ServerMessage, Verdict, short,
+};
+use parsec_protocol::transport::{ClientConnection, ClientListener, ClientReader, ClientWriter};
+use parsec_protocol::{ErrorCode, Key, Transaction};
+use parsec_sequencer_core::{Accepted, Place, Refused, Token, Word, word};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::admission::{Admission, Prepared, refused, rejected};
+use crate::driver::{Input, View};
+use crate::index::IndexError;
+use crate::limits::{
+    ADMISSION_BYTES_MAX, CONNECTION_ADMISSION_BYTES_MAX, CONNECTION_REQUESTS_MAX,
+    CONNECTION_UNITS_MAX, RETRY_DELAY,
+};
+use crate::outbox::Outbox;
+use crate::queries::Queries;
+use crate::stop::Stop;
+
+/// What every connection needs.
+pub(crate) struct Service {
+    pub(crate) admission: Admission,
+    pub(crate) queries: Queries,
+    pub(crate) inputs: mpsc::Sender<Input>,
+    pub(crate) view: Arc<View>,
+    pub(crate) partitions_total: u16,
+    pub(crate) in_flight_max: u32,
+    pub(crate) admission_room: Arc<Semaphore>,
+    pub(crate) connections: AtomicU64,
+    pub(crate) stop: Stop,
+}
+
+/// Semaphores for bytes count in these.
+const ROOM_UNIT_BYTES: usize = 1_024;
+
+/// Room for submissions in admission, for all connections together.
+pub(crate) fn admission_room() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(ADMISSION_BYTES_MAX / ROOM_UNIT_BYTES))
+}
+
+/// Accepts clients until everything is to stop.
+pub(crate) async fn accept_all(service: Arc<Service>, mut listener: ClientListener) {
+    let mut connections = JoinSet::new();
+    while let Some(Some(connection)) = service.stop.unless(listener.accept()).await {
+        connections.spawn(serve(service.clone(), connection));
+        while connections.try_join_next().is_some() {}
+    }
+    listener.close("the sequencer is stopping").await;
+    while connections.join_next().await.is_some() {}
+}
+
+async fn serve(service: Arc<Service>, connection: ClientConnection) {
+    let number = service.connections.fetch_add(1, Ordering::Relaxed);
+    let remote = connection.remote_address();
+    let (reader, writer) = connection.split();
+    let outbox = Arc::new(Outbox::new(service.in_flight_max));
+    let connected = Input::Connected { connection: number, outbox: outbox.clone() };
+    if service.inputs.send(connected).await.is_err() {
+        return;
+    }
+    let (units, submissions) = mpsc::channel(CONNECTION_UNITS_MAX);
+    let room = Semaphore::new(CONNECTION_ADMISSION_BYTES_MAX / ROOM_UNIT_BYTES);
+    let session = Arc::new(Session {
+        number,
+        service: service.clone(),
+        outbox: outbox.clone(),
+        room: Arc::new(room),
+        requests: Arc::new(Semaphore::new(CONNECTION_REQUESTS_MAX)),
+    });
+    let mut tasks = JoinSet::new();
+    tasks.spawn(session.clone().submit_all(submissions));
+    tasks.spawn(write_all(outbox.clone(), writer));
+    tokio::select! {
+        // A client that sends no more may still wait for receipts: only the writer's end counts.
+        () = read_then_wait(&session, reader, units) => {}
+        _ = tasks.join_next() => {}
+        _ = service.stop.stopped() => {}
+    }
+    outbox.close();
+    tasks.shutdown().await;
+    tracing::debug!(%remote, "a client is gone");
+    // If the driver has stopped there is nobody to be told.
+    service.inputs.send(Input::Gone { connection: number }).await.ok();
+}
+
+async fn write_all(outbox: Arc<Outbox>, writer: ClientWriter) {
+    loop {
+        let message = tokio::select! {
+            message = outbox.next() => message,
+            _ = writer.closed() => None,
+        };
+        let Some(message) = message else { return };
+        if let Err(error) = writer.send(&message).await {
+            tracing::debug!(%error, "a client can't be answered");
+            return;
+        }
+    }
+}
+
+async fn read_then_wait(
+    session: &Arc<Session>,
+    mut reader: ClientReader,
+    units: mpsc::Sender<Submission>,
+) {
+    loop {
+        session.outbox.has_room().await;
+        match reader.recv().await {
+            Ok(Some(message)) => {
+                if session.clone().take(message, &units).await.is_none() {
+                    return;
+                }
+            }
+            Ok(None) => break,
+            Err(error) => {
+                tracing::debug!(%error, "a client can't be read");
+                return;
+            }
+        }
+    }
+    drop(units);
+    std::future::pending().await
+}
+
+/// A connection, as its tasks share it.
+struct Session {
+    number: u64,
+    service: Arc<Service>,
+    outbox: Arc<Outbox>,
+    room: Arc<Semaphore>,
+    requests: Arc<Semaphore>,
+}
+
+/// A submission that is being admitted.
+struct Submission {
+    request: u64,
+    admitted: JoinHandle<Result<Vec<Prepared>, IndexError>>,
+    /// How many transactions were left out because too many are in flight.
+    left_out: usize,
+    _room: [OwnedSemaphorePermit; 2],
+}
+
+/// About how many bytes a submission takes, in units of [`ROOM_UNIT_BYTES`].
+fn room_for(transactions: &[Transaction]) -> u32 {
+    let size = |transaction: &Transaction| {
+        let footprint = transaction.footprint.as_ref().map_or(0, |footprint| footprint.size());
+        256 + transaction.payload.len() + footprint
+    };
+    let bytes: usize = transactions.iter().map(size).sum();
+    let units = bytes.min(CONNECTION_ADMISSION_BYTES_MAX) / ROOM_UNIT_BYTES;
+    u32::try_from(units).unwrap_or(u32::MAX).max(1)
+}
+
+impl Session {
+    /// Takes a message; `None` if the connection is to end.
+    async fn take(
+        self: Arc<Self>,
+        message: ClientMessage,
+        units: &mpsc::Sender<Submission>,
+    ) -> Option<()> {
+        match message {
+            ClientMessage::Submit { request, transactions } => {
+                self.admit(request, transactions, units).await
+            }
+            ClientMessage::Read { request, at, keys } => {
+                let permit = self.requests.clone().acquire_owned().await.ok()?;
+                tokio::spawn(async move {
+                    let answer = self.read(request, at, &keys).await;
+                    self.outbox.answer(answer);
+                    drop(permit);
+                });
+                Some(())
+            }
+            ClientMessage::Status { request } => {
+                let permit = self.requests.clone().acquire_owned().await.ok()?;
+                tokio::spawn(async move {
+                    let status = self.status().await;
+                    self.outbox.answer(ServerMessage::Status { request, status });
+                    drop(permit);
+                });
+                Some(())
+            }
+            // The transport lets only the first message be one.
+            ClientMessage::Hello { .. } => None,
+        }
+    }
+
+    async fn admit(
+        &self,
+        request: u64,
+        mut transactions: Vec<Transaction>,
+        units: &mpsc::Sender<Submission>,
+    ) -> Option<()> {
+        let room = room_for(&transactions);
+        let own = self.room.clone().acquire_many_owned(room).await.ok()?;
+        let shared = self.service.admission_room.clone().acquire_many_owned(room).await.ok()?;
+        let Some(let_in) = self.outbox.begin(request, transactions.len()) else {
+            tracing::debug!(request, "a client used the number of a request twice");
+            return None;
+        };
+        let left_out = transactions.len() - let_in;
+        transactions.truncate(let_in);
+        let service = self.service.clone();
+        let admitted = tokio::spawn(async move { service.admission.prepare(transactions).await });
+        let submission = Submission { request, admitted, left_out, _room: [own, shared] };
+        units.send(submission).await.ok()
+    }
+
+    /// Submits what was admitted, in the order in which it was sent.
+    async fn submit_all(self: Arc<Self>, mut submissions: mpsc::Receiver<Submission>) {
+        while let Some(submission) = submissions.recv().await {
+            let prepared = match submission.admitted.await {
+                Ok(Ok(prepared)) => prepared,
+                Ok(Err(error)) => return self.service.stop.fail(error),
+                Err(panicked) => return self.service.stop.fail(panicked),
+            };
+            let submitted = self.submit(submission.request, prepared, submission.left_out).await;
+            match submitted {
+                Ok(Some(())) => {}
+                Ok(None) => break,
+                Err(error) => return self.service.stop.fail(error),
+            }
+        }
+        // The writer ends the connection, not this.
+        std::future::pending().await
+    }
+
+    async fn submit(
+        self: &Arc<Self>,
+        request: u64,
+        prepared: Vec<Prepared>,
+        left_out: usize,
+    ) -> Result<Option<()>, IndexError> {
+        let mut verdicts: Vec<Option<Verdict>> = Vec::with_capacity(prepared.len() + left_out);
+        let mut open = Vec::new();
+        for (index, prepared) in (0u32..).zip(prepared) {
+            match prepared {
+                Prepared::Refused(verdict) => verdicts.push(Some(verdict)),
+                Prepared::Ready(candidate, lookup) => {
+                    verdicts.push(None);
+                    open.push((index, *candidate, lookup));
+                }
+            }
+        }
+        let mut known = Vec::new();
+        while !open.is_empty() {
+            let Some(answers) = self.offer(request, &open).await else { return Ok(None) };
+            let mut again = Vec::new();
+            for ((index, candidate, lookup), answer) in open.into_iter().zip(answers) {
+                let verdict = match answer {
+                    Err(Refused::LookupTooOld) => {
+                        again.push((index, candidate, lookup));
+                        continue;
+                    }
+                    Err(reason) => refused(reason),
+                    Ok(accepted) => {
+                        if let Accepted::Known(place) = accepted {
+                            known.push((index, place));
+                        }
+                        Verdict::Accepted(candidate.id)
+                    }
+                };
+                verdicts[index as usize] = Some(verdict);
+            }
+            let ids = again.iter().map(|(_, candidate, _)| candidate.id).collect();
+            let lookups = self.service.admission.look_up(ids).await?;
+            again.iter_mut().zip(lookups).for_each(|((_, _, old), new)| *old = new);
+            open = again;
+        }
+        self.decide(request, verdicts.into_iter().flatten().collect(), left_out);
+        if !known.is_empty() {
+            tokio::spawn(self.clone().fetch_receipts(request, known));
+        }
+        Ok(Some(()))
+    }
+
+    fn decide(&self, request: u64, mut verdicts: Vec<Verdict>, left_out: usize) {
+        let rejections = verdicts.iter().filter(|v| matches!(v, Verdict::Rejected { .. }));
+        let rejections = rejections.count();
+        metrics::counter!("parsec_sequencer_admitted_total")
+            .increment((verdicts.len() - rejections) as u64);
+        let limit = self.service.in_flight_max;
+        verdicts.extend((0..left_out).map(|_| {
+            let detail = format!("this connection may have {limit} transactions without a receipt");
+            rejected(ErrorCode::Busy, detail)
+        }));
+        self.outbox.verdicts(request, verdicts, rejections);
+    }
+
+    /// Offers transactions to the lane; `None` if it has stopped.
+    async fn offer(
+        &self,
+        request: u64,
+        open: &[(u32, parsec_sequencer_core::Candidate, parsec_sequencer_core::Lookup)],
+    ) -> Option<Vec<Result<Accepted, Refused>>> {
+        let token = |index| Some(Token { connection: self.number, request, index });
+        let unit = open
+            .iter()
+            .map(|(index, candidate, lookup)| (candidate.clone(), *lookup, token(*index)));
+        let (answer, answers) = oneshot::channel();
+        let submit = Input::Submit { unit: unit.collect(), answer };
+        self.service.inputs.send(submit).await.ok()?;
+        answers.await.ok()
+    }
+
+    /// Answers transactions that were finished before with their recorded receipts.
+    async fn fetch_receipts(self: Arc<Self>, request: u64, mut known: Vec<(u32, Place)>) {
+        while !known.is_empty() && !self.outbox.is_closed() && !self.service.stop.is_stopped() {
+            let mut missing = Vec::new();
+            for (index, place) in known {
+                match self.service.queries.receipt(place).await {
+                    Ok(Some(receipt)) => match word(receipt) {
+                        Word::Final(receipt) => self.outbox.receipt(request, index, receipt),
+                        Word::Again(_) => {
+                            let position = place.position;
+                            return self.service.stop.fail(format!(
+                                "the receipt at {position} is not the transaction's last, but the \
+                                 index of ids says so: delete the index, it is rebuilt"
+                            ));
+                        }
+                    },
+                    // Its partition is being rebuilt, or its host is away.
+                    Ok(None) => missing.push((index, place)),
+                    Err(error) => {
+                        tracing::debug!(%error, "a receipt can't be fetched yet");
+                        missing.push((index, place));
+                    }
+                }
+            }
+            known = missing;
+            if !known.is_empty() {
+                tokio::time::sleep(RETRY_DELAY).await;
+            }
+        }
+    }
+
+    async fn read(&self, request: u64, at: ReadAt, keys: &[Key]) -> ServerMessage {
+        let ordered = self.service.view.ordered();
+        let epoch = match at {
+            ReadAt::Latest => ordered,
+            ReadAt::Epoch(epoch) => epoch,
+        };
+        if epoch > ordered {
+            return failed(request, &format!("{epoch} is not ordered yet; the last is {ordered}"));
+        }
+        match self.service.queries.read(epoch, keys).await {
+            Ok(values) => ServerMessage::Values { request, epoch, values },
+            Err(error) => failed(request, &error.to_string()),
+        }
+    }
+
+    async fn status(&self) -> ClusterStatus {
+        let Service { queries, view, partitions_total, .. } = &*self.service;
+        ClusterStatus {
+            ordered: view.ordered(),
+            transactions: view.transactions(),
+            in_flight: view.in_flight(),
+            partitions: queries.digests().await,
+            partitions_total: *partitions_total,
+        }
+    }
+}
+
+fn failed(request: u64, detail: &str) -> ServerMessage {
+    metrics::counter!("parsec_sequencer_reads_failed_total").increment(1);
+    ServerMessage::Failed { request, code: ErrorCode::Unavailable, detail: short(detail) }
+}

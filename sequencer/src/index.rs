@@ -1,0 +1,286 @@
+//! The index of ids: where each transaction was ordered, on disk, by its id.
+//!
+//! It can be rebuilt from the log and is written lazily, from durable epochs only. A [`Mark`] that
+//! is written in the same batch says how far it is, so a crash takes ids and mark back together.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use fjall::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use parsec_protocol::message::ClusterId;
+use parsec_protocol::{Batch, EpochNumber, EpochRecord, LaneId, PartitionId, Position, TxId};
+use parsec_sequencer_core::{Lookup, Place, positions};
+
+use crate::limits::INDEX_CACHE_BYTES;
+
+const MARK_KEY: &[u8] = b"mark";
+const CLUSTER_KEY: &[u8] = b"cluster";
+const PLACE_BYTES: usize = 14;
+const MARK_BYTES: usize = 24;
+
+/// Why the index can't be used.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each message says what the variant and its fields mean")]
+pub enum IndexError {
+    #[error("the index of ids in {path} failed: {source}")]
+    Engine { path: PathBuf, source: fjall::Error },
+    #[error("the index of ids in {path} is in use by another process")]
+    Locked { path: PathBuf },
+    #[error(
+        "the index of ids in {path} has a record that is not one of its own ({what}); \
+         delete the directory: it is rebuilt from the log"
+    )]
+    Damaged { path: PathBuf, what: &'static str },
+    #[error("the index of ids in {path} is another cluster's: check the sequencer's directory")]
+    Foreign { path: PathBuf },
+}
+
+/// How far the index is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// The epoch through which every id is in the index.
+    pub(crate) through: EpochNumber,
+    /// The epoch through which every transaction was answered, or ordered again, when this was
+    /// written.
+    pub(crate) settled: EpochNumber,
+    /// How many transactions were ordered through `through`.
+    pub(crate) transactions: u64,
+}
+
+impl Mark {
+    fn encode(self) -> [u8; MARK_BYTES] {
+        let mut bytes = [0; MARK_BYTES];
+        bytes[..8].copy_from_slice(&self.through.0.to_be_bytes());
+        bytes[8..16].copy_from_slice(&self.settled.0.to_be_bytes());
+        bytes[16..].copy_from_slice(&self.transactions.to_be_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (numbers, []) = bytes.as_chunks::<8>() else { return None };
+        let [through, settled, transactions] = *numbers else { return None };
+        Some(Self {
+            through: EpochNumber(u64::from_be_bytes(through)),
+            settled: EpochNumber(u64::from_be_bytes(settled)),
+            transactions: u64::from_be_bytes(transactions),
+        })
+    }
+}
+
+fn encode_place(place: Place) -> [u8; PLACE_BYTES] {
+    let mut bytes = [0; PLACE_BYTES];
+    bytes[..8].copy_from_slice(&place.position.epoch.0.to_be_bytes());
+    bytes[8..12].copy_from_slice(&place.position.index.to_be_bytes());
+    bytes[12..].copy_from_slice(&place.home.0.to_be_bytes());
+    bytes
+}
+
+fn decode_place(bytes: &[u8]) -> Option<Place> {
+    let (epoch, rest) = bytes.split_first_chunk()?;
+    let (index, rest) = rest.split_first_chunk()?;
+    let home = PartitionId(u16::from_be_bytes(rest.try_into().ok()?));
+    let epoch = EpochNumber(u64::from_be_bytes(*epoch));
+    Some(Place { position: Position { epoch, index: u32::from_be_bytes(*index) }, home })
+}
+
+/// An epoch to be put into the index.
+#[derive(Debug)]
+pub(crate) struct Indexable {
+    pub(crate) record: EpochRecord,
+    pub(crate) batches: Vec<Arc<Batch>>,
+}
+
+/// The index of ids.
+pub(crate) struct IdIndex {
+    path: PathBuf,
+    lane: LaneId,
+    database: Database,
+    ids: Keyspace,
+    meta: Keyspace,
+    /// The mark's `through`, as written.
+    through: AtomicU64,
+}
+
+impl IdIndex {
+    /// Opens the index of `cluster`, or creates it.
+    pub(crate) fn open(path: &Path, cluster: ClusterId, lane: LaneId) -> Result<Self, IndexError> {
+        let failed = |source| match source {
+            fjall::Error::Locked => IndexError::Locked { path: path.to_owned() },
+            source => IndexError::Engine { path: path.to_owned(), source },
+        };
+        let database = Database::builder(path)
+            .cache_size(INDEX_CACHE_BYTES)
+            .worker_threads(1)
+            .open()
+            .map_err(failed)?;
+        let keyspace = |name: &str| database.keyspace(name, keyspace_options).map_err(failed);
+        let (ids, meta) = (keyspace("ids")?, keyspace("meta")?);
+        let index =
+            Self { path: path.to_owned(), lane, database, ids, meta, through: AtomicU64::new(0) };
+        index.claim(cluster)?;
+        index.through.store(index.mark()?.through.0, Ordering::Release);
+        Ok(index)
+    }
+
+    fn claim(&self, cluster: ClusterId) -> Result<(), IndexError> {
+        match self.meta.get(CLUSTER_KEY).map_err(|error| self.failed(error))? {
+            Some(known) if *known == cluster.0 => Ok(()),
+            Some(_) => Err(IndexError::Foreign { path: self.path.clone() }),
+            None => self.meta.insert(CLUSTER_KEY, cluster.0).map_err(|error| self.failed(error)),
+        }
+    }
+
+    fn failed(&self, source: fjall::Error) -> IndexError {
+        IndexError::Engine { path: self.path.clone(), source }
+    }
+
+    fn damaged(&self, what: &'static str) -> IndexError {
+        IndexError::Damaged { path: self.path.clone(), what }
+    }
+
+    /// How far the index is.
+    pub(crate) fn mark(&self) -> Result<Mark, IndexError> {
+        match self.meta.get(MARK_KEY).map_err(|error| self.failed(error))? {
+            Some(bytes) => Mark::decode(&bytes).ok_or_else(|| self.damaged("its mark")),
+            None => Ok(Mark::default()),
+        }
+    }
+
+    /// The epoch through which every id is in the index.
+    ///
+    /// ORDER: ask this before [`IdIndex::find`], so that an id that is not found was not ordered
+    /// through it.
+    pub(crate) fn through(&self) -> EpochNumber {
+        EpochNumber(self.through.load(Ordering::Acquire))
+    }
+
+    /// Where a transaction was ordered last, as far as the index goes.
+    pub(crate) fn find(&self, id: &TxId) -> Result<Option<Place>, IndexError> {
+        match self.ids.get(id.0).map_err(|error| self.failed(error))? {
+            Some(bytes) => {
+                let place = decode_place(&bytes).ok_or_else(|| self.damaged("an id's place"))?;
+                Ok(Some(place))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// What the index says of a transaction, for the lane.
+    pub(crate) fn lookup(&self, id: &TxId) -> Result<Lookup, IndexError> {
+        let through = self.through();
+        Ok(Lookup { found: self.find(id)?, through })
+    }
+
+    /// Adds epochs, which must be the next ones, and with them what is settled.
+    pub(crate) fn add(
+        &self,
+        epochs: &[Indexable],
+        settled: EpochNumber,
+    ) -> Result<Mark, IndexError> {
+        let mut mark = self.mark()?;
+        let mut batch = self.database.batch();
+        for Indexable { record, batches } in epochs {
+            assert_eq!(record.number, mark.through.next(), "epochs are indexed in order");
+            for (position, entry) in positions(self.lane, record, batches) {
+                let place = Place { position, home: entry.home };
+                batch.insert(&self.ids, entry.id.0, encode_place(place));
+            }
+            mark.through = record.number;
+            mark.transactions += record.transactions();
+        }
+        mark.settled = settled.min(mark.through).max(mark.settled);
+        batch.insert(&self.meta, MARK_KEY, mark.encode());
+        batch.commit().map_err(|error| self.failed(error))?;
+        self.through.store(mark.through.0, Ordering::Release);
+        Ok(mark)
+    }
+
+    /// Makes durable what was written, before the process ends in order.
+    pub(crate) fn persist(&self) -> Result<(), IndexError> {
+        self.database.persist(fjall::PersistMode::SyncData).map_err(|error| self.failed(error))
+    }
+}
+
+/// Ids are looked up to learn that they are not there, so filters have to be good, on all levels.
+fn keyspace_options() -> KeyspaceCreateOptions {
+    let bloom = || FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(12.0));
+    KeyspaceCreateOptions::default()
+        .expect_point_read_hits(false)
+        .filter_policy(FilterPolicy::new([bloom()]))
+}
+
+#[cfg(test)]
+mod tests {
+    use parsec_protocol::{BatchRef, Entry, Footprint, RuntimeId};
+
+    use super::*;
+
+    const CLUSTER: ClusterId = ClusterId([3; 32]);
+    const LANE: LaneId = LaneId(1);
+
+    /// An epoch whose first batch is another lane's.
+    fn epoch(number: u64, ids: &[u8]) -> Indexable {
+        let entry = |id: &u8| Entry {
+            id: TxId([*id; 32]),
+            runtime: RuntimeId::NATIVE,
+            attempt: 0,
+            home: PartitionId(u16::from(*id)),
+            sender: Vec::new().into(),
+            payload: Vec::new().into(),
+            footprint: Footprint::default(),
+            expires: None,
+        };
+        let entries: Vec<_> = ids.iter().map(entry).collect();
+        let batch = Batch { lane: LANE, sequence: number, map_version: 1, entries };
+        let own = batch.reference(&[]);
+        let other = BatchRef { lane: LaneId(0), transactions: 10, ..own.clone() };
+        let record = EpochRecord {
+            number: EpochNumber(number),
+            timestamp_ms: 0,
+            block: 0,
+            parent: [0; 32],
+            batches: vec![other, own],
+        };
+        Indexable { record, batches: vec![Arc::new(batch)] }
+    }
+
+    fn place(epoch: u64, index: u32, home: u16) -> Option<Place> {
+        let position = Position { epoch: EpochNumber(epoch), index };
+        Some(Place { position, home: PartitionId(home) })
+    }
+
+    #[test]
+    fn ids_and_mark_come_back_together() {
+        let directory = tempfile::tempdir().unwrap();
+        let index = IdIndex::open(directory.path(), CLUSTER, LANE).unwrap();
+        assert_eq!(
+            index.lookup(&TxId([1; 32])).unwrap(),
+            Lookup { found: None, through: EpochNumber(0) }
+        );
+        index.add(&[epoch(1, &[1, 2]), epoch(2, &[3])], EpochNumber(9)).unwrap();
+        // A transaction that strayed is found where it was ordered last.
+        index.add(&[epoch(3, &[2])], EpochNumber(1)).unwrap();
+        drop(index);
+        let index = IdIndex::open(directory.path(), CLUSTER, LANE).unwrap();
+        let find = |id| index.find(&TxId([id; 32])).unwrap();
+        assert_eq!((find(1), find(2)), (place(1, 10, 1), place(3, 10, 2)));
+        assert_eq!((find(3), find(4)), (place(2, 10, 3), None));
+        assert_eq!(index.through(), EpochNumber(3));
+        // What is settled is never more than what is indexed, and does not fall.
+        let mark = Mark { through: EpochNumber(3), settled: EpochNumber(2), transactions: 34 };
+        assert_eq!(index.mark().unwrap(), mark);
+    }
+
+    #[test]
+    fn another_clusters_index_and_one_in_use_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let index = IdIndex::open(directory.path(), CLUSTER, LANE).unwrap();
+        let again = IdIndex::open(directory.path(), CLUSTER, LANE);
+        assert!(matches!(again, Err(IndexError::Locked { .. })));
+        drop(index);
+        let other = IdIndex::open(directory.path(), ClusterId([4; 32]), LANE);
+        assert!(matches!(other, Err(IndexError::Foreign { .. })));
+    }
+}

@@ -1,0 +1,80 @@
+//! Limits of the sequencer's shell. Those of the lane are in [`parsec_sequencer_core::limits`].
+
+use std::time::Duration;
+
+use parsec_protocol::limits::{CLIENT_FRAME_BYTES_MAX, FRAME_BYTES_TARGET};
+
+/// Most transactions that a connection may have without a receipt, unless configured. What
+/// exceeds it is refused as busy.
+pub const CONNECTION_IN_FLIGHT_MAX: u32 = 8_192;
+/// Most submissions of a connection in admission and discovery at a time. Full: the connection is
+/// not read.
+pub const CONNECTION_UNITS_MAX: usize = 8;
+/// Bytes of a connection's submissions in admission and discovery at a time. Full: the connection
+/// is not read.
+pub const CONNECTION_ADMISSION_BYTES_MAX: usize = 2 * CLIENT_FRAME_BYTES_MAX;
+/// Bytes of submissions in admission and discovery at a time, in all. Full: they wait in turn.
+pub const ADMISSION_BYTES_MAX: usize = 512 * 1_024 * 1_024;
+/// Most reads and status requests of a connection at a time. Full: the connection is not read.
+pub const CONNECTION_REQUESTS_MAX: usize = 16;
+/// Most answers (without receipts) that wait to be written to a connection. Full: the connection
+/// is not read.
+pub const CONNECTION_ANSWERS_MAX: usize = 64;
+/// Most receipts in one frame to a client.
+pub const FRAME_RECEIPTS_MAX: usize = 4_096;
+
+/// Most inputs that wait for the driver. Full: whoever sends one waits.
+pub const INPUTS_MAX: usize = 1_024;
+/// Most inputs that the driver takes before it orders.
+pub const INPUTS_PER_TURN_MAX: usize = 256;
+/// Most records that wait to be written to the log. Full: the driver waits.
+pub const LOG_COMMANDS_MAX: usize = 1_024;
+/// Most epochs that wait to be cut into slices. Full: the driver waits.
+pub const DISPATCHES_MAX: usize = 256;
+/// Most epochs that wait to be put into the index of ids. Full: dispatching waits; the lane's own
+/// limit is reached before.
+pub const INDEX_EPOCHS_MAX: usize = parsec_sequencer_core::limits::RETAINED_EPOCHS_MAX;
+/// Most ids written to the index at a time.
+pub const INDEX_IDS_PER_COMMIT: usize = 16_384;
+/// How long the index waits for more ids before it writes.
+pub const INDEX_DELAY: Duration = Duration::from_millis(200);
+/// Bytes of the index's cache of blocks.
+pub const INDEX_CACHE_BYTES: u64 = 64 * 1_024 * 1_024;
+
+/// Most epochs kept in memory to be sent. Hosts that are further behind are sent the log.
+pub const RING_EPOCHS_MAX: usize = 1_024;
+/// About the most bytes of such epochs.
+pub const RING_BYTES_MAX: usize = 256 * 1_024 * 1_024;
+/// Epochs read ahead from the log for a host that is far behind.
+pub const CATCH_UP_EPOCHS: usize = 16;
+
+/// Most queries to executors without an answer. Full: who asks waits.
+pub const QUERIES_MAX: usize = 1_024;
+/// How long a query to an executor may take. Later: it failed.
+pub const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Most keys in one query to an executor.
+pub const QUERY_KEYS_MAX: usize = 1_024;
+/// How long to wait before asking again for the receipt of a known transaction, and before
+/// finding a footprint again for a transaction that strayed.
+pub const RETRY_DELAY: Duration = Duration::from_millis(250);
+
+/// Most submissions whose footprints are being found at a time. Full: they wait in turn.
+pub const DISCOVERIES_MAX: usize = 256;
+/// Most rounds of trial and read to find a footprint. More: refused as too large.
+pub const DISCOVERY_ROUNDS_MAX: usize = 256;
+/// Most bytes of values read to find the footprints of one submission. More: refused as too large.
+pub const DISCOVERY_BYTES_MAX: usize = 128 * 1_024 * 1_024;
+/// Most transactions that strayed whose footprints are found together.
+pub const REDISCOVERY_UNIT_MAX: usize = 256;
+/// Most such groups at a time.
+pub const REDISCOVERIES_MAX: usize = 32;
+/// Bytes of replicated values (contract code) kept for finding footprints. Full: what was not
+/// used for longest goes.
+pub const CACHE_BYTES_MAX: usize = 64 * 1_024 * 1_024;
+
+/// Stack of the threads that admit and try transactions, bytes.
+pub const WORKER_STACK_BYTES: usize = 16 * 1_024 * 1_024;
+
+const _: () = assert!(CLIENT_FRAME_BYTES_MAX <= CONNECTION_ADMISSION_BYTES_MAX);
+const _: () = assert!(CONNECTION_ADMISSION_BYTES_MAX <= ADMISSION_BYTES_MAX);
+const _: () = assert!(FRAME_BYTES_TARGET < CLIENT_FRAME_BYTES_MAX);

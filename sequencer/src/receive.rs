@@ -1,0 +1,91 @@
+//! What comes from executors about the order: links, progress, receipts.
+
+use std::sync::Arc;
+
+use parsec_protocol::message::PeerMessage;
+use parsec_protocol::transport::{Inbox, LinkEvent, Links, PeerNetwork, Received};
+use tokio::sync::mpsc;
+
+use crate::driver::{Input, View};
+use crate::hosts::{Hosts, ask_for_receipts};
+use crate::queries::Queries;
+use crate::stop::Stop;
+
+/// Takes what executors send.
+pub(crate) struct Receiver {
+    pub(crate) network: PeerNetwork,
+    pub(crate) hosts: Arc<Hosts>,
+    pub(crate) queries: Queries,
+    pub(crate) view: Arc<View>,
+    pub(crate) inputs: mpsc::Sender<Input>,
+    pub(crate) stop: Stop,
+}
+
+impl Receiver {
+    /// Runs until everything is to stop, or the network has.
+    ///
+    /// Links and messages are taken by one task: what a session says is looked at only after it is
+    /// known that the session is up.
+    pub(crate) async fn run(self, mut links: Links, mut order: Inbox) {
+        loop {
+            let going_on = tokio::select! {
+                biased;
+                _ = self.stop.stopped() => None,
+                event = links.recv() => event.map(|event| self.on_link(&event)),
+                received = order.recv() => match received {
+                    Some(received) => self.on_message(received).await,
+                    None => None,
+                },
+            };
+            if going_on.is_none() {
+                self.stop.fail("the network of hosts has stopped");
+                return;
+            }
+        }
+    }
+
+    fn on_link(&self, event: &LinkEvent) {
+        if let LinkEvent::Down { node, .. } = event {
+            self.queries.on_down(*node);
+        }
+        if let Some((host, session)) = self.hosts.on_link(event) {
+            let (network, settled) = (self.network.clone(), self.view.settled());
+            tokio::spawn(async move {
+                ask_for_receipts(&network, host, session, settled).await;
+            });
+        }
+    }
+
+    /// Takes a message; `None` if there is nobody to hand it to.
+    async fn on_message(&self, received: Received) -> Option<()> {
+        let Received { from, session, message } = received;
+        match message {
+            PeerMessage::Progress(statuses) => {
+                let ordered = self.view.ordered();
+                if let Err(ahead) = self.hosts.on_progress(from, session, &statuses, ordered) {
+                    self.stop.fail(format!(
+                        "{} on {from} has applied {}, but the log ends with {ordered}: the log has \
+                         lost its end, or is not the one of this cluster. Put back the right log, \
+                         or start with empty stores",
+                        ahead.partition, ahead.applied,
+                    ));
+                }
+            }
+            PeerMessage::Receipts { receipts, .. } => {
+                self.inputs.send(Input::Receipts(receipts)).await.ok()?;
+            }
+            other => {
+                let kind = std::mem::discriminant(&other);
+                tracing::warn!(%from, ?kind, "not a message for the order channel to a sequencer");
+            }
+        }
+        Some(())
+    }
+}
+
+/// Throws away what comes on a channel that a sequencer has no use for.
+pub(crate) async fn ignore(mut inbox: Inbox) {
+    while let Some(received) = inbox.recv().await {
+        tracing::warn!(from = %received.from, "a sequencer takes no part in the exchange");
+    }
+}

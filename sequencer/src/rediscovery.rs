@@ -1,0 +1,99 @@
+//! Finds footprints anew for transactions that strayed.
+
+use std::sync::Arc;
+
+use parsec_protocol::{EpochNumber, ErrorCode, Footprint, TxId};
+use parsec_sequencer_core::Rediscovery;
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use crate::cache::ReplicatedCache;
+use crate::discovery::{Discovery, Subject, Undiscovered};
+use crate::driver::Input;
+use crate::limits::{REDISCOVERIES_MAX, REDISCOVERY_UNIT_MAX, RETRY_DELAY};
+use crate::stop::Stop;
+
+/// Finds footprints anew.
+#[derive(Clone)]
+pub(crate) struct Rediscoverer {
+    pub(crate) discovery: Discovery,
+    pub(crate) cache: Arc<ReplicatedCache>,
+    pub(crate) applied_by_all: watch::Receiver<EpochNumber>,
+    pub(crate) inputs: mpsc::Sender<Input>,
+    pub(crate) stop: Stop,
+}
+
+impl Rediscoverer {
+    /// Runs until no more can come.
+    pub(crate) async fn run(self, mut strays: mpsc::Receiver<Rediscovery>) {
+        let permits = Arc::new(Semaphore::new(REDISCOVERIES_MAX));
+        let mut unit = Vec::new();
+        while strays.recv_many(&mut unit, REDISCOVERY_UNIT_MAX).await > 0 {
+            let Ok(permit) = permits.clone().acquire_owned().await else { return };
+            let (this, unit) = (self.clone(), std::mem::take(&mut unit));
+            tokio::spawn(async move {
+                this.stop.unless(this.find(unit)).await;
+                drop(permit);
+            });
+        }
+    }
+
+    /// Finds the footprints of a unit, however long the state can't be read: these transactions
+    /// were accepted.
+    async fn find(&self, mut unit: Vec<Rediscovery>) {
+        while !unit.is_empty() {
+            for stray in &unit {
+                // What is kept of them may be why it strayed.
+                let old = stray.entry.footprint.accesses();
+                self.cache.forget(old.iter().chain([&stray.stray]).map(|access| &access.key));
+            }
+            let least = unit.iter().map(|stray| stray.least).max().unwrap_or_default();
+            let snapshot = least.max(*self.applied_by_all.borrow());
+            let subjects: Vec<_> = unit.iter().map(subject).collect();
+            self.discovery.forget(&subjects);
+            let found = self.discovery.discover(subjects, snapshot).await;
+            let (done, again) = sort(unit, found);
+            if self.inputs.send(Input::Discovered(done)).await.is_err() {
+                return;
+            }
+            unit = again;
+            if !unit.is_empty() {
+                tokio::time::sleep(RETRY_DELAY).await;
+            }
+        }
+    }
+}
+
+fn subject(stray: &Rediscovery) -> Subject {
+    Subject {
+        id: stray.entry.id,
+        runtime: stray.entry.runtime,
+        sender: stray.entry.sender.clone(),
+        payload: stray.entry.payload.clone(),
+    }
+}
+
+type Found = (TxId, u8, Result<Footprint, ErrorCode>);
+
+/// Parts those whose footprint is found, or never will be, from those to be tried again.
+fn sort(
+    unit: Vec<Rediscovery>,
+    found: Vec<Result<Footprint, Undiscovered>>,
+) -> (Vec<Found>, Vec<Rediscovery>) {
+    let mut done = Vec::new();
+    let mut again = Vec::new();
+    for (stray, found) in unit.into_iter().zip(found) {
+        let (id, attempt) = (stray.entry.id, stray.attempt);
+        match found {
+            Ok(footprint) => done.push((id, attempt, Ok(footprint))),
+            Err(Undiscovered::Refused(code, detail)) => {
+                tracing::debug!(%id, ?code, detail, "no footprint can be found");
+                done.push((id, attempt, Err(code)));
+            }
+            Err(Undiscovered::Unavailable(reason)) => {
+                tracing::debug!(%id, reason, "a footprint can't be found yet");
+                again.push(stray);
+            }
+        }
+    }
+    (done, again)
+}
