@@ -21,13 +21,13 @@ use crate::log::LogCommand;
 use crate::outbox::Outbox;
 use crate::stop::Stop;
 
+/// A transaction for the lane, with what the index says of its id, and whom to answer.
+pub(crate) type Offer = (Candidate, Lookup, Option<Token>);
+
 /// What comes to the driver.
 pub(crate) enum Input {
     /// Transactions to be ordered, answered in their order.
-    Submit {
-        unit: Vec<(Candidate, Lookup, Option<Token>)>,
-        answer: oneshot::Sender<Vec<Result<Accepted, Refused>>>,
-    },
+    Submit { unit: Vec<Offer>, answer: oneshot::Sender<Vec<Result<Accepted, Refused>>> },
     /// A connection whose tokens may be submitted.
     Connected { connection: u64, outbox: Arc<Outbox> },
     /// A connection whose tokens need no answer any more.
@@ -178,9 +178,7 @@ impl Driver {
     fn take(&mut self, input: Input) {
         match input {
             Input::Submit { unit, answer } => {
-                let submit =
-                    |(candidate, lookup, token)| self.orderer.submit(candidate, lookup, token);
-                let verdicts: Vec<_> = unit.into_iter().map(submit).collect();
+                let verdicts = self.orderer.submit_in_order(unit);
                 let queued = verdicts.iter().filter(|v| **v == Ok(Accepted::Queued)).count();
                 self.view.unordered.fetch_add(queued as u64, Ordering::AcqRel);
                 // A connection that is gone does not wait for it.

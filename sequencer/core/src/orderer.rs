@@ -69,6 +69,27 @@ impl<L: Ledger> Orderer<L> {
         self.lane.submit(candidate, lookup, token)
     }
 
+    /// Takes transactions in their order. When one of them is not taken now, but may be another
+    /// time, those after it are not taken either: they may be the same sender's, and must not
+    /// overtake it.
+    pub fn submit_in_order(
+        &mut self,
+        unit: impl IntoIterator<Item = (Candidate, Lookup, Option<Token>)>,
+    ) -> Vec<Result<Accepted, Refused>> {
+        let mut not_now = None;
+        let submit = |(candidate, lookup, token)| {
+            if let Some(reason) = not_now {
+                return Err(reason);
+            }
+            let verdict = self.lane.submit(candidate, lookup, token);
+            if let Err(reason @ (Refused::Busy | Refused::LookupTooOld)) = verdict {
+                not_now = Some(reason);
+            }
+            verdict
+        };
+        unit.into_iter().map(submit).collect()
+    }
+
     /// A receipt came from an executor. See [`Lane::on_receipt`].
     pub fn on_receipt(&mut self, receipt: Receipt) {
         self.lane.on_receipt(receipt);

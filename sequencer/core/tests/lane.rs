@@ -200,6 +200,26 @@ fn the_index_is_asked_again_once_it_alone_knows() {
 }
 
 #[test]
+fn nothing_overtakes_what_is_not_taken_now() {
+    // The later ones of a unit have a younger lookup, and there is room for them; but they may be
+    // the same sender's, with the next nonces.
+    let mut harness = Harness::new(LaneOptions::default());
+    harness.submit(1).unwrap();
+    harness.outputs();
+    harness.durable();
+    harness.orderer.on_receipt(receipt(1, 1, 0, 0, Outcome::Committed));
+    harness.orderer.on_indexed(EpochNumber(1));
+    let young = Lookup { found: None, through: EpochNumber(1) };
+    let offer = |id, lookup| (candidate(id, 10), lookup, token(id.into()));
+    let unit = [offer(2, young), offer(3, NOTHING), offer(4, young)];
+    let too_old = Err(Refused::LookupTooOld);
+    let verdicts = harness.orderer.submit_in_order(unit);
+    assert_eq!(verdicts, [Ok(Accepted::Queued), too_old, too_old]);
+    let verdicts = harness.orderer.submit_in_order([offer(3, young), offer(4, young)]);
+    assert_eq!(verdicts, [Ok(Accepted::Queued), Ok(Accepted::Queued)]);
+}
+
+#[test]
 fn what_came_too_late_is_refused_before_it_is_ordered() {
     let mut harness = Harness::new(LaneOptions::default());
     harness.submit(1).unwrap();
