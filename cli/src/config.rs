@@ -122,7 +122,7 @@ impl NodeConfig {
             .map_err(|error| failed(format!("can't read {}: {error}", path.display())))?;
         let mut config = Self::parse(&text)
             .map_err(|problem| failed(format!("{}: {problem}", path.display())))?;
-        let base = path.parent().unwrap_or(Path::new("."));
+        let base = path.parent().unwrap_or_else(|| Path::new("."));
         config.data = base.join(&config.data);
         let tls = &mut config.tls;
         let files = [&mut tls.development, &mut tls.ca, &mut tls.certificate, &mut tls.key];
@@ -145,7 +145,7 @@ impl NodeConfig {
     fn check(&self) -> Result<(), String> {
         self.layout()?;
         let own = self.nodes.iter().find(|node| node.node == self.node);
-        let own = own.ok_or(format!("node = {} is not among [[nodes]]", self.node))?;
+        let own = own.ok_or_else(|| format!("node = {} is not among [[nodes]]", self.node))?;
         match self.role {
             RoleName::Sequencer if !own.partitions.is_empty() => {
                 return Err(format!("node {} is a sequencer, but has partitions", self.node));

@@ -142,7 +142,7 @@ impl Driver {
                     Err(error) => self.reason = format!("{address}: {error}"),
                 }
             }
-            tracing::warn!(reason = %self.reason, "no server can be reached; trying on");
+            tracing::info!(reason = %self.reason, "no server can be reached; trying on");
         }
     }
 

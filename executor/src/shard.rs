@@ -83,17 +83,22 @@ impl Shard {
         self.filled.notify_one();
     }
 
-    /// What has happened since; waits for something if told so. `None` once closed.
-    pub(crate) fn events(&self, wait: bool) -> Option<VecDeque<Event>> {
+    /// Waits for something to happen, if told so. `None` once closed.
+    pub(crate) fn wake(&self, wait: bool) -> Option<()> {
         let mut inbox = lock(&self.inbox);
         while wait && inbox.events.is_empty() && !inbox.work_left && !inbox.closed {
             inbox = self.filled.wait(inbox).unwrap_or_else(std::sync::PoisonError::into_inner);
         }
         inbox.work_left = false;
-        match inbox.closed {
-            true => None,
-            false => Some(std::mem::take(&mut inbox.events)),
-        }
+        (!inbox.closed).then_some(())
+    }
+
+    /// What has happened since.
+    ///
+    /// ORDER: called under the lock of `core`, or two workers could take epochs out of the inbox
+    /// in their order and bring them into the core in another.
+    pub(crate) fn take_events(&self) -> VecDeque<Event> {
+        std::mem::take(&mut lock(&self.inbox).events)
     }
 
     /// Whether the next epoch should wait: too many are in the inbox, or too many transactions

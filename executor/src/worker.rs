@@ -39,10 +39,10 @@ pub(crate) fn work(host: &Host, shard: &Arc<Shard>, mut sessions: Sessions) -> R
     let mut results = Results::default();
     let mut effects = Effects::default();
     let mut wait = false;
-    while let Some(events) = shard.events(wait) {
+    while shard.wake(wait).is_some() {
         let task = {
             let mut core = lock(&shard.core);
-            let took_epochs = take_in(&mut core, events, &mut results);
+            let took_epochs = take_in(&mut core, shard.take_events(), &mut results);
             let task = core.take_ready();
             drain(&mut core, shard, &mut effects);
             if core.ready() > 0 && host.workers_per_partition > 1 {

@@ -5,8 +5,8 @@
 //! of the program takes effect.
 //!
 //! Values that are numbers (accounts, counters) begin with 32 bytes, big-endian, as
-//! [`Delta`](parsec_protocol::Delta) has it; the bytes after them are the owner's own. Keys are those of the namespaces
-//! [`TABLE_FIRST`] to [`TABLE_LAST`], partitioned or replicated.
+//! [`Delta`](parsec_protocol::Delta) has it; the bytes after them are the owner's own. Keys are
+//! those of the namespaces [`TABLE_FIRST`] to [`TABLE_LAST`], partitioned or replicated.
 //!
 //! The footprint of a program is what its operations name; only a chase has to be discovered.
 

@@ -90,7 +90,10 @@ fn print(receipt: &Receipt, what: &SubmitCommand) {
     match (what, native::Results::decode(&receipt.output)) {
         (SubmitCommand::Get { .. }, Ok(results)) => {
             for value in results.values {
-                println!("value       {}", value.map_or("none".into(), |value| shown(&value)));
+                println!(
+                    "value       {}",
+                    value.map_or_else(|| "none".into(), |value| shown(&value))
+                );
             }
         }
         (SubmitCommand::LuaCall { .. }, _) if receipt.is_committed() => {

@@ -16,6 +16,10 @@ pub struct EpochContext {
     pub entropy: [u8; 32],
 }
 
+/// For each partition that an epoch concerns, its transactions in order: each with its index in
+/// the epoch, and what the partition has to do.
+type Parts = Vec<(PartitionId, Vec<(u32, Role)>)>;
+
 /// An epoch of which everything has arrived.
 #[derive(Debug)]
 pub struct ReadyEpoch {
@@ -133,10 +137,7 @@ impl Intake {
 }
 
 /// Joins the slices of an epoch's batches into one list for each partition.
-fn merge(
-    record: &EpochRecord,
-    parts: Vec<Option<HostSlices>>,
-) -> Result<Vec<(PartitionId, Vec<(u32, Role)>)>, IntakeError> {
+fn merge(record: &EpochRecord, parts: Vec<Option<HostSlices>>) -> Result<Parts, IntakeError> {
     let mut partitions: BTreeMap<PartitionId, Vec<(u32, Role)>> = BTreeMap::new();
     let mut first = 0;
     for (batch, slices) in record.batches.iter().zip(parts) {

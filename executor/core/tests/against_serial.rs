@@ -4,6 +4,8 @@
 //! The schedule delays, reorders and repeats pushes, fetches late, executes ready transactions in
 //! any order, stores epochs late, and restarts partitions from what their store holds.
 
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test may")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -28,7 +30,7 @@ fn execute(entry: &Entry, position: Position, values: &[Option<Value>]) -> (Vec<
         Mode::Read => Change::Keep,
         Mode::Add => Change::Add(Delta::from(i128::from(position.index) + 1)),
         Mode::Write if (index + u16::from(seen[0])) % 3 == 0 => Change::Keep,
-        Mode::Write if seen[1] % 5 == 0 => Change::Delete,
+        Mode::Write if seen[1].is_multiple_of(5) => Change::Delete,
         Mode::Write => Change::Put(Value::copy_from_slice(&seen)),
     });
     let receipt = Receipt {
@@ -126,7 +128,7 @@ impl<'a> Cluster<'a> {
                 self.hosts[push.to.index()].partition.on_push(push);
                 false
             }
-            15 if restarts && pick % 8 == 0 => self.restart(at, cache_of(pick)),
+            15 if restarts && pick.is_multiple_of(8) => self.restart(at, cache_of(pick)),
             _ => false,
         };
         (0..self.hosts.len()).for_each(|host| self.collect(host));

@@ -11,7 +11,9 @@ use mlua::{IntoLua, IntoLuaMulti, Lua, LuaString, MultiValue, Table, Value, Vari
 use secp256k1::{SECP256K1, XOnlyPublicKey, schnorr};
 use sha2::{Digest, Sha256};
 
-use super::limits::{BYTES_PER_WORK, CALL_BYTES_MAX, SIGNATURE_WORK, TICK_INSTRUCTIONS};
+use super::limits::{
+    BYTES_PER_WORK, CALL_BYTES_MAX, SIGNATURE_WORK, STRING_STEP_BYTES, TICK_INSTRUCTIONS,
+};
 use super::meter::Meter;
 use super::pattern::{self, Capture, Fault, Match};
 
@@ -41,7 +43,10 @@ pub(super) fn table(lua: &Lua, meter: &Arc<Meter>) -> mlua::Result<Table> {
     host.set("BROKEN", request::BROKEN)?;
     host.set("TICK", TICK_INSTRUCTIONS)?;
     host.set("BYTES", CALL_BYTES_MAX)?;
+    host.set("SHORT", STRING_STEP_BYTES)?;
     host.set("nan", f64::NAN)?;
+    let noter = meter.clone();
+    host.set("note", lua.create_function(move |_, bytes: usize| Ok(noter.note_string(bytes)))?)?;
     let toucher = meter.clone();
     let touch = move |_: &Lua, ()| {
         toucher.touch_memory_limit();

@@ -1,6 +1,6 @@
 //! The limits of Lua contracts, and what their host functions cost.
 
-use parsec_protocol::limits::{KEY_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use parsec_protocol::limits::{KEY_BYTES_MAX, PAYLOAD_BYTES_MAX, VALUE_BYTES_MAX};
 
 /// Most units of work that a call may ask for.
 pub const WORK_MAX: u64 = 4_000_000;
@@ -33,6 +33,11 @@ pub const BYTES_PER_WORK: u64 = 8;
 /// What the verification of a signature costs: some 32 µs.
 pub const SIGNATURE_WORK: u64 = 5_000;
 
+/// Each of these steps in the length of the longest string that a call has seen, bytes, adds the
+/// price of one instruction to each. Whoever makes a longer one pays for a step of instructions at
+/// once.
+pub const STRING_STEP_BYTES: usize = 256;
+
 /// Bytes that one call may allocate in all: nothing is reclaimed while it runs.
 pub const CALL_BYTES_MAX: usize = 16 * 1_024 * 1_024;
 /// Bytes that a call may allocate in a pooled machine. One that needs more begins again in a
@@ -54,4 +59,8 @@ pub const COMPILED_MAX: usize = 256;
 const _: () = assert!(POOLED_CALL_BYTES_MAX + POOLED_BASE_BYTES_MAX <= DEAR_BYTES);
 const _: () = assert!(DEAR_BYTES < CALL_BYTES_MAX);
 const _: () = assert!(SOURCE_BYTES_MAX + 1_024 < PAYLOAD_BYTES_MAX);
+// A contract can handle the longest value there is.
+const _: () = assert!(
+    (1 + VALUE_BYTES_MAX / STRING_STEP_BYTES) as u64 * (TICK_INSTRUCTIONS as u64) < WORK_MAX
+);
 const _: () = assert!(SOURCE_BYTES_MAX as u64 * SOURCE_BYTE_WORK < WORK_DEFAULT);

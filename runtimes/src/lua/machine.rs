@@ -7,8 +7,9 @@
 //! **Memory decides an outcome only where it is exact.** The garbage collector is off while a call
 //! runs. In a *fresh* machine, one that has run nothing yet, the bytes allocated then follow from
 //! the call alone, and its limit is what a call may have. A *pooled* machine holds what earlier
-//! calls left: its limit is lower, and a call that touches it begins again in a fresh machine, where
-//! all is decided. A call that does not would have had the same outcome there (see `limits.rs`).
+//! calls left: its limit is lower, and a call that touches it begins again in a fresh machine,
+//! where all is decided. A call that does not would have had the same outcome there (see
+//! `limits.rs`).
 //!
 //! That a limit was touched is seen by a probe, an object that nothing holds: Lua tries a full
 //! collection before it gives up on an allocation, and then the probe is gone for good. The prelude
@@ -34,7 +35,9 @@ use super::services::Services;
 use super::{LuaValue, host, source};
 use crate::Interrupt;
 
-const PRELUDE: &str = include_str!("prelude.lua");
+const BASE: &str = include_str!("prelude/base.lua");
+const LIBRARY: &str = include_str!("prelude/library.lua");
+const CALLS: &str = include_str!("prelude/calls.lua");
 
 /// What to run.
 pub(super) struct Invocation<'a> {
@@ -93,7 +96,14 @@ pub(super) struct Machine {
     /// The prelude's function that calls contracts.
     enter: Function,
     probe: Table,
-    contracts: BTreeMap<[u8; 32], Function>,
+    contracts: BTreeMap<[u8; 32], Compiled>,
+}
+
+/// A contract that is ready to run.
+#[derive(Clone)]
+struct Compiled {
+    chunk: Function,
+    longest_literal: usize,
 }
 
 impl Machine {
@@ -106,7 +116,10 @@ impl Machine {
         let meter = Arc::new(Meter::default());
         let dear_from = Arc::new(AtomicUsize::new(usize::MAX));
         let host = host::table(&lua, &meter)?;
-        let enter = lua.load(PRELUDE).set_name("=lua").set_mode(ChunkMode::Text).call(host)?;
+        let part = |text| lua.load(text).set_name("=lua").set_mode(ChunkMode::Text);
+        let base: Table = part(BASE).call(&host)?;
+        let library: Table = part(LIBRARY).call((&host, &base))?;
+        let enter = part(CALLS).call((&host, &base, &library))?;
         let (probe, weak) = (lua.create_table()?, lua.create_table()?);
         weak.set("__mode", "v")?;
         probe.set_metatable(Some(weak))?;
@@ -123,26 +136,27 @@ impl Machine {
         self.compile(source).map(drop)
     }
 
-    fn compile(&self, source: &[u8]) -> Result<Function, String> {
+    fn compile(&self, source: &[u8]) -> Result<Compiled, String> {
         let prepared = source::prepare(source)?;
-        let chunk = self.lua.load(&prepared[..]).set_name("=contract").set_mode(ChunkMode::Text);
+        let longest_literal = prepared.longest;
+        let chunk = self.lua.load(prepared.text).set_name("=contract").set_mode(ChunkMode::Text);
         match chunk.into_function() {
-            Ok(chunk) => Ok(chunk),
+            Ok(chunk) => Ok(Compiled { chunk, longest_literal }),
             Err(mlua::Error::SyntaxError { message, .. }) => Err(message),
             Err(error) => Err(error.to_string()),
         }
     }
 
-    fn contract(&mut self, id: &[u8; 32], source: &[u8]) -> Result<Function, String> {
+    fn contract(&mut self, id: &[u8; 32], source: &[u8]) -> Result<Compiled, String> {
         if let Some(known) = self.contracts.get(id) {
             return Ok(known.clone());
         }
         if self.contracts.len() == COMPILED_MAX {
             self.contracts.clear();
         }
-        let chunk = self.compile(source)?;
-        self.contracts.insert(*id, chunk.clone());
-        Ok(chunk)
+        let compiled = self.compile(source)?;
+        self.contracts.insert(*id, compiled.clone());
+        Ok(compiled)
     }
 
     /// Collects garbage if there is much of it. Returns whether the machine is small enough to be
@@ -181,15 +195,21 @@ impl Machine {
         self.meter.begin(invocation.limit);
         let source_bytes = u64::try_from(invocation.source.len()).unwrap_or(u64::MAX);
         self.meter.spend(u64::from(TICK_INSTRUCTIONS) + SOURCE_BYTE_WORK * source_bytes);
+        let compiled = match self.contract(&invocation.contract, invocation.source) {
+            Ok(compiled) => compiled,
+            Err(problem) => return Ok(Ended::Failed(problem)),
+        };
+        self.meter.note_string(compiled.longest_literal);
+        for argument in invocation.arguments {
+            if let LuaValue::Bytes(bytes) = argument {
+                self.meter.note_string(bytes.len());
+            }
+        }
         if self.meter.is_exhausted() {
             return Ok(Ended::OutOfWork);
         }
-        let chunk = match self.contract(&invocation.contract, invocation.source) {
-            Ok(chunk) => chunk,
-            Err(problem) => return Ok(Ended::Failed(problem)),
-        };
         self.arm().map_err(|error| fatal(&error))?;
-        let ended = self.drive(chunk, invocation, services);
+        let ended = self.drive(compiled.chunk, invocation, services);
         self.lua.set_memory_limit(0).map_err(|error| fatal(&error))?;
         // ORDER: first of all this. Whatever a pooled machine did after its limit was touched, an
         // interrupt included, may not be what a fresh one would have done.
@@ -279,7 +299,8 @@ fn set_hook(
     let triggers = HookTriggers::new().every_nth_instruction(TICK_INSTRUCTIONS);
     lua.set_global_hook(triggers, move |lua, _| {
         let above = lua.used_memory().saturating_sub(dear_from.load(Relaxed));
-        let price = 1 + u64::try_from(above / DEAR_STEP_BYTES).unwrap_or(u64::MAX);
+        let above = u64::try_from(above / DEAR_STEP_BYTES).unwrap_or(u64::MAX);
+        let price = meter.string_price().saturating_add(above);
         let exhausted = meter.spend(u64::from(TICK_INSTRUCTIONS).saturating_mul(price));
         match exhausted || limit_touched(&meter, &probe) {
             true => Ok(VmState::Yield),

@@ -4,10 +4,10 @@
 //! source, which stands under a replicated key. Each call runs the chunk anew in an environment of
 //! its own, then one of the functions, as one transaction: an error undoes everything.
 //!
-//! **What contracts have.** Of Lua: the language without `^`, without strings as numbers in
-//! arithmetic and without tables or functions as keys of tables; the basic functions and
-//! `coroutine`, `math`, `string`, `table` and `utf8`, without what loads code, draws random numbers,
-//! looks at clocks or depends on the C library (`math.pow(x, n)` takes an integer `n`). An
+//! **What contracts have.** Of Lua: the language without `^` and `__concat`, without strings as
+//! numbers in arithmetic and without tables or functions as keys of tables; the basic functions and
+//! `coroutine`, `math`, `string`, `table` and `utf8`, without what loads code, draws random
+//! numbers, looks at clocks or depends on the C library (`math.pow(x, n)` takes an integer `n`). An
 //! `xpcall`'s handler runs after the error has unwound the stack. `__gc` is refused.
 //!
 //! Of the host:
@@ -19,25 +19,22 @@
 //! | `state.add(key, n)` | adds to the 256-bit number it begins with, without reading it |
 //! | `state.number(key)` | that number as an integer; 0 if absent |
 //! | `emit(topic, data)` | announces an event; a topic that has not 32 bytes is hashed (BLAKE3) |
-//! | `check_sig(key, signature, message)` | raises an error unless the signature (BIP-340, of the message's SHA-256) is good |
+//! | `check_sig(key, signature, message)` | an error unless it is good: BIP-340, of the SHA-256 |
 //! | `sha256(s)`, `blake3(s)` | hashes |
 //! | `block.epoch`, `block.timestamp` | of the epoch; milliseconds since 1970 |
 //! | `tx.id` | of the transaction, 32 bytes |
 //!
 //! **Work** is counted in Lua instructions, in steps of [`limits::TICK_INSTRUCTIONS`]; each byte of
-//! source, each request to the state and each host function that may take long costs some as well.
-//! [`limits`] has the numbers.
+//! source, each request to the state and each host function that may take long costs some as well,
+//! and long strings and much memory make every instruction dearer. [`limits`] has the numbers.
 //!
-//! **Determinism.** All hosts of a cluster must run the same build on the same kind of processor
-//! for equal results of `..` and `table.concat` on a NaN (they show its sign); all else is the same
-//! everywhere.
-//! Whoever changes the version of Lua changes the protocol: the order of `pairs`, the texts of
-//! errors and the memory counted are Lua's.
+//! **Determinism.** Whoever changes the version of Lua changes the protocol: the order of `pairs`,
+//! the texts of errors and the memory counted are Lua's.
 //!
-//! **What is not bounded well.** One instruction may take as long as the largest table or string
-//! of the call allows: a comparison of long strings, a table that is rehashed. Memory makes
-//! instructions dearer only beyond [`limits::DEAR_BYTES`], so a hostile contract can still make
-//! its work a thousand times slower than usual. Who deploys contracts is for operators to decide.
+//! **What is not bounded well.** One instruction may take as long as the largest table of the call
+//! allows (it may be rehashed, or searched for its first key), or as long strings compare. Prices
+//! hold that down, but a hostile contract can still be some hundred times slower than its work
+//! tells (twenty seconds for all of [`limits::WORK_MAX`]).
 
 #![allow(missing_docs, reason = "rkyv derives fields without their documentation")]
 

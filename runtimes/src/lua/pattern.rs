@@ -417,7 +417,8 @@ mod tests {
     /// What Lua itself finds.
     fn reference(lua: &mlua::Lua, subject: &[u8], pattern: &[u8]) -> Option<Vec<String>> {
         let text = |bytes: &[u8]| lua.create_string(bytes).unwrap();
-        let code = "local ok, t = pcall(function(...) return table.pack(string.find(...)) end, ...) \
+        let code = "local ok, t = pcall(function(...) return table.pack(string.find(...)) end, \
+        ...) \
                     if not ok then return nil end \
                     for i = 1, t.n do t[i] = tostring(t[i]) end return t";
         lua.load(code).call((text(subject), text(pattern))).unwrap()

@@ -87,6 +87,7 @@ impl<'a, 'b> Services<'a, 'b> {
             return Ok(Ok(Value::Nil));
         };
         meter.spend(work_for(value.len()));
+        meter.note_string(value.len());
         Ok(Ok(Value::String(lua.create_string(&value)?)))
     }
 

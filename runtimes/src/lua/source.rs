@@ -7,28 +7,41 @@
 //! `t[k] = v` becomes `t[__parsec_key(k)] = v`. That needs no parser: an assignment's brackets are
 //! followed by `=` or, in a list, by `,`.
 //!
+//! A string's length decides how long an instruction takes that looks at it, so the machine must
+//! know the longest one. All functions that make strings tell it; of the operators only `..` makes
+//! any. `a .. b` becomes `a .. __parsec_join .. b`, an object whose metamethods join the two.
+//!
 //! The operator `^` is refused: it is the C library's `pow`, which differs between processors.
 //!
 //! **Invariant:** what is a token here is the same token to Lua 5.4; what is no token to either is
 //! an error here. Otherwise a source could hide an assignment.
 
-/// The name of the check. Sources can't contain it.
-const CHECK: &[u8] = b"__parsec_key";
+/// How names begin that sources can't contain.
+const RESERVED: &[u8] = b"__parsec_";
 /// What stands before the source, on its first line: a chunk is called with its environment and
-/// the check.
-const HEAD: &[u8] = b"local _ENV, __parsec_key = ...; ";
+/// with what the insertions refer to.
+const HEAD: &[u8] = b"local _ENV, __parsec_key, __parsec_join = ...; ";
 
-/// The source to compile.
+/// A source to compile.
+pub(super) struct Prepared {
+    pub(super) text: Vec<u8>,
+    /// The length of the longest literal in it, bytes.
+    pub(super) longest: usize,
+}
+
+/// Prepares a source.
 ///
 /// # Errors
 /// What is wrong with it, for people.
-pub(super) fn prepare(source: &[u8]) -> Result<Vec<u8>, String> {
+pub(super) fn prepare(source: &[u8]) -> Result<Prepared, String> {
     let mut lexer = Lexer { source, at: 0 };
     let mut brackets: Vec<Bracket> = Vec::new();
     // Where to insert what, in no order yet.
     let mut inserts: Vec<(usize, &[u8])> = Vec::new();
     let mut closed: Option<(Bracket, usize)> = None;
+    let mut longest = 0;
     loop {
+        let before = lexer.at;
         let token = lexer.token().map_err(|what| format!("line {}: {what}", lexer.line()))?;
         if let Some((bracket, close)) = closed.take() {
             let assigned = matches!(token, Token::Assign | Token::Comma);
@@ -47,19 +60,30 @@ pub(super) fn prepare(source: &[u8]) -> Result<Vec<u8>, String> {
                 let bracket = brackets.pop().ok_or("a ']' closes nothing")?;
                 closed = Some((bracket, lexer.at - 1));
             }
-            other => note(&mut brackets, other == Token::Literal),
+            other => {
+                note(&mut brackets, other == Token::Literal);
+                match other {
+                    Token::Join => inserts.push((lexer.at, b" __parsec_join .. ")),
+                    Token::Literal => longest = longest.max(lexer.at - before),
+                    _ => {}
+                }
+            }
         }
     }
     inserts.sort_by_key(|(at, _)| *at);
-    let mut prepared = HEAD.to_vec();
+    Ok(Prepared { text: with_inserts(source, &inserts), longest })
+}
+
+fn with_inserts(source: &[u8], inserts: &[(usize, &[u8])]) -> Vec<u8> {
+    let mut text = HEAD.to_vec();
     let mut from = 0;
-    for (at, text) in inserts {
-        prepared.extend_from_slice(&source[from..at]);
-        prepared.extend_from_slice(text);
-        from = at;
+    for (at, insert) in inserts {
+        text.extend_from_slice(&source[from..*at]);
+        text.extend_from_slice(insert);
+        from = *at;
     }
-    prepared.extend_from_slice(&source[from..]);
-    Ok(prepared)
+    text.extend_from_slice(&source[from..]);
+    text
 }
 
 /// An open `[`.
@@ -93,6 +117,8 @@ enum Token {
     /// `=`, not `==`.
     Assign,
     Comma,
+    /// `..`.
+    Join,
     /// A string or a number.
     Literal,
     /// A name, a keyword or another operator.
@@ -124,6 +150,11 @@ impl Lexer<'_> {
             b'"' | b'\'' => return self.string(first),
             b'0'..=b'9' => return self.number(),
             b'.' if self.peek(1).is_some_and(|next| next.is_ascii_digit()) => return self.number(),
+            b'.' if self.peek(1) == Some(b'.') => {
+                let dots = if self.peek(2) == Some(b'.') { 3 } else { 2 };
+                self.at += dots;
+                return Ok(if dots == 2 { Token::Join } else { Token::Other });
+            }
             b'a'..=b'z' | b'A'..=b'Z' | b'_' => return self.name(),
             b'^' => return Err("'^' is not available; math.pow takes integer exponents"),
             b']' => Token::Close,
@@ -257,8 +288,8 @@ impl Lexer<'_> {
         while self.peek(0).is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
             self.at += 1;
         }
-        match &self.source[begin..self.at] == CHECK {
-            true => Err("the name '__parsec_key' is reserved"),
+        match self.source[begin..self.at].starts_with(RESERVED) {
+            true => Err("names that begin with '__parsec_' are reserved"),
             false => Ok(Token::Other),
         }
     }
@@ -271,9 +302,14 @@ mod tests {
     use super::*;
 
     fn prepared(source: &str) -> String {
-        let prepared = String::from_utf8(prepare(source.as_bytes()).unwrap()).unwrap();
+        let prepared = prepare(source.as_bytes()).unwrap().text;
+        let prepared = String::from_utf8(prepared).unwrap();
         let head = std::str::from_utf8(HEAD).unwrap();
-        prepared.strip_prefix(head).unwrap().replace("__parsec_key", "K")
+        prepared
+            .strip_prefix(head)
+            .unwrap()
+            .replace("__parsec_key", "K")
+            .replace("__parsec_join", "J")
     }
 
     #[test]
@@ -287,7 +323,9 @@ mod tests {
             ("return {[k] = v, [1] = 2, [[x]]}", "return {[K(k)] = v, [1] = 2, [[x]]}"),
             ("t[k] --[[x]] --y\n = v", "t[K(k)] --[[x]] --y\n = v"),
             ("t[ [[a]] ] = t['b'] t[1] = t[0x1p+2]", "t[ [[a]] ] = t['b'] t[1] = t[0x1p+2]"),
-            ("t['a'..b] = 1", "t[K('a'..b)] = 1"),
+            ("t['a'..b] = 1", "t[K('a'.. J .. b)] = 1"),
+            ("t[...] = 1 ..2", "t[K(...)] = 1 .. J .. 2"),
+            ("x = a..b..5 ..c.d", "x = a.. J .. b.. J .. 5 .. J .. c.d"),
             ("t[-1] = 1", "t[K(-1)] = 1"),
         ];
         for (source, expected) in cases {
@@ -302,10 +340,10 @@ mod tests {
             "x = t[k]\ny = t[k]",
             "t[k].x = 1",
             "f(t[k])",
-            "s = '[k] = ' .. \"[k]\\\"=\" .. [==[ [k]=]] ]==]",
+            "s = f('[k] = .. ', \"[k]\\\"=\", [==[ [k]=]] ]==])",
             "-- t[k] = 1\n--[[ t[k] = 1 ]]",
             "s = 'a\\z  \n [k] =' s = 'a\\\r\n[k] ='",
-            "return a<b, a<=b, 1 ..2, ...",
+            "return a<b, a<=b, .5, 1.5, a.b, ...",
         ] {
             assert_eq!(prepared(source), source);
         }
@@ -322,18 +360,28 @@ mod tests {
             "x = 3x",
             "]",
             "__parsec_key = f",
+            "local __parsec_other",
             "x = 2 ^ 3",
         ] {
             assert!(prepare(source.as_bytes()).is_err(), "{source}");
         }
-        assert_eq!(prepare(b"\n\nx = '").unwrap_err(), "line 3: unfinished string");
+        let problem = prepare(b"\n\nx = '").err();
+        assert_eq!(problem.as_deref(), Some("line 3: unfinished string"));
+    }
+
+    #[test]
+    fn the_longest_literal_is_known() {
+        let longest = |source: &str| prepare(source.as_bytes()).unwrap().longest;
+        assert!((5..9).contains(&longest("f('a', \"12345\", 12)")));
+        assert!(longest("x = [[\n0123456789\n]]") >= 10);
+        assert_eq!(longest("f()"), 0);
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_prepared_or_refused(source: Vec<u8>) {
             if let Ok(prepared) = prepare(&source) {
-                prop_assert!(prepared.len() >= source.len() + HEAD.len());
+                prop_assert!(prepared.text.len() >= source.len() + HEAD.len());
             }
         }
 
@@ -342,7 +390,7 @@ mod tests {
             source in "([\\[\\]=,'\"^ \\n]|--|\\[=\\[|\\]=\\]|\\\\z|\\\\|0x|1e|[a-c]){0,40}",
         ) {
             if let Ok(prepared) = prepare(source.as_bytes()) {
-                prop_assert!(prepared.len() >= source.len());
+                prop_assert!(prepared.text.len() >= source.len());
             }
         }
     }

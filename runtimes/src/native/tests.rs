@@ -293,7 +293,9 @@ fn model(state: &BTreeMap<Key, Value>, ops: &[Op]) -> Option<BTreeMap<Key, Value
 
 proptest! {
     #[test]
-    fn programs_do_what_the_model_does(programs in prop::collection::vec(prop::collection::vec(any_op(), 0..8), 1..6)) {
+    fn programs_do_what_the_model_does(
+        programs in prop::collection::vec(prop::collection::vec(any_op(), 0..8), 1..6),
+    ) {
         let mut host = host();
         for ops in programs {
             let expected = model(&host.state, &ops);
@@ -307,7 +309,8 @@ proptest! {
     #[test]
     fn no_payload_breaks_the_runtime(payload: Vec<u8>) {
         let mut host = host();
-        prop_assert!(NativeRuntime.admit(&Transaction::new(RuntimeId::NATIVE, payload.clone())).is_err());
+        let transaction = Transaction::new(RuntimeId::NATIVE, payload.clone());
+        prop_assert!(NativeRuntime.admit(&transaction).is_err());
         let entry = Entry {
             id: TxId([0; 32]),
             runtime: RuntimeId::NATIVE,

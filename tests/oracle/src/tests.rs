@@ -238,7 +238,9 @@ fn any_program() -> impl Strategy<Value = Program> {
 
 proptest! {
     #[test]
-    fn the_digest_is_that_of_the_state(epochs in prop::collection::vec(prop::collection::vec(any_program(), 0..5), 1..5)) {
+    fn the_digest_is_that_of_the_state(
+        epochs in prop::collection::vec(prop::collection::vec(any_program(), 0..5), 1..5),
+    ) {
         let mut ledger = Ledger::default();
         let mut oracle = Oracle::new(&runtimes()).watching_ids();
         for programs in epochs {

@@ -1,8 +1,8 @@
 -- Payments, in the manner of PArSEC's pay contract.
 --
 -- An account is kept under "account_" and its 32-byte key: its balance as a number of 32 bytes,
--- big-endian, then the next sequence number in 8 bytes. A payee is credited by an addition that does
--- not read the account, so payments to one account don't wait for one another.
+-- big-endian, then the next sequence number in 8 bytes. A payee is credited by an addition that
+-- does not read the account, so payments to one account don't wait for one another.
 
 local ACCOUNT = ">c24I8I8"
 local ACCOUNT_BYTES = 40

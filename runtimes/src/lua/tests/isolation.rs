@@ -52,23 +52,35 @@ fn nothing_leaks_from_call_to_call() {
     }
 }
 
+fn long_call(host: &mut Host, contract: [u8; 32]) -> Receipt {
+    let (function, arguments, limit) = ("main".into(), Vec::new(), 2_000_000);
+    let call = LuaCall::Invoke { contract, function, arguments, limit };
+    host.submit(&call.into_transaction(1)).unwrap()
+}
+
 /// A machine that has run other things gives the same receipts as a new one: outcomes, outputs,
 /// events and work.
 #[test]
 fn what_ran_before_does_not_show() {
     let bodies = [
-        "local t = {} for i = 1, 50 do t['k' .. i] = i end local s = '' for k in pairs(t) do s = s .. k end return s",
+        "local t = {} for i = 1, 50 do t['k' .. i] = i end local s = '' for k in pairs(t) do s = \
+         s .. k end return s",
         "local s = '' for i = 1, 500 do s = s .. i end return #s, state.number('n')",
         "state.add('n', 1) emit('e', tostring(block)) return tx.id",
         "local s = 'x' while true do s = s .. s end",
         "for i = 1, 1e9 do end",
         "error('x')",
         "local t = {} for i = 1, 20000 do t[i] = 'some text ' .. i end return #t",
-        "local co = coroutine.wrap(function() for i = 1, 1000 do coroutine.yield(i) end end) local s = 0 for i = 1, 900 do s = s + co() end return s",
-        "return ('x'):rep(2000000):len()",
+        "local co = coroutine.wrap(function() for i = 1, 1000 do coroutine.yield(i) end end) \
+         local s = 0 for i = 1, 900 do s = s + co() end return s",
+        "local t = {} for i = 1, 300 do t[i] = ('x'):rep(5000) end return #t, state.get('k')",
+        "local t = {} for i = 1, 4000 do t[i] = ('x'):rep(5000) end return #t",
+        "local t = {} for i = 1, 20000 do t['key' .. i] = i end local n = 0 for k in pairs(t) do \
+         n = n * 31 + #k end return n",
         "local t = {1, 2, 3} t[5] = 5 t[9] = 9 t[4] = 4 return #t",
         "return pcall(string.rep, 'x', 1 << 33)",
-        "local t = {} for i = 1, 3000 do t[i % 97] = {i} end local n = 0 for k, v in pairs(t) do n = n * 31 + v[1] & 0xffff end return n",
+        "local t = {} for i = 1, 3000 do t[i % 97] = {i} end local n = 0 for k, v in pairs(t) do \
+         n = n * 31 + v[1] & 0xffff end return n",
     ];
     let ids: Vec<_> = bodies.iter().map(|body| contract_id(contract(body).as_bytes())).collect();
     let fresh = || {
@@ -83,14 +95,16 @@ fn what_ran_before_does_not_show() {
     for id in &ids {
         let mut host = fresh();
         host.restart();
-        clean.insert(*id, invoke(&mut host, *id, "main", &[]));
+        clean.insert(*id, long_call(&mut host, *id));
     }
+    let ends: BTreeMap<_, _> = clean.values().map(|r| (format!("{:?}", r.outcome), ())).collect();
+    assert_eq!(ends.len(), 4, "of each kind of end there is one: {ends:?}");
     let mut used = fresh();
     let sources = used.state.clone();
     for round in 0..60 {
         let id = ids[(round * 7 + round / 5) % ids.len()];
         used.state = sources.clone();
-        assert_eq!(invoke(&mut used, id, "main", &[]), clean[&id], "round {round}");
+        assert_eq!(long_call(&mut used, id), clean[&id], "round {round}");
     }
 }
 
@@ -150,12 +164,15 @@ fn an_interrupt_can_not_be_caught() {
         "while true do pcall(state.get, 'k') end",
         "coroutine.wrap(function() state.get('k') end)()",
         "pcall(coroutine.wrap(function() pcall(state.get, 'k') end))",
-        "coroutine.resume(coroutine.create(function() coroutine.wrap(function() state.number('k') end)() end))",
-        "local x <close> = setmetatable({}, {__close = function() error('caught') end}) state.get('k')",
+        "coroutine.resume(coroutine.create(function() coroutine.wrap(function() state.number('k') \
+         end)() end))",
+        "local x <close> = setmetatable({}, {__close = function() error('caught') end}) \
+         state.get('k')",
         "setmetatable({}, {__index = function() return state.get('k') end})[1] = state.get('k')",
         "table.sort({2, 1}, function(a, b) pcall(state.get, 'k') return a < b end)",
         "('x'):gsub('x', function() pcall(state.get, 'k') end)",
-        "tostring(setmetatable({}, {__tostring = function() pcall(state.get, 'k') return 'x' end}))",
+        "tostring(setmetatable({}, {__tostring = function() pcall(state.get, 'k') return 'x' \
+         end}))",
         "for _ in pairs(setmetatable({}, {__pairs = function() pcall(state.get, 'k') end})) do end",
     ] {
         let body = format!("state.put('written', 'x'); {body} state.put('after', 'x')");

@@ -1,0 +1,10 @@
+//! A whole cluster, over real QUIC, against the serial oracle.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+mod against_oracle;
+mod load;
+mod mainnet;
+mod replayed;
+mod restart;
+mod workload;
