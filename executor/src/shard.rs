@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use parsec_executor_core::{EpochContext, FinishedEpoch, Partition};
 use parsec_protocol::{EpochNumber, PartitionId, Push, Role};
@@ -27,6 +27,8 @@ struct Inbox {
     events: VecDeque<Event>,
     /// A worker left ready transactions behind for another one.
     work_left: bool,
+    /// How many workers wait. Waking nobody would cost a system call all the same.
+    waiting: usize,
     closed: bool,
 }
 
@@ -73,24 +75,36 @@ impl Shard {
 
     /// Hands an event to the next free worker.
     pub(crate) fn deliver(&self, event: Event) {
-        lock(&self.inbox).events.push_back(event);
-        self.filled.notify_one();
+        let mut inbox = lock(&self.inbox);
+        inbox.events.push_back(event);
+        self.notify(inbox);
     }
 
     /// Tells another worker that there is more ready than this one takes.
     pub(crate) fn leave_work(&self) {
-        lock(&self.inbox).work_left = true;
-        self.filled.notify_one();
+        let mut inbox = lock(&self.inbox);
+        inbox.work_left = true;
+        self.notify(inbox);
     }
 
     /// Waits for something to happen, if told so. `None` once closed.
     pub(crate) fn wake(&self, wait: bool) -> Option<()> {
         let mut inbox = lock(&self.inbox);
         while wait && inbox.events.is_empty() && !inbox.work_left && !inbox.closed {
+            inbox.waiting += 1;
             inbox = self.filled.wait(inbox).unwrap_or_else(std::sync::PoisonError::into_inner);
+            inbox.waiting -= 1;
         }
         inbox.work_left = false;
         (!inbox.closed).then_some(())
+    }
+
+    fn notify(&self, inbox: MutexGuard<'_, Inbox>) {
+        let somebody_waits = inbox.waiting > 0;
+        drop(inbox);
+        if somebody_waits {
+            self.filled.notify_one();
+        }
     }
 
     /// What has happened since.

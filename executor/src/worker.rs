@@ -16,6 +16,10 @@ use crate::host::Host;
 use crate::outgoing::lock;
 use crate::shard::{Event, Shard};
 
+/// Transactions that a worker executes before it sends what they made on its way, if there are
+/// that many ready: waking another thread costs as much as executing one.
+const ROUTE_AFTER: usize = 32;
+
 /// What a worker carries out of the monitor, to bring about without holding it.
 #[derive(Default)]
 struct Effects {
@@ -39,6 +43,7 @@ pub(crate) fn work(host: &Host, shard: &Arc<Shard>, mut sessions: Sessions) -> R
     let mut results = Results::default();
     let mut effects = Effects::default();
     let mut wait = false;
+    let mut executed = 0;
     while shard.wake(wait).is_some() {
         let task = {
             let mut core = lock(&shard.core);
@@ -61,7 +66,11 @@ pub(crate) fn work(host: &Host, shard: &Arc<Shard>, mut sessions: Sessions) -> R
             })?;
             results.fetched.push((index, value));
         }
-        host.route(shard.id, &mut effects.pushes, &mut effects.receipts);
+        executed += 1;
+        if task.is_none() || executed >= ROUTE_AFTER {
+            host.route(shard.id, &mut effects.pushes, &mut effects.receipts);
+            executed = 0;
+        }
         wait = task.is_none() && results.fetched.is_empty();
         if let Some(task) = task {
             let execution = execute(&mut sessions, &task)?;

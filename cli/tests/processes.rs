@@ -1,0 +1,205 @@
+//! A cluster of three processes, as its files say, with ends that nobody asked for.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+mod support;
+
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+use serde_json::Value as Json;
+use support::{Process, eventually, finish, parsec, refused, run, succeeded};
+use tempfile::TempDir;
+
+/// A cluster of a sequencer, node 0, and two executors with three partitions.
+struct Cluster {
+    directory: TempDir,
+    clients: u16,
+    nodes: Vec<Option<Process>>,
+}
+
+/// Ports that nobody has at the moment.
+fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
+    // All at once, so that they differ.
+    let sockets = [(); COUNT].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+    sockets.map(|socket| socket.local_addr().unwrap().port())
+}
+
+/// The file of a node of which all data is in `data`.
+fn file(node: usize, data: &str, ports: [u16; 3], clients: u16) -> String {
+    let (role, extra) = match node {
+        0 => ("sequencer", format!("clients = \"127.0.0.1:{clients}\"\n")),
+        _ => ("executor", "workers_per_partition = 2\n".to_owned()),
+    };
+    let [first, second, third] = ports;
+    format!(
+        "node = {node}\nrole = \"{role}\"\ndata = \"{data}\"\n{extra}tls.development = \"certs\"\n\n\
+         [[nodes]]\nnode = 0\naddress = \"127.0.0.1:{first}\"\n\n\
+         [[nodes]]\nnode = 1\naddress = \"127.0.0.1:{second}\"\npartitions = [0, 2]\n\n\
+         [[nodes]]\nnode = 2\naddress = \"127.0.0.1:{third}\"\npartitions = [1]\n"
+    )
+}
+
+impl Cluster {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let [first, second, third, clients] = free_ports();
+        for node in 0..3 {
+            let text = file(node, &format!("data-{node}"), [first, second, third], clients);
+            std::fs::write(directory.path().join(format!("node-{node}.toml")), text).unwrap();
+        }
+        let mut cluster = Self { directory, clients, nodes: vec![None, None, None] };
+        // All at once: they make the certificates together, too.
+        (0..3).for_each(|node| cluster.start_node(node));
+        cluster
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn start_node(&mut self, node: usize) {
+        let errors = self.path().join(format!("errors-{node}"));
+        let errors = std::fs::OpenOptions::new().create(true).append(true).open(errors).unwrap();
+        let mut command = parsec(self.path(), &["node", &format!("node-{node}.toml")]);
+        let child = command.stdout(Stdio::null()).stderr(errors).spawn().unwrap();
+        self.nodes[node] = Some(Process(child));
+    }
+
+    fn kill(&mut self, node: usize) {
+        self.nodes[node].take().unwrap().kill();
+    }
+
+    /// `parsec` with these arguments, and where the cluster is.
+    fn begin(&self, arguments: &[&str]) -> Process {
+        let mut command = parsec(self.path(), arguments);
+        command.env("PARSEC_CONNECT", format!("127.0.0.1:{}", self.clients));
+        command.env("PARSEC_CA", self.path().join("certs/ca/ca.pem"));
+        Process(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    fn ask(&self, arguments: &[&str]) -> Output {
+        finish(self.begin(arguments))
+    }
+
+    /// Adds one to a counter. Returns what is printed.
+    fn count(&self, counter: &str, salt: u32) -> String {
+        let salt = salt.to_string();
+        succeeded(self.ask(&["submit", "--salt", &salt, "add", counter, "1"]))
+    }
+
+    /// The value of a counter.
+    fn counter(&self, counter: &str) -> u64 {
+        let printed = succeeded(self.ask(&["submit", "get", counter]));
+        let value = printed.lines().find_map(|line| line.strip_prefix("value")).unwrap().trim();
+        let value = value.strip_prefix("0x").expect("a number of 32 bytes is shown as hex");
+        u64::from_str_radix(&value[48..], 16).unwrap()
+    }
+
+    /// The status, as soon as every partition answers and has applied all that is ordered.
+    fn settled(&mut self) -> Json {
+        eventually("a cluster at rest", || {
+            self.nodes.iter_mut().flatten().for_each(Process::assert_runs);
+            let output = self.ask(&["status", "--json"]);
+            let status: Json = serde_json::from_slice(&output.stdout).ok()?;
+            let partitions = status["partitions"].as_array()?;
+            let level = partitions.iter().all(|p| p["applied_epoch"] == status["ordered_epoch"]);
+            (output.status.success() && level && status["in_flight"] == 0).then_some(status)
+        })
+    }
+
+    fn log(&self) -> PathBuf {
+        self.path().join("data-0/log")
+    }
+
+    /// Checks that one thread makes the same of the log.
+    fn assert_replays(&mut self, status: &Json) {
+        let log = self.log();
+        let replay = run(self.path(), &["replay", log.to_str().unwrap(), "--json"]);
+        let replay: Json = serde_json::from_str(&succeeded(replay)).unwrap();
+        for what in ["state_digest", "receipts_digest", "transactions"] {
+            assert_eq!(replay[what], status[what], "{what}: {replay:#} {status:#}");
+        }
+    }
+}
+
+/// Counters that are spread over the partitions.
+const COUNTERS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+
+#[test]
+fn three_processes_go_on_whichever_is_killed() {
+    let mut cluster = Cluster::start();
+    let status = cluster.settled();
+    assert_eq!(status["partitions_total"], 3);
+    let mut first: Vec<String> = Vec::new();
+    for (counter, salt) in COUNTERS.iter().zip(0..) {
+        first.push(cluster.count(counter, salt));
+    }
+
+    // An executor: what is submitted meanwhile waits for it.
+    cluster.kill(2);
+    let waiting: Vec<_> = COUNTERS
+        .iter()
+        .zip(100..)
+        .map(|(counter, salt)| {
+            cluster.begin(&["submit", "--salt", &salt.to_string(), "add", counter, "1"])
+        })
+        .collect();
+    let status = cluster.ask(&["status"]);
+    assert!(refused(&status).contains("not every partition answers"), "{status:?}");
+    cluster.start_node(2);
+    waiting.into_iter().for_each(|process| drop(succeeded(finish(process))));
+    let status = cluster.settled();
+    cluster.assert_replays(&status);
+
+    // The sequencer: clients and executors find it again.
+    let waiting = cluster.begin(&["submit", "--salt=200", "transfer", "a", "b", "1"]);
+    cluster.kill(0);
+    cluster.start_node(0);
+    drop(succeeded(finish(waiting)));
+    cluster.settled();
+
+    // All of them at once.
+    (0..3).for_each(|node| cluster.kill(node));
+    (0..3).for_each(|node| cluster.start_node(node));
+    let before = cluster.settled();
+    // What is submitted again is answered as it was at first, and does not happen again.
+    for ((counter, salt), printed) in COUNTERS.iter().zip(0..).zip(first) {
+        assert_eq!(cluster.count(counter, salt), printed);
+    }
+    let after = cluster.settled();
+    assert_eq!(after["transactions"], before["transactions"]);
+    assert_eq!(after["state_digest"], before["state_digest"]);
+    let counted: Vec<_> = COUNTERS.iter().map(|counter| cluster.counter(counter)).collect();
+    assert_eq!(counted, [1, 3, 2, 2, 2, 2]);
+    let status = cluster.settled();
+    cluster.assert_replays(&status);
+}
+
+#[test]
+fn two_processes_do_not_share_a_directory() {
+    let mut cluster = Cluster::start();
+    cluster.settled();
+    let [first, second, third, clients] = free_ports();
+    for node in [0, 1] {
+        let text = file(node, &format!("data-{node}"), [first, second, third], clients);
+        std::fs::write(cluster.path().join("second.toml"), text).unwrap();
+        let reason = refused(&run(cluster.path(), &["node", "second.toml"]));
+        assert!(reason.contains("another process"), "{reason}");
+    }
+    cluster.settled();
+}
+
+#[test]
+fn a_mistake_in_a_file_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let wrong = file(1, "data", [7_000, 7_001, 7_002], 7_100).replace("partitions", "partitons");
+    std::fs::write(directory.path().join("node.toml"), wrong).unwrap();
+    let reason = refused(&run(directory.path(), &["node", "node.toml"]));
+    for part in ["node.toml", "line 14", "`partitons`", "did you mean `partitions`?"] {
+        assert!(reason.contains(part), "{reason:?} does not say {part:?}");
+    }
+    let reason = refused(&run(directory.path(), &["node", "absent.toml"]));
+    assert!(reason.contains("absent.toml"), "{reason}");
+}
