@@ -11,6 +11,7 @@ use parsec_storage::{EpochCommit, Write};
 
 use crate::config::Stop;
 use crate::host::Host;
+use crate::outgoing::lock;
 use crate::shard::{Event, Shard};
 
 /// Stores the finished epochs of a partition, in order, until it is closed.
@@ -30,7 +31,26 @@ pub(crate) fn commit(host: &Host, shard: &Arc<Shard>) -> Result<(), Stop> {
             shard.deliver(Event::Stored(number));
         }
         host.progressed.notify_one();
+        show(shard);
     }
+}
+
+/// Shows how far a partition is, and how much it has in hand.
+fn show(shard: &Shard) {
+    let (in_hand, ready, cached) = {
+        let core = lock(&shard.core);
+        (core.in_hand(), core.ready(), core.cached_keys())
+    };
+    let gauge = |name: &'static str, count: usize| {
+        let partition = shard.id.to_string();
+        metrics::gauge!(name, "partition" => partition)
+            .set(u32::try_from(count).unwrap_or(u32::MAX));
+    };
+    gauge("parsec_executor_transactions_in_hand", in_hand);
+    gauge("parsec_executor_transactions_ready", ready);
+    gauge("parsec_executor_keys_cached", cached);
+    let applied = usize::try_from(shard.applied.borrow().0).unwrap_or(usize::MAX);
+    gauge("parsec_executor_applied_epoch", applied);
 }
 
 fn store(shard: &Shard, epoch: FinishedEpoch) -> Result<(), Stop> {

@@ -47,8 +47,10 @@ impl Host {
         receipts: &mut Vec<Receipt>,
     ) {
         if !receipts.is_empty() {
+            let strays = receipts.iter().filter(|receipt| !receipt.outcome.is_final()).count();
             metrics::counter!("parsec_executor_transactions_total")
                 .increment(receipts.len() as u64);
+            metrics::counter!("parsec_executor_strays_total").increment(strays as u64);
             self.receipts.extend(receipts.drain(..).map(|receipt| (from, receipt)));
         }
         pushes.sort_by_key(|push| push.to);

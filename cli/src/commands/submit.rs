@@ -90,10 +90,7 @@ fn print(receipt: &Receipt, what: &SubmitCommand) {
     match (what, native::Results::decode(&receipt.output)) {
         (SubmitCommand::Get { .. }, Ok(results)) => {
             for value in results.values {
-                println!(
-                    "value       {}",
-                    value.map_or_else(|| "none".into(), |value| shown(&value))
-                );
+                println!("value       {}", value.map_or_else(|| "none".into(), |v| number(&v)));
             }
         }
         (SubmitCommand::LuaCall { .. }, _) if receipt.is_committed() => {
@@ -117,6 +114,16 @@ fn print_lua_results(output: &[u8]) {
             LuaValue::Float(value) => println!("value       {value}"),
             LuaValue::Bytes(value) => println!("value       {}", shown(&value)),
         }
+    }
+}
+
+/// A balance or counter as a number, everything else as [`shown`].
+fn number(value: &[u8]) -> String {
+    match <[u8; 32]>::try_from(value).ok().as_ref().and_then(|word| word.split_last_chunk()) {
+        Some((high, low)) if high.iter().all(|byte| *byte == 0) => {
+            u128::from_be_bytes(*low).to_string()
+        }
+        _ => shown(value),
     }
 }
 
