@@ -107,7 +107,7 @@ pub struct DemoArgs {
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(2..))]
     pub accounts: u32,
     /// Transactions in flight.
-    #[arg(long, default_value_t = 4_000)]
+    #[arg(long, default_value_t = 2_000)]
     pub in_flight: usize,
     /// Where to listen for clients.
     #[arg(long, default_value = "127.0.0.1:0")]

@@ -6,9 +6,6 @@ use clap::Parser;
 use parsec_cli::args::{Arguments, Command};
 use parsec_cli::{commands, telemetry};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     telemetry::start_logs();
