@@ -24,6 +24,9 @@ use crate::node::{SequencerParts, start_sequencer};
 /// How often stores are synced.
 pub const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Opens the store of a partition.
+pub type OpenStore = Arc<dyn Fn(PartitionId) -> Arc<dyn Store> + Send + Sync>;
+
 /// What an embedded cluster is to be like.
 #[derive(Clone)]
 pub struct ClusterOptions {
@@ -37,6 +40,8 @@ pub struct ClusterOptions {
     pub workers_per_partition: usize,
     /// Whether partitions are kept in memory only. The log is on disk all the same.
     pub in_memory: bool,
+    /// Where partitions are kept instead of either, for tests of what no disk does when asked to.
+    pub stores: Option<OpenStore>,
     /// Where the sequencer listens for clients.
     pub clients: SocketAddr,
     /// The chain id that Ethereum transactions are signed for.
@@ -61,6 +66,7 @@ impl ClusterOptions {
             partitions_per_host: 2,
             workers_per_partition: 1,
             in_memory: false,
+            stores: None,
             clients: (Ipv4Addr::LOCALHOST, 0).into(),
             chain_id,
             genesis: Genesis::empty(chain_id),
@@ -245,6 +251,9 @@ async fn stores(
     node: NodeId,
 ) -> Result<Vec<(PartitionId, Arc<dyn Store>)>, Failure> {
     let mine = layout.hosts.iter().filter(|(_, host)| **host == node).map(|(id, _)| *id);
+    if let Some(open) = &options.stores {
+        return Ok(mine.map(|id| (id, open(id))).collect());
+    }
     if options.in_memory {
         return Ok(mine.map(|id| (id, Arc::new(MemoryStore::new()) as Arc<dyn Store>)).collect());
     }

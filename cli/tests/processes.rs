@@ -34,7 +34,8 @@ fn file(node: usize, data: &str, ports: [u16; 3], clients: u16) -> String {
     };
     let [first, second, third] = ports;
     format!(
-        "node = {node}\nrole = \"{role}\"\ndata = \"{data}\"\n{extra}tls.development = \"certs\"\n\n\
+        "node = {node}\nrole = \"{role}\"\ndata = \"{data}\"\n{extra}\
+         tls.development = \"certs\"\n\n\
          [[nodes]]\nnode = 0\naddress = \"127.0.0.1:{first}\"\n\n\
          [[nodes]]\nnode = 1\naddress = \"127.0.0.1:{second}\"\npartitions = [0, 2]\n\n\
          [[nodes]]\nnode = 2\naddress = \"127.0.0.1:{third}\"\npartitions = [1]\n"
@@ -93,8 +94,7 @@ impl Cluster {
     fn counter(&self, counter: &str) -> u64 {
         let printed = succeeded(self.ask(&["submit", "get", counter]));
         let value = printed.lines().find_map(|line| line.strip_prefix("value")).unwrap().trim();
-        let value = value.strip_prefix("0x").expect("a number of 32 bytes is shown as hex");
-        u64::from_str_radix(&value[48..], 16).unwrap()
+        value.parse().unwrap()
     }
 
     /// The status, as soon as every partition answers and has applied all that is ordered.

@@ -259,6 +259,9 @@ fn start_tasks(host: &Arc<Host>, inbox: PeerInbox) -> JoinSet<()> {
     tasks.spawn(links::take_exchange(host.clone(), exchange));
     tasks.spawn(links::report_progress(host.clone()));
     tasks.spawn(links::report_durable(host.clone()));
+    // Partitions of this very host may have ended at different epochs, and no link comes up
+    // between them to say so.
+    tasks.spawn(links::serve_watermarks(host.clone(), host.node, true, host.statuses()));
     tasks.spawn(queries::answer(host.clone(), query));
     for (node, outgoing) in &host.peers {
         let (host, node, outgoing) = (host.clone(), *node, outgoing.clone());

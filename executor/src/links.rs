@@ -108,7 +108,7 @@ pub(crate) async fn take_exchange(host: Arc<Host>, mut exchange: Inbox) {
 }
 
 /// Pushes again what a peer may have lost, and forgets what it has for good.
-async fn serve_watermarks(
+pub(crate) async fn serve_watermarks(
     host: Arc<Host>,
     from: NodeId,
     resume: bool,

@@ -47,13 +47,15 @@ enum Step {
 }
 
 impl Admission {
-    /// Admits the transactions of a submission one by one, in their order.
+    /// Admits the transactions of a submission one by one, in their order. Trials see the state
+    /// after `told`, or a later one.
     ///
     /// # Errors
     /// If the index of ids fails: then the sequencer must stop.
     pub(crate) async fn prepare(
         &self,
         transactions: Vec<Transaction>,
+        told: EpochNumber,
     ) -> Result<Vec<Prepared>, IndexError> {
         let started = Instant::now();
         let (runtimes, index) = (self.runtimes.clone(), self.index.clone());
@@ -61,7 +63,7 @@ impl Admission {
         let work = move || transactions.into_par_iter().map(step).collect::<Result<Vec<_>, _>>();
         let steps = self.workers.run(work).await?;
         metrics::histogram!("parsec_sequencer_admission_seconds").record(started.elapsed());
-        let snapshot = self.least.max(*self.applied_by_all.borrow());
+        let snapshot = self.least.max(told).max(*self.applied_by_all.borrow());
         Ok(self.find_footprints(steps, snapshot).await)
     }
 

@@ -209,8 +209,11 @@ impl Session {
         };
         let left_out = transactions.len() - let_in;
         transactions.truncate(let_in);
-        let service = self.service.clone();
-        let admitted = tokio::spawn(async move { service.admission.prepare(transactions).await });
+        // What the client was told of has happened for what it sends now: a trial in an older
+        // state would make calls stray whose contract it has just seen deployed.
+        let (service, told) = (self.service.clone(), self.outbox.told());
+        let admitted =
+            tokio::spawn(async move { service.admission.prepare(transactions, told).await });
         let submission = Submission { request, admitted, left_out, _room: [own, shared] };
         units.send(submission).await.ok()
     }

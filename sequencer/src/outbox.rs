@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use parsec_protocol::Receipt;
 use parsec_protocol::limits::FRAME_BYTES_TARGET;
 use parsec_protocol::message::{ClientReceipt, ServerMessage, Verdict};
+use parsec_protocol::{EpochNumber, Receipt};
 use tokio::sync::Notify;
 
 use crate::limits::{CONNECTION_ANSWERS_MAX, FRAME_RECEIPTS_MAX};
@@ -32,6 +32,8 @@ struct State {
     held: BTreeMap<u64, Vec<ClientReceipt>>,
     /// Transactions that were let in and whose receipt or rejection is not taken yet.
     in_flight: usize,
+    /// The last epoch of a receipt that was taken.
+    told: EpochNumber,
     closed: bool,
 }
 
@@ -100,6 +102,11 @@ impl Outbox {
         self.emptied.notify_one();
     }
 
+    /// The last epoch that the client may have been told of in a receipt.
+    pub(crate) fn told(&self) -> EpochNumber {
+        self.lock().told
+    }
+
     /// Whether nothing more is read or written.
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed
@@ -154,6 +161,8 @@ impl Outbox {
             receipts.extend(state.receipts.pop_front());
         }
         state.in_flight = state.in_flight.saturating_sub(receipts.len());
+        let told = receipts.iter().map(|receipt| receipt.receipt.position.epoch).max();
+        state.told = state.told.max(told.unwrap_or_default());
         (!receipts.is_empty()).then_some(ServerMessage::Receipts(receipts))
     }
 }
@@ -169,7 +178,7 @@ fn size(receipt: &Receipt) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use parsec_protocol::{EpochNumber, Outcome, Position, TxId};
+    use parsec_protocol::{Outcome, Position, TxId};
 
     use super::*;
 
@@ -193,7 +202,9 @@ mod tests {
         assert_eq!(outbox.take(), None);
         outbox.verdicts(5, Vec::new(), 0);
         assert!(matches!(outbox.take(), Some(ServerMessage::Verdicts { request: 5, .. })));
+        assert_eq!(outbox.told(), EpochNumber(0));
         assert!(matches!(outbox.take(), Some(ServerMessage::Receipts(all)) if all.len() == 1));
+        assert_eq!(outbox.told(), EpochNumber(1));
         assert_eq!(outbox.take(), None);
     }
 

@@ -9,6 +9,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what goes wrong in a harness fails the test")]
 
+mod faults;
 mod house;
 mod replayed;
 mod serial;
@@ -16,6 +17,7 @@ mod wallet;
 
 use std::time::Duration;
 
+pub use faults::HeldStores;
 pub use house::{House, Running, Shape, copy_log};
 pub use replayed::{Replayed, Sighting, sum_of};
 pub use serial::Serial;

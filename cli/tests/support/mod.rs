@@ -1,5 +1,7 @@
 //! The binary as a process of its own.
 
+#![allow(dead_code, reason = "each test has use for a part of it")]
+
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};

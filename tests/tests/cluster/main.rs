@@ -3,8 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod against_oracle;
+mod deployments;
+mod hostile;
 mod load;
 mod mainnet;
 mod replayed;
 mod restart;
+mod stranger;
 mod workload;

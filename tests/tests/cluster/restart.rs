@@ -1,10 +1,12 @@
 //! Clusters that end, in order or not, and start again: nothing that was acknowledged is lost, and
 //! nothing takes effect twice.
 
+use std::time::Duration;
+
 use parsec_protocol::message::ReadAt;
-use parsec_protocol::{Key, Receipt, Transaction};
+use parsec_protocol::{Key, PartitionId, Receipt, Transaction};
 use parsec_runtimes::native::{Program, key};
-use parsec_tests::{House, Replayed, Running, Shape, Sighting, copy_log};
+use parsec_tests::{HeldStores, House, Replayed, Running, Shape, Sighting, copy_log};
 
 use crate::load::{CLIENTS, History, Load};
 use crate::workload::{all_keys, sample};
@@ -119,4 +121,61 @@ async fn check_image(
     let status = running.settled().await;
     Replayed::of(&image.options).assert_agrees(&status);
     running.stop().await;
+}
+
+/// Transfers from every key to every other, so that every partition has a part in each epoch.
+fn crossing(salt: u128) -> Vec<Transaction> {
+    let keys = all_keys();
+    let pairs = keys.iter().flat_map(|from| keys.iter().map(move |to| (from, to)));
+    let transfer = |((from, to), number): ((&Key, &Key), u128)| {
+        Program::new().add(from, 3).transfer(from, to, 2).into_transaction(salt << 32 | number)
+    };
+    pairs.zip(0..).map(transfer).collect()
+}
+
+/// A crash leaves partitions at different epochs, on one host and on several: each gets from the
+/// others what it needs to catch up.
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_ended_at_different_epochs_catch_up() {
+    let all_held: [&[u16]; 5] = [&[0], &[1], &[0, 3], &[1, 2, 3], &[2]];
+    let stores = HeldStores::default();
+    let mut house = House::in_memory(Shape::FOUR);
+    let mut transactions = Vec::new();
+    let mut told = Vec::new();
+    for (held, salt) in all_held.into_iter().zip(0..) {
+        house.options.stores = Some(stores.open());
+        let running = house.start().await;
+        let client = running.client().await;
+        assert_eq!(running.run(&client, transactions.clone()).await, told);
+        let status = running.settled().await;
+        Replayed::of(&house.options).assert_agrees(&status);
+
+        let held: Vec<_> = held.iter().map(|partition| PartitionId(*partition)).collect();
+        stores.hold(&held);
+        for part in crossing(salt).chunks(40) {
+            told.extend(running.run(&client, part.to_vec()).await);
+            transactions.extend_from_slice(part);
+        }
+        // Receipts need no store; those that are not held get on.
+        let is_ahead = |id: &PartitionId| stores.applied()[id.index()] > status.ordered;
+        let free: Vec<_> = (0..4).map(PartitionId).filter(|id| !held.contains(id)).collect();
+        running.within(until(|| free.iter().all(is_ahead))).await;
+        assert!(!held.iter().any(is_ahead), "what is held has written");
+        stores.crash();
+        drop(running);
+        house = House::over_log_of(&house.options, Shape::FOUR);
+    }
+    house.options.stores = Some(stores.open());
+    let running = house.start().await;
+    let client = running.client().await;
+    assert_eq!(running.run(&client, transactions).await, told);
+    let status = running.settled().await;
+    Replayed::of(&house.options).assert_agrees(&status);
+    running.stop().await;
+}
+
+async fn until(mut condition: impl FnMut() -> bool) {
+    while !condition() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }
