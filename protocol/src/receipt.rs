@@ -48,9 +48,9 @@ pub enum ErrorCode {
     NonceTooHigh,
     /// The account can't pay for it.
     InsufficientFunds,
-    /// It offers less gas than it costs in any case, or less per gas than the base fee.
+    /// It offers less per unit of gas than the base fee.
     Underpriced,
-    /// It used up its gas or instructions.
+    /// It used up its gas or instructions, or offers less gas than it costs in any case.
     OutOfWork,
     /// It used up the memory it may have.
     OutOfMemory,
@@ -85,7 +85,7 @@ impl ErrorCode {
             Self::NonceTooLow => "use the account's next nonce",
             Self::NonceTooHigh => "submit the account's earlier transactions first",
             Self::InsufficientFunds => "fund the account",
-            Self::Underpriced => "offer more gas, or more per gas",
+            Self::Underpriced => "offer more for each unit of gas",
             Self::OutOfWork => "raise the gas or instruction limit, or do less",
             Self::OutOfMemory => "use less memory",
             Self::Halted => "the contract is at fault; see the output",

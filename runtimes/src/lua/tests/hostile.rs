@@ -472,7 +472,7 @@ fn any_source(source: Vec<u8>) {
 
 /// How slow the slowest known programs are; run with `--ignored --nocapture`.
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement: cargo test --release -p parsec-runtimes lua -- --ignored --nocapture"]
 fn measure_the_slowest_programs() {
     for (name, body) in [
         ("an empty loop", "while true do end"),

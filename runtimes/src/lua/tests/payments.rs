@@ -141,14 +141,14 @@ fn a_trial_finds_the_footprint_of_a_payment_that_can_not_be_made_yet() {
 
 /// What calls cost; run with `--ignored --nocapture`.
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement: cargo test --release -p parsec-runtimes lua -- --ignored --nocapture"]
 fn measure_transfers() {
     let (alice, bob) = (payer(1), payer(2));
     measure("transfer", &|_| vec![alice.key[..].into(), bob.key[..].into(), LuaValue::Int(1)]);
 }
 
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement: cargo test --release -p parsec-runtimes lua -- --ignored --nocapture"]
 fn measure_payments() {
     let (alice, bob) = (payer(1), payer(2));
     measure("pay", &|n| alice.arguments(&bob.key, 1, n).to_vec());
