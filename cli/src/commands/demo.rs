@@ -97,7 +97,8 @@ impl Session<'_> {
         let before = client.status().await.context("status")?;
         let journal = Journal::open(&self.args.data.join("acknowledged"))?;
         let earlier = journal.earlier();
-        if before.transactions > 0 {
+        // The first epoch is the genesis.
+        if before.ordered > EpochNumber(1) {
             self.note(&format!(
                 "going on after {}: {} transactions",
                 before.ordered, before.transactions
