@@ -27,7 +27,7 @@ pub(crate) struct Host {
     pub(crate) hosts: BTreeMap<PartitionId, NodeId>,
     pub(crate) shards: BTreeMap<PartitionId, Arc<Shard>>,
     pub(crate) peers: BTreeMap<NodeId, Arc<Outgoing<Push>>>,
-    pub(crate) receipts: Outgoing<(PartitionId, Receipt)>,
+    pub(crate) receipts: Outgoing<(PartitionId, Arc<Receipt>)>,
     pub(crate) workers_per_partition: usize,
     pub(crate) network: PeerNetwork,
     /// A partition has applied an epoch.
@@ -44,7 +44,7 @@ impl Host {
         &self,
         from: PartitionId,
         pushes: &mut Vec<Push>,
-        receipts: &mut Vec<Receipt>,
+        receipts: &mut Vec<Arc<Receipt>>,
     ) {
         if !receipts.is_empty() {
             let strays = receipts.iter().filter(|receipt| !receipt.outcome.is_final()).count();

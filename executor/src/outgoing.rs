@@ -1,8 +1,8 @@
 //! What waits to be sent to one host: collected while the one before is on its way, so that under
 //! load many pushes travel in one frame, and alone one travels at once.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use parsec_protocol::message::PeerMessage;
 use parsec_protocol::transport::{Channel, PeerNetwork};
@@ -74,7 +74,7 @@ pub(crate) async fn send_pushes(outgoing: &Outgoing<Push>, network: &PeerNetwork
 
 /// Sends receipts to the sequencer until closed.
 pub(crate) async fn send_receipts(
-    outgoing: &Outgoing<(PartitionId, Receipt)>,
+    outgoing: &Outgoing<(PartitionId, Arc<Receipt>)>,
     network: &PeerNetwork,
     sequencer: NodeId,
 ) {
@@ -86,9 +86,9 @@ pub(crate) async fn send_receipts(
         waiting.sort_by_key(|(partition, receipt)| (*partition, receipt.position));
         let mut waiting = waiting.into_iter().peekable();
         while let Some((partition, first)) = waiting.next() {
-            let mut receipts = vec![first];
+            let mut receipts = vec![Arc::unwrap_or_clone(first)];
             while let Some((_, receipt)) = waiting.next_if(|(other, _)| *other == partition) {
-                receipts.push(receipt);
+                receipts.push(Arc::unwrap_or_clone(receipt));
             }
             for receipts in frames(receipts, receipt_size) {
                 let message = PeerMessage::Receipts { partition, receipts };

@@ -25,7 +25,7 @@ const ROUTE_AFTER: usize = 32;
 struct Effects {
     fetches: Vec<(KeyIndex, Key)>,
     pushes: Vec<Push>,
-    receipts: Vec<Receipt>,
+    receipts: Vec<Arc<Receipt>>,
 }
 
 /// What a worker carries into the monitor.
@@ -104,7 +104,7 @@ fn take_in(
 ) -> bool {
     let mut took_epochs = false;
     if let Some((task, execution)) = results.executed.take() {
-        core.on_executed(task.node, &execution.changes, execution.receipt);
+        core.on_executed(task.node, execution.changes, execution.receipt);
     }
     for (index, value) in results.fetched.drain(..) {
         core.on_fetched(index, value);
@@ -129,7 +129,7 @@ fn drain(core: &mut Partition, shard: &Shard, effects: &mut Effects) {
             Output::Push(push) => effects.pushes.push(push),
             Output::Receipt(receipt) => effects.receipts.push(receipt),
             // ORDER: handed over under the lock of the core, so that epochs stay in order.
-            Output::Finished(epoch) => shard.finish(epoch),
+            Output::Finished(epoch) => shard.finish(*epoch),
         }
     }
 }

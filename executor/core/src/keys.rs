@@ -2,9 +2,10 @@
 
 use ahash::RandomState;
 use hashbrown::HashTable;
-use parsec_protocol::{EpochNumber, Key, Value};
+use parsec_protocol::{Change, Key, Value};
 use smallvec::SmallVec;
 
+use crate::epochs::Writers;
 use crate::limits::{CACHE_BYTES_MAX, CACHE_KEYS_MAX, EVICTION_STEPS};
 use crate::nodes::NodeIndex;
 use crate::queue::Queue;
@@ -37,9 +38,8 @@ pub(crate) struct KeyState {
     pub(crate) queue: Queue,
     /// How many epochs have written it that are not in the store yet.
     pub(crate) uncommitted: u32,
-    /// The unfinished epochs that have written it, in order, and where in the list of the
-    /// epoch's writes.
-    pub(crate) writes: SmallVec<[(EpochNumber, usize); 1]>,
+    /// The unfinished epochs that have written it.
+    pub(crate) writers: Writers,
     /// Whether it was used since the clock hand last passed.
     used: bool,
 }
@@ -86,8 +86,8 @@ impl KeyTable {
 
     /// The index of `key`, and whether it was entered just now: its value must then be fetched.
     pub(crate) fn enter(&mut self, key: &Key) -> (KeyIndex, bool) {
-        let hash = self.hasher.hash_one(key);
-        let known = self.index.find(hash, |slot| {
+        let key_hash = hash(&self.hasher, key);
+        let known = self.index.find(key_hash, |slot| {
             self.slots[*slot as usize].as_ref().is_some_and(|state| state.key == *key)
         });
         if let Some(slot) = known {
@@ -101,7 +101,7 @@ impl KeyTable {
             cached: Cached::Fetching(SmallVec::new()),
             queue: Queue::default(),
             uncommitted: 0,
-            writes: SmallVec::new(),
+            writers: Writers::new(),
             used: true,
         };
         self.bytes += state.size();
@@ -111,9 +111,9 @@ impl KeyTable {
         });
         self.slots[slot as usize] = Some(state);
         let (slots, hasher) = (&self.slots, &self.hasher);
-        self.index.insert_unique(hash, slot, |slot| {
+        self.index.insert_unique(key_hash, slot, |slot| {
             let state = slots[*slot as usize].as_ref();
-            hasher.hash_one(&state.expect("indexed slots are full").key)
+            hash(hasher, &state.expect("indexed slots are full").key)
         });
         (KeyIndex(slot), true)
     }
@@ -141,14 +141,37 @@ impl KeyTable {
         }
     }
 
-    /// Sets the value of a key and returns what was there before: the waiting transactions if it
-    /// was being fetched, or the value.
-    pub(crate) fn set_value(&mut self, index: KeyIndex, value: Option<Value>) -> Cached {
+    /// The value of a key came from the store. Returns the transactions that waited for it; none
+    /// if it was known.
+    pub(crate) fn on_fetched(
+        &mut self,
+        index: KeyIndex,
+        value: Option<Value>,
+    ) -> SmallVec<[NodeIndex; 2]> {
         let state = self.get_mut(index);
-        let before = state.size();
-        let old = std::mem::replace(&mut state.cached, Cached::Known(value));
-        let after = state.size();
-        self.bytes = self.bytes + after - before;
+        let Cached::Fetching(waiting) = &mut state.cached else { return SmallVec::new() };
+        let waiting = std::mem::take(waiting);
+        let bytes = value.as_ref().map_or(0, Value::len);
+        state.cached = Cached::Known(value);
+        self.bytes += bytes;
+        waiting
+    }
+
+    /// Changes the value of a key. Returns what it was.
+    ///
+    /// # Panics
+    /// As [`Self::value`].
+    pub(crate) fn change(&mut self, index: KeyIndex, change: Change) -> Option<Value> {
+        let Cached::Known(value) = &mut self.get_mut(index).cached else {
+            unreachable!("a transaction runs when its values are known")
+        };
+        let new = match change {
+            Change::Put(new) => Some(new),
+            other => other.apply(value.as_ref()),
+        };
+        let bytes = new.as_ref().map_or(0, Value::len);
+        let old = std::mem::replace(value, new);
+        self.bytes = self.bytes + bytes - old.as_ref().map_or(0, Value::len);
         old
     }
 
@@ -173,11 +196,15 @@ impl KeyTable {
     fn drop_slot(&mut self, slot: usize) {
         let Some(state) = self.slots[slot].take() else { return };
         self.bytes -= state.size();
-        let hash = self.hasher.hash_one(&state.key);
-        let found = self.index.find_entry(hash, |other| *other as usize == slot);
+        let key_hash = hash(&self.hasher, &state.key);
+        let found = self.index.find_entry(key_hash, |other| *other as usize == slot);
         found.expect("a full slot is indexed").remove();
         self.free.push(u32::try_from(slot).expect("slots are numbered by u32"));
     }
+}
+
+fn hash(hasher: &RandomState, key: &Key) -> u64 {
+    hasher.hash_one(key.encoded())
 }
 
 #[cfg(test)]
@@ -194,12 +221,12 @@ mod tests {
     fn unused_keys_are_dropped_and_used_ones_are_not() {
         let mut table = KeyTable::new(8);
         let (held, _) = table.enter(&key(0));
-        table.set_value(held, None);
+        table.on_fetched(held, None);
         table.get_mut(held).queue.enter(NodeIndex(1), Mode::Write);
         for n in 1..100 {
             let (index, new) = table.enter(&key(n));
             assert!(new);
-            table.set_value(index, Some(Value::from_static(b"x")));
+            table.on_fetched(index, Some(Value::from_static(b"x")));
         }
         assert!(table.len() <= 9, "{}", table.len());
         assert_eq!(table.enter(&key(0)), (held, false));

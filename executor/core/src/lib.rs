@@ -10,6 +10,8 @@
 //! This crate must not know how a transaction is executed, how a partition is stored, or who
 //! ordered the transactions and how.
 
+mod epochs;
+mod exchange;
 mod intake;
 mod keys;
 pub mod limits;
@@ -17,7 +19,8 @@ mod nodes;
 mod partition;
 mod queue;
 
+pub use epochs::{EpochWrite, FinishedEpoch};
 pub use intake::{EpochContext, Intake, IntakeError, ReadyEpoch};
 pub use keys::KeyIndex;
 pub use nodes::NodeIndex;
-pub use partition::{EpochWrite, FinishedEpoch, Output, Partition, Task};
+pub use partition::{Output, Partition, Task};

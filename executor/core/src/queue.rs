@@ -25,10 +25,13 @@ struct Holding {
     count: u32,
 }
 
+/// Those of a group.
+pub(crate) type Members = SmallVec<[NodeIndex; 4]>;
+
 #[derive(Debug)]
 struct Group {
     mode: Mode,
-    members: SmallVec<[NodeIndex; 4]>,
+    members: Members,
 }
 
 impl Queue {
@@ -50,23 +53,21 @@ impl Queue {
     }
 
     /// One of those that hold the key lets it go. Returns those that hold it from now on, and did
-    /// not before.
+    /// not before, if there are any.
     ///
     /// # Panics
     /// If nobody holds the key, which would be a defect of the scheduler.
-    pub(crate) fn leave(&mut self) -> SmallVec<[NodeIndex; 4]> {
+    pub(crate) fn leave(&mut self) -> Option<Members> {
         let holding = self.holding.as_mut().expect("only a holder leaves");
         holding.count -= 1;
         if holding.count > 0 {
-            return SmallVec::new();
+            return None;
         }
-        let Some(next) = self.waiting.pop_front() else {
-            self.holding = None;
-            return SmallVec::new();
-        };
+        self.holding = None;
+        let next = self.waiting.pop_front()?;
         let count = u32::try_from(next.members.len()).expect("bounded by NODES_MAX");
         self.holding = Some(Holding { mode: next.mode, count });
-        next.members
+        Some(next.members)
     }
 
     /// Whether nobody holds or awaits the key.
@@ -84,7 +85,7 @@ mod tests {
     }
 
     fn leave(queue: &mut Queue) -> Vec<u32> {
-        queue.leave().iter().map(|node| node.0).collect()
+        queue.leave().iter().flatten().map(|node| node.0).collect()
     }
 
     #[test]
