@@ -33,9 +33,9 @@ use parsec_runtimes::{Call, Execution, Recorder, Runtimes, Sessions};
 use rkyv::util::AlignedVec;
 
 const CHAIN_ID: u64 = 1;
-const ACCOUNTS: u32 = 20_000;
+const ACCOUNTS: u32 = 2_000;
 /// As many as a batch has under load.
-const EPOCH_TRANSACTIONS: usize = 250;
+const EPOCH_TRANSACTIONS: usize = 100;
 /// The one before it warms the partition.
 const FIRST_EPOCH: u64 = 2;
 const ROUNDS: usize = 9;
@@ -188,7 +188,8 @@ fn race(
         times[0] += processor_time() - started;
 
         let entries = codec::decode::<Batch>(batch)?.entries;
-        let roles = (0..).zip(entries.into_iter().map(Role::Home)).collect();
+        let roles =
+            (0..).zip(entries.into_iter().map(|entry| Role::Home(Box::new(entry)))).collect();
         graph.receipts = Vec::with_capacity(expected.len());
         let started = processor_time();
         graph.partition.on_epoch(context, roles);
@@ -327,7 +328,7 @@ fn warm(state: &State) -> Result<Graph<'_>, Box<dyn Error>> {
     let accesses: Vec<_> = state.0.keys().map(accesses).collect();
     let reader = |accesses: &[Access]| {
         let footprint = Footprint::new(accesses.to_vec())?;
-        Ok(Role::Home(empty_entry(footprint)))
+        Ok(Role::Home(Box::new(empty_entry(footprint))))
     };
     let readers: Result<Vec<_>, Malformed> = accesses.chunks(1_000).map(reader).collect();
     partition.on_epoch(Arc::new(context(1)), (0..).zip(readers?).collect());
@@ -372,7 +373,7 @@ impl Graph<'_> {
             }
             let Some(task) = self.partition.take_ready() else { return Ok(()) };
             let done = execute(&task)?;
-            self.partition.on_executed(task.node, done.changes, done.receipt);
+            self.partition.on_executed(task, done.changes, done.receipt);
         }
     }
 }

@@ -44,24 +44,15 @@ pub(crate) struct OpenEpoch {
     pub(crate) context: Arc<EpochContext>,
     /// How many transactions of it this partition has not done its part for.
     pub(crate) outstanding: usize,
-    /// The keys it has written, and what it found there: what it leaves is what the next epoch
-    /// that writes the key finds, or what is there at the end.
-    written: Vec<(KeyIndex, Option<Value>)>,
+    writes: Vec<EpochWrite>,
     pub(crate) receipts: Vec<Arc<Receipt>>,
     pub(crate) outbox: Vec<Push>,
     pub(crate) multi_partition: u64,
 }
 
-/// The epochs that have written a key and are not finished, in order, each with the key's place
-/// in its list of written ones.
+/// The epochs that have written a key, in order, each with the place of its write in its list.
+/// Those that are finished go when the next one comes.
 pub(crate) type Writers = SmallVec<[(EpochNumber, u32); 1]>;
-
-/// An epoch that is on its way to the store.
-#[derive(Debug)]
-struct StoringEpoch {
-    epoch: EpochNumber,
-    written: Vec<KeyIndex>,
-}
 
 /// The epochs that a partition has in hand, in order, without gaps.
 #[derive(Debug)]
@@ -69,12 +60,13 @@ pub(crate) struct Epochs {
     /// The last one taken in.
     last: EpochNumber,
     open: VecDeque<OpenEpoch>,
-    storing: VecDeque<StoringEpoch>,
+    /// The last one that the store has.
+    stored: EpochNumber,
 }
 
 impl Epochs {
     pub(crate) fn new(applied: EpochNumber) -> Self {
-        Self { last: applied, open: VecDeque::new(), storing: VecDeque::new() }
+        Self { last: applied, open: VecDeque::new(), stored: applied }
     }
 
     pub(crate) fn last(&self) -> EpochNumber {
@@ -97,7 +89,7 @@ impl Epochs {
         self.open.push_back(OpenEpoch {
             context,
             outstanding,
-            written: Vec::with_capacity(2 * outstanding),
+            writes: Vec::with_capacity(2 * outstanding),
             receipts: Vec::with_capacity(outstanding),
             outbox: Vec::new(),
             multi_partition: 0,
@@ -121,77 +113,87 @@ impl Epochs {
     }
 
     /// Changes the value of a key, on behalf of a transaction of `epoch` that holds it.
-    ///
-    /// Additions of several epochs may hold a key together, so one of an earlier epoch may come
-    /// after one of a later epoch: then the later ones have found the key as it is after this.
     pub(crate) fn write(
         &mut self,
         keys: &mut KeyTable,
         epoch: EpochNumber,
-        key: KeyIndex,
+        index: KeyIndex,
+        key: Key,
         change: Change,
     ) {
-        let state = keys.get(key);
-        let mut later = state.writers.len();
-        while later > 0 && state.writers[later - 1].0 > epoch {
-            later -= 1;
+        let finished = self.finished();
+        let writers = &mut keys.get_mut(index).writers;
+        while writers.first().is_some_and(|(first, _)| *first <= finished) {
+            writers.remove(0);
         }
-        let is_first = later == 0 || state.writers[later - 1].0 < epoch;
-        let writers_later: Writers = state.writers[later..].iter().copied().collect();
-        let mut found = None;
-        for (place, (other, written)) in writers_later.iter().enumerate() {
-            let old = &mut self.get_mut(*other).written[*written as usize].1;
-            let before = std::mem::replace(old, change.apply(old.as_ref()));
-            if place == 0 {
-                found = Some(before);
+        let writer = writers.last().copied();
+        if writer.is_some_and(|(last, _)| last > epoch) {
+            return self.write_late(keys, epoch, index, key, &change);
+        }
+        let old = keys.change(index, change);
+        let new = keys.value(index).cloned();
+        match writer {
+            Some((last, place)) if last == epoch => {
+                self.get_mut(epoch).writes[place as usize].new = new;
             }
-        }
-        let before = keys.change(key, change);
-        if is_first {
-            let open = self.get_mut(epoch);
-            let place = u32::try_from(open.written.len()).expect("an epoch has fewer accesses");
-            open.written.push((key, found.unwrap_or(before)));
-            let state = keys.get_mut(key);
-            state.writers.insert(later, (epoch, place));
-            state.uncommitted += 1;
+            _ => {
+                let state = keys.get_mut(index);
+                let write = EpochWrite { key, old, new, counted: state.counted };
+                state.writers.push((epoch, self.add(epoch, write)));
+            }
         }
     }
 
-    /// The first open epoch, if nothing of it is outstanding: it is finished then. `counted` says
-    /// which keys this partition counts in the state digest.
-    pub(crate) fn finish_first(
+    /// A change of an epoch that comes after one of a later epoch. Only additions may hold a key
+    /// together, so it is one; what the later epochs found and left is corrected.
+    fn write_late(
         &mut self,
         keys: &mut KeyTable,
-        counted: impl Fn(&Key) -> bool,
-    ) -> Option<FinishedEpoch> {
+        epoch: EpochNumber,
+        index: KeyIndex,
+        key: Key,
+        change: &Change,
+    ) {
+        keys.change(index, change.clone());
+        let state = keys.get_mut(index);
+        let at = state.writers.partition_point(|(other, _)| *other < epoch);
+        let mut found = None;
+        for (other, place) in &state.writers[at..] {
+            let write = &mut self.get_mut(*other).writes[*place as usize];
+            if *other > epoch {
+                let old = change.apply(write.old.as_ref());
+                let before = std::mem::replace(&mut write.old, old);
+                found.get_or_insert(before);
+            }
+            write.new = change.apply(write.new.as_ref());
+        }
+        if state.writers[at].0 > epoch {
+            let old = found.flatten();
+            let new = change.apply(old.as_ref());
+            let write = EpochWrite { key, old, new, counted: state.counted };
+            state.writers.insert(at, (epoch, self.add(epoch, write)));
+        }
+    }
+
+    /// Adds an epoch's first write to a key. Returns its place.
+    fn add(&mut self, epoch: EpochNumber, write: EpochWrite) -> u32 {
+        let writes = &mut self.get_mut(epoch).writes;
+        writes.push(write);
+        u32::try_from(writes.len() - 1).expect("an epoch has fewer accesses")
+    }
+
+    /// The first open epoch, if nothing of it is outstanding: it is finished then.
+    pub(crate) fn finish_first(&mut self) -> Option<FinishedEpoch> {
         if self.open.front()?.outstanding > 0 {
             return None;
         }
         let mut epoch = self.open.pop_front()?;
-        let mut writes = Vec::with_capacity(epoch.written.len());
-        let mut written = Vec::with_capacity(epoch.written.len());
-        for (index, old) in epoch.written {
-            let state = keys.get_mut(index);
-            state.writers.remove(0);
-            let new = match state.writers.first() {
-                Some((next, place)) => {
-                    let (next, place) = (*next, *place as usize);
-                    self.open[self.place(next)].written[place].1.clone()
-                }
-                None => keys.value(index).cloned(),
-            };
-            let key = keys.get(index).key.clone();
-            writes.push(EpochWrite { counted: counted(&key), key, old, new });
-            written.push(index);
-        }
-        let number = epoch.context.record.number;
-        self.storing.push_back(StoringEpoch { epoch: number, written });
         // ORDER: workers finish in any order; what is stored must not depend on it.
         epoch.receipts.sort_by_key(|receipt| receipt.position);
         epoch.outbox.sort_by_key(|push| (push.to, push.position));
         Some(FinishedEpoch {
-            epoch: number,
-            writes,
+            epoch: epoch.context.record.number,
+            writes: epoch.writes,
             receipts: epoch.receipts,
             outbox: epoch.outbox,
             multi_partition: epoch.multi_partition,
@@ -202,11 +204,9 @@ impl Epochs {
     ///
     /// # Panics
     /// If another epoch was to be stored before.
-    pub(crate) fn on_stored(&mut self, keys: &mut KeyTable, epoch: EpochNumber) {
-        let stored = self.storing.pop_front().expect("an epoch is stored after it finished");
-        assert_eq!(stored.epoch, epoch, "epochs are stored in order");
-        for key in stored.written {
-            keys.get_mut(key).uncommitted -= 1;
-        }
+    pub(crate) fn on_stored(&mut self, epoch: EpochNumber) {
+        assert_eq!(epoch, self.stored.next(), "epochs are stored in order");
+        assert!(epoch <= self.finished(), "an epoch is stored after it finished");
+        self.stored = epoch;
     }
 }

@@ -75,7 +75,10 @@ impl Partition {
 
     /// Whether the value was awaited.
     fn deliver_read(&mut self, index: NodeIndex, item: u16, value: Option<Value>) -> bool {
-        let Part::Home { remote, .. } = &mut self.nodes.get_mut(index).part else { return false };
+        // One that is being executed awaits nothing: what comes again is not heard any more.
+        let Part::Home { entry: Some(_), remote, .. } = &mut self.nodes.get_mut(index).part else {
+            return false;
+        };
         let Ok(place) = remote.binary_search_by_key(&item, |(index, _)| *index) else {
             return false;
         };
@@ -125,7 +128,8 @@ impl Partition {
         let Part::Participant { changes, .. } = &mut node.part else { return };
         for (item, change) in std::mem::take(changes) {
             if let Some(access) = node.accesses.iter().find(|access| access.index == item) {
-                self.apply(node.position.epoch, access.key, change);
+                let key = self.keys.get(access.key).key.clone();
+                self.apply(node.position.epoch, access.key, key, change);
             }
         }
         self.release(&node);

@@ -17,6 +17,7 @@ mod keys;
 pub mod limits;
 mod nodes;
 mod partition;
+mod pending;
 mod queue;
 
 pub use epochs::{EpochWrite, FinishedEpoch};

@@ -1,7 +1,5 @@
 //! The transactions that a partition has in hand: the nodes of the dependency graph.
 
-use std::sync::Arc;
-
 use hashbrown::HashMap;
 use parsec_protocol::{Change, Entry, Mode, PartitionId, Position, Value};
 use smallvec::SmallVec;
@@ -41,7 +39,8 @@ pub(crate) type Participants = SmallVec<[PartitionId; 4]>;
 pub(crate) enum Part {
     /// Run it.
     Home {
-        entry: Arc<Entry>,
+        /// Not there while a worker executes it.
+        entry: Option<Box<Entry>>,
         /// The values that other partitions push, by index in the footprint; the outer `None`
         /// until it has come.
         remote: Vec<(u16, Option<Option<Value>>)>,

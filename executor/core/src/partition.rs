@@ -36,20 +36,20 @@ use crate::epochs::{Epochs, FinishedEpoch};
 use crate::exchange::Early;
 use crate::intake::EpochContext;
 use crate::keys::{Cached, KeyIndex, KeyTable};
-use crate::limits::{CACHE_KEYS_MAX, NODES_MAX};
+use crate::limits::{CACHE_KEYS_MAX, NODES_MAX, READY_AHEAD};
 use crate::nodes::{LocalAccess, Node, NodeIndex, Nodes, Part, Participants};
+use crate::pending::{Next, Pending};
 
 /// A transaction to execute.
 #[derive(Debug)]
 pub struct Task {
-    /// By which to hand back what it did.
-    pub node: NodeIndex,
+    node: NodeIndex,
     /// The epoch that it is in.
     pub context: Arc<EpochContext>,
     /// Its index in the epoch.
     pub index: u32,
     /// The transaction.
-    pub entry: Arc<Entry>,
+    pub entry: Box<Entry>,
     /// A value for each access of its footprint (none for those that only add).
     pub values: Vec<Option<Value>>,
 }
@@ -93,6 +93,8 @@ pub struct Partition {
     pub(crate) map: Arc<PartitionMap>,
     pub(crate) keys: KeyTable,
     pub(crate) nodes: Nodes,
+    /// Transactions of epochs that were taken in, which are not nodes yet.
+    pending: Pending,
     ready: VecDeque<NodeIndex>,
     /// Participants that hold all their keys from now on. A queue, because one that is done at
     /// once lets others follow: a chain of them would else be as deep on the stack as it is long.
@@ -120,8 +122,9 @@ impl Partition {
         Self {
             id,
             map,
-            keys: KeyTable::new(keys_max),
+            keys: KeyTable::new(keys_max, applied),
             nodes: Nodes::default(),
+            pending: Pending::default(),
             ready: VecDeque::new(),
             holding: VecDeque::new(),
             epochs: Epochs::new(applied),
@@ -141,11 +144,16 @@ impl Partition {
             return;
         }
         self.epochs.begin(context, entries.len());
-        for (index, role) in entries {
-            self.enter(Position { epoch, index }, role);
-        }
-        self.early.drop_through(epoch);
-        self.settle();
+        self.pending.push(epoch, entries);
+        self.enter_while_fewer_are_ready_than(READY_AHEAD);
+    }
+
+    /// Enters all transactions that were taken in, however many are ready.
+    ///
+    /// To be called after a transaction that took long, so that what other partitions wait for does not
+    /// wait for more of its kind.
+    pub fn enter_all(&mut self) {
+        self.enter_while_fewer_are_ready_than(usize::MAX);
     }
 
     /// The value of a key came from the store.
@@ -164,24 +172,27 @@ impl Partition {
         if let Some(node) = self.nodes.find_shared(push.position) {
             self.deliver(node, push.kind);
             self.settle();
-        } else if push.position.epoch > self.epochs.last() {
+        } else if push.position >= self.pending.first(self.epochs.last()) {
             self.early.keep(push);
         }
     }
 
     /// A worker executed a task: `changes` has an item for each access of the footprint.
-    pub fn on_executed(&mut self, node: NodeIndex, mut changes: Vec<Change>, receipt: Receipt) {
-        let node = self.nodes.remove(node);
+    pub fn on_executed(&mut self, task: Task, changes: Vec<Change>, receipt: Receipt) {
+        let node = self.nodes.remove(task.node);
         let epoch = node.position.epoch;
-        let Part::Home { entry, participants, .. } = &node.part else {
+        let Part::Home { participants, .. } = &node.part else {
             unreachable!("only homes are handed out as tasks");
         };
         for participant in participants {
-            self.push_writes(*participant, node.position, entry, &changes);
+            self.push_writes(*participant, node.position, &task.entry, &changes);
         }
-        for access in &node.accesses {
-            let change = &mut changes[usize::from(access.index)];
-            self.apply(epoch, access.key, std::mem::replace(change, Change::Keep));
+        let mut local = node.accesses.iter().peekable();
+        let accesses = task.entry.footprint.into_accesses();
+        for (index, (access, change)) in (0..=u16::MAX).zip(accesses.into_iter().zip(changes)) {
+            if let Some(here) = local.next_if(|here| here.index == index) {
+                self.apply(epoch, here.key, access.key, change);
+            }
         }
         let receipt = Arc::new(receipt);
         let open = self.epochs.get_mut(epoch);
@@ -197,7 +208,8 @@ impl Partition {
     /// # Panics
     /// If another epoch was to be stored before.
     pub fn on_stored(&mut self, epoch: EpochNumber) {
-        self.epochs.on_stored(&mut self.keys, epoch);
+        self.epochs.on_stored(epoch);
+        self.keys.on_stored(epoch);
     }
 
     /// A peer's partition has applied the epochs through `applied` and may have lost what came
@@ -217,19 +229,21 @@ impl Partition {
 
     /// A transaction to execute, if one is ready.
     pub fn take_ready(&mut self) -> Option<Task> {
+        self.enter_while_fewer_are_ready_than(READY_AHEAD);
         let index = self.ready.pop_front()?;
-        let node = self.nodes.get(index);
-        let Part::Home { entry, remote, .. } = &node.part else {
+        let node = self.nodes.get_mut(index);
+        let Part::Home { entry, remote, .. } = &mut node.part else {
             unreachable!("only homes become ready");
         };
+        let entry = entry.take().expect("a task is handed out once");
         let mut values = vec![None; entry.footprint.accesses().len()];
         for access in node.accesses.iter().filter(|access| access.mode.needs_value()) {
             values[usize::from(access.index)] = self.keys.value(access.key).cloned();
         }
         for (index, value) in remote {
-            values[usize::from(*index)] = value.clone().flatten();
+            values[usize::from(*index)] = value.take().flatten();
         }
-        let (entry, position) = (entry.clone(), node.position);
+        let position = node.position;
         let context = self.epochs.get_mut(position.epoch).context.clone();
         Some(Task { node: index, context, index: position.index, entry, values })
     }
@@ -254,7 +268,7 @@ impl Partition {
     /// How many transactions wait or run.
     #[must_use]
     pub fn in_hand(&self) -> usize {
-        self.nodes.len()
+        self.nodes.len() + self.pending.len()
     }
 
     /// How many transactions are ready to be executed.
@@ -272,14 +286,29 @@ impl Partition {
     /// Whether the next epoch should wait, because too many transactions are in hand.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.nodes.len() >= NODES_MAX
+        self.in_hand() >= NODES_MAX
+    }
+
+    /// Enters transactions into the graph, but not more than keep the workers busy: a transaction
+    /// that is executed soon after it was entered finds its keys still in the processor's cache. What
+    /// waits for others does not count, so that whatever can be done for them is done.
+    fn enter_while_fewer_are_ready_than(&mut self, ready_max: usize) {
+        while self.ready.len() < ready_max
+            && let Some(next) = self.pending.next()
+        {
+            match next {
+                Next::Transaction(position, role) => self.enter(position, role),
+                Next::EndOf(epoch) => self.early.drop_through(epoch),
+            }
+        }
+        self.settle();
     }
 
     /// Enters a transaction into the graph.
     fn enter(&mut self, position: Position, role: Role) {
         let mut entering = Entering::new(self.nodes.reserve());
         let part = match role {
-            Role::Home(entry) => self.enter_home(&mut entering, Arc::new(entry)),
+            Role::Home(entry) => self.enter_home(&mut entering, entry),
             Role::Participant { home, accesses } => {
                 self.enter_participant(&mut entering, home, &accesses)
             }
@@ -297,7 +326,7 @@ impl Partition {
         }
     }
 
-    fn enter_home(&mut self, entering: &mut Entering, entry: Arc<Entry>) -> Part {
+    fn enter_home(&mut self, entering: &mut Entering, entry: Box<Entry>) -> Part {
         let mut remote = Vec::new();
         let mut participants = Participants::new();
         for (place, access) in entry.footprint.indexed() {
@@ -312,7 +341,7 @@ impl Partition {
             }
         }
         entering.missing += u32::try_from(remote.len()).expect("a footprint's keys fit a u16");
-        Part::Home { entry, remote, participants }
+        Part::Home { entry: Some(entry), remote, participants }
     }
 
     /// Adds the partitions other than this one that a write to a key has as participants.
@@ -336,7 +365,8 @@ impl Partition {
         access: &Access,
         pushed: bool,
     ) {
-        let (key, is_new) = self.keys.enter(&access.key);
+        let counted = || !access.key.is_replicated() || self.map.owner(&access.key) == self.id;
+        let (key, is_new) = self.keys.enter(&access.key, counted);
         if is_new {
             self.outputs.push_back(Output::Fetch { index: key, key: access.key.clone() });
         }
@@ -371,16 +401,15 @@ impl Partition {
         while let Some(index) = self.holding.pop_front() {
             self.participate(index);
         }
-        let counted = |key: &Key| !key.is_replicated() || self.map.owner(key) == self.id;
-        while let Some(finished) = self.epochs.finish_first(&mut self.keys, counted) {
+        while let Some(finished) = self.epochs.finish_first() {
             self.outputs.push_back(Output::Finished(Box::new(finished)));
         }
     }
 
     /// Changes the value of a key, on behalf of a transaction that holds it.
-    pub(crate) fn apply(&mut self, epoch: EpochNumber, key: KeyIndex, change: Change) {
+    pub(crate) fn apply(&mut self, epoch: EpochNumber, index: KeyIndex, key: Key, change: Change) {
         if change != Change::Keep {
-            self.epochs.write(&mut self.keys, epoch, key, change);
+            self.epochs.write(&mut self.keys, epoch, index, key, change);
         }
     }
 

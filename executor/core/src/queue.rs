@@ -15,7 +15,8 @@ use crate::nodes::NodeIndex;
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     holding: Option<Holding>,
-    waiting: VecDeque<Group>,
+    /// Boxed, because most keys are never waited for and there are many keys.
+    waiting: Option<Box<VecDeque<Group>>>,
 }
 
 #[derive(Debug)]
@@ -41,13 +42,16 @@ impl Queue {
             self.holding = Some(Holding { mode, count: 1 });
             return true;
         };
-        match self.waiting.back_mut() {
+        match self.waiting.as_mut().and_then(|waiting| waiting.back_mut()) {
             None if mode.commutes_with(holding.mode) => {
                 holding.count += 1;
                 return true;
             }
             Some(last) if mode.commutes_with(last.mode) => last.members.push(node),
-            _ => self.waiting.push_back(Group { mode, members: SmallVec::from_elem(node, 1) }),
+            _ => {
+                let group = Group { mode, members: SmallVec::from_elem(node, 1) };
+                self.waiting.get_or_insert_default().push_back(group);
+            }
         }
         false
     }
@@ -64,7 +68,7 @@ impl Queue {
             return None;
         }
         self.holding = None;
-        let next = self.waiting.pop_front()?;
+        let next = self.waiting.as_mut()?.pop_front()?;
         let count = u32::try_from(next.members.len()).expect("bounded by NODES_MAX");
         self.holding = Some(Holding { mode: next.mode, count });
         Some(next.members)

@@ -179,7 +179,7 @@ impl<'a> Cluster<'a> {
         let task = host.tasks.swap_remove(pick % host.tasks.len());
         let position = Position { epoch: task.context.record.number, index: task.index };
         let (changes, receipt) = execute(&task.entry, position, &task.values);
-        host.partition.on_executed(task.node, changes, receipt);
+        host.partition.on_executed(task, changes, receipt);
         true
     }
 
