@@ -14,7 +14,7 @@ use parsec_runtimes::{Execution, Sessions};
 
 use crate::config::Stop;
 use crate::host::Host;
-use crate::outgoing::lock;
+use crate::monitor::lock;
 use crate::shard::{Event, Shard};
 
 /// Transactions that a worker executes before it sends what they made on its way, if there are
@@ -49,19 +49,19 @@ pub(crate) fn work(host: &Host, shard: &Arc<Shard>, mut sessions: Sessions) -> R
     let mut effects = Effects::default();
     let mut wait = false;
     let mut executed = 0;
-    while shard.wake(wait).is_some() {
+    while shard.inbox.wake(wait).is_some() {
         let task = {
             let mut core = lock(&shard.core);
-            let took_epochs = take_in(&mut core, shard.take_events(), &mut results);
+            let took_epochs = take_in(&mut core, shard.inbox.take_events(), &mut results);
             let task = core.take_ready();
             drain(&mut core, shard, &mut effects);
             if core.ready() > 0 && host.workers_per_partition > 1 {
-                shard.leave_work();
+                shard.inbox.leave_work();
             }
             let full = core.is_full();
             let was_full = shard.graph_full.swap(full, Ordering::Relaxed);
             if took_epochs || (was_full && !full) {
-                shard.has_room.notify_waiters();
+                host.attention.notify_one();
             }
             task
         };

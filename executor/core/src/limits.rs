@@ -17,3 +17,5 @@ pub const EARLY_PUSHES_MAX: usize = 1 << 20;
 /// How many transactions are ready before no more are entered into the graph: enough for the workers
 /// of a partition, and few enough that they are executed while their keys are in a cache.
 pub const READY_AHEAD: usize = 32;
+/// Stored receipts, or pushes, that are read at a time to be sent again.
+pub const RESEND_ITEMS: usize = 4_096;

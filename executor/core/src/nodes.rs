@@ -8,7 +8,7 @@ use crate::keys::KeyIndex;
 
 /// A transaction that a partition has in hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NodeIndex(pub(crate) u32);
+pub(crate) struct NodeIndex(pub(crate) u32);
 
 /// A key that a transaction touches at this partition.
 #[derive(Debug, Clone, Copy)]
