@@ -53,7 +53,13 @@ pub(crate) enum Op {
     LinkDown {
         host: usize,
     },
+    /// A link comes up, perhaps in the place of one whose end nobody noticed.
     LinkUp {
+        host: usize,
+        replaces: bool,
+    },
+    /// Something can't be sent to a host, although its link is up.
+    SendFails {
         host: usize,
     },
     /// A partition of a host applies an epoch.
@@ -100,7 +106,9 @@ fn op() -> impl Strategy<Value = Op> {
         8 => (host(), 1usize..6).prop_map(|(host, count)| Op::FromHost { host, count }),
         6 => host().prop_map(|host| Op::LinkEvent { host }),
         1 => host().prop_map(|host| Op::LinkDown { host }),
-        4 => host().prop_map(|host| Op::LinkUp { host }),
+        4 => (host(), proptest::bool::weighted(0.2))
+            .prop_map(|(host, replaces)| Op::LinkUp { host, replaces }),
+        1 => host().prop_map(|host| Op::SendFails { host }),
         12 => (host(), 0usize..2).prop_map(|(host, partition)| Op::Apply { host, partition }),
         2 => host().prop_map(|host| Op::SyncHost { host }),
         1 => (host(), 0u64..4, proptest::bool::weighted(0.1))

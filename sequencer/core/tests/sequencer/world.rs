@@ -121,6 +121,8 @@ struct Link {
     events: VecDeque<(u64, bool)>,
     /// The session whose messages the sequencer takes.
     open: Option<u64>,
+    /// A session on which the sequencer fails to send the whole of an epoch.
+    fails: Option<u64>,
 }
 
 pub(crate) struct World {
@@ -212,7 +214,8 @@ impl World {
             Op::FromHost { host, count } => (0..count).for_each(|_| self.deliver_from(host)),
             Op::LinkEvent { host } => self.link_event(host),
             Op::LinkDown { host } => self.link_down(host),
-            Op::LinkUp { host } => self.link_up(host),
+            Op::LinkUp { host, replaces } => self.link_up(host, replaces),
+            Op::SendFails { host } => self.links[host].fails = self.links[host].session,
             Op::Apply { host, partition } => {
                 let receipts = self.hosts[host].apply(partition, &self.strays);
                 self.say(host, receipts);
@@ -397,7 +400,10 @@ impl World {
             "sent before it was durable"
         );
         let link = &mut self.links[host];
-        if link.session != Some(session) {
+        if link.session != Some(session) || link.fails == Some(session) {
+            if link.session == Some(session) {
+                link.to_host.extend(epoch.messages(host).take(1).cloned());
+            }
             self.process.followers.on_send_failed(self.hosts[host].node, session);
             return false;
         }
@@ -445,14 +451,17 @@ impl World {
         }
     }
 
-    fn link_up(&mut self, host: usize) {
-        if self.links[host].session.is_some() {
+    fn link_up(&mut self, host: usize, replaces: bool) {
+        if self.links[host].session.is_some() && !replaces {
             return;
         }
         self.sessions += 1;
         let link = &mut self.links[host];
-        link.session = Some(self.sessions);
+        link.to_host.clear();
+        link.from_host.clear();
         link.events.push_back((self.sessions, true));
+        let replaced = link.session.replace(self.sessions);
+        link.events.extend(replaced.map(|session| (session, false)));
         self.hosts[host].on_link_up();
         link.say(self.hosts[host].progress());
     }
@@ -585,7 +594,10 @@ impl World {
         self.step(&Op::WriteIndex);
         self.step(&Op::IndexWritten);
         for host in 0..self.hosts.len() {
-            self.step(&Op::LinkUp { host });
+            if self.links[host].session == self.links[host].fails {
+                self.link_down(host);
+            }
+            self.step(&Op::LinkUp { host, replaces: false });
             self.step(&Op::LinkEvent { host });
             self.step(&Op::Send { host, count: 3 });
             self.step(&Op::ToHost { host, count: 30 });
