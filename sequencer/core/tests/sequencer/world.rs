@@ -123,6 +123,8 @@ struct Link {
     open: Option<u64>,
     /// A session on which the sequencer fails to send the whole of an epoch.
     fails: Option<u64>,
+    /// A session on which that has happened: it ends sooner or later.
+    doomed: Option<u64>,
 }
 
 pub(crate) struct World {
@@ -403,6 +405,7 @@ impl World {
         if link.session != Some(session) || link.fails == Some(session) {
             if link.session == Some(session) {
                 link.to_host.extend(epoch.messages(host).take(1).cloned());
+                (link.fails, link.doomed) = (None, Some(session));
             }
             self.process.followers.on_send_failed(self.hosts[host].node, session);
             return false;
@@ -594,7 +597,7 @@ impl World {
         self.step(&Op::WriteIndex);
         self.step(&Op::IndexWritten);
         for host in 0..self.hosts.len() {
-            if self.links[host].session == self.links[host].fails {
+            if self.links[host].session == self.links[host].doomed {
                 self.link_down(host);
             }
             self.step(&Op::LinkUp { host, replaces: false });
