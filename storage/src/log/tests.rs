@@ -601,3 +601,16 @@ proptest! {
         model.reopen();
     }
 }
+
+#[test]
+fn nothing_follows_the_last_epoch_there_can_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut writer, _) = open(directory.path(), u64::MAX).unwrap();
+    let last = EpochRecord { number: EpochNumber(u64::MAX), ..epoch(None, Vec::new()) };
+    writer.append_epoch(&last).unwrap();
+    let next = EpochRecord { parent: last.digest(), ..epoch(None, Vec::new()) };
+    for number in [0, 1, u64::MAX] {
+        let next = EpochRecord { number: EpochNumber(number), ..next.clone() };
+        assert!(matches!(writer.append_epoch(&next), Err(LogError::EpochOrder { .. })));
+    }
+}

@@ -28,8 +28,8 @@ mod encoded;
 mod samples;
 mod spec;
 
-/// What a target made of an input. Seeds that are valid encodings must be accepted: a change of an
-/// encoding would otherwise leave the fuzzers with a corpus that says nothing to them.
+/// What a target made of an input. What seeds are to be is tested: a change of an encoding would
+/// otherwise leave the fuzzers with seeds that say nothing to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// It was refused, as it should be.
@@ -45,11 +45,17 @@ pub struct Seed {
     pub name: &'static str,
     /// The input.
     pub bytes: Vec<u8>,
+    /// What is to become of it.
+    pub verdict: Verdict,
 }
 
 impl Seed {
     fn new(name: &'static str, bytes: impl Into<Vec<u8>>) -> Self {
-        Self { name, bytes: bytes.into() }
+        Self { name, bytes: bytes.into(), verdict: Verdict::Accepted }
+    }
+
+    fn refused(name: &'static str, bytes: impl Into<Vec<u8>>) -> Self {
+        Self { verdict: Verdict::Refused, ..Self::new(name, bytes) }
     }
 }
 
@@ -60,7 +66,7 @@ pub struct Target {
     pub name: &'static str,
     /// Tries an input.
     pub run: fn(&[u8]) -> Verdict,
-    /// Valid inputs, one of each kind.
+    /// Inputs to begin with: valid ones of each kind, and what has to be refused.
     pub seeds: fn() -> Vec<Seed>,
 }
 

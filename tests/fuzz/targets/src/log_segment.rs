@@ -240,15 +240,25 @@ fn directory() -> PathBuf {
     })
 }
 
+/// A segment whose first record has that number.
+fn segment(first_record: u64, records: &[(u8, Vec<u8>)], synced_through: u64) -> Vec<u8> {
+    let (chain, salt) = ([0; 32], [3; 16]);
+    let mut writer = Writer::new(&Header { cluster: [1; 32], first_record, chain, salt });
+    records.iter().for_each(|(kind, body)| writer.write(*kind, body, synced_through));
+    [&[0], &writer.bytes[..]].concat()
+}
+
 fn seeds() -> Vec<Seed> {
-    let mut writer =
-        Writer::new(&Header { cluster: [1; 32], first_record: 1, chain: [0; 32], salt: [3; 16] });
     let (first, second) = (samples::batch(1), samples::batch(2));
     let epoch = samples::epoch(&[&first], [0; 32]);
-    writer.write(BATCH, &first.encoded(), 0);
-    writer.write(BATCH, &second.encoded(), 0);
-    writer.write(EPOCH, &epoch.encoded(), 2);
-    let whole = [&[0], &writer.bytes[..]].concat();
+    let empty = |number| {
+        let (number, parent) = (EpochNumber(number), [0; 32]);
+        let epoch = EpochRecord { number, timestamp_ms: 0, block: 0, parent, batches: Vec::new() };
+        (EPOCH, epoch.encoded())
+    };
+    let batch = (BATCH, first.encoded());
+    let records = [batch.clone(), (BATCH, second.encoded()), (EPOCH, epoch.encoded())];
+    let whole = segment(1, &records, 2);
     let torn = whole[..whole.len() - 5].to_vec();
     let mut damaged = whole.clone();
     damaged[300] ^= 1;
@@ -256,7 +266,11 @@ fn seeds() -> Vec<Seed> {
     vec![
         Seed::new("whole", whole),
         Seed::new("torn", torn),
-        Seed::new("damaged", damaged),
+        Seed::refused("damaged", damaged),
         Seed::new("plan", [vec![1, 1, 4], plan].concat()),
+        Seed::refused("numbered-from-zero", segment(0, &[batch.clone()], 0)),
+        Seed::refused("last-number", segment(u64::MAX, &[batch.clone()], 0)),
+        Seed::new("last-number-but-one", segment(u64::MAX - 1, &[batch.clone(), batch], 0)),
+        Seed::new("epoch-after-the-last", segment(1, &[empty(u64::MAX), empty(0)], 0)),
     ]
 }

@@ -14,7 +14,7 @@ use parsec_protocol::{
 use parsec_runtimes::access::Source;
 use parsec_runtimes::lua::limits::{SOURCE_BYTE_WORK, SOURCE_BYTES_MAX};
 use parsec_runtimes::lua::{LuaCall, LuaRuntime, LuaValue, PAY, Returned, contract_id, source_key};
-use parsec_runtimes::{Call, Done, Recorder, Recording, Runtime as _, Runtimes};
+use parsec_runtimes::{Call, Done, Recorder, Recording, Runtimes};
 
 use crate::encoded::{Encoded, decode};
 use crate::{Seed, Target, Verdict};

@@ -98,9 +98,13 @@ fn seeds() -> Vec<Seed> {
     let batch = samples::batch(1);
     let epoch = samples::epoch(&[&batch], [3; 32]);
     let empty = Batch { entries: Vec::new(), ..batch.clone() };
+    // Together they hold more transactions than there are numbers for.
+    let mut enormous = samples::epoch(&[&batch, &samples::batch(2)], [3; 32]);
+    enormous.batches.iter_mut().for_each(|batch| batch.transactions = u32::MAX);
     vec![
         seed("batch", 0, 2, batch.encoded()),
         seed("batch-of-nothing", 0, 0, empty.encoded()),
         seed("epoch", 1, 0, epoch.encoded()),
+        Seed::refused("epoch-too-large", [vec![1, 0], enormous.encoded()].concat()),
     ]
 }
