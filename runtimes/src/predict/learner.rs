@@ -388,3 +388,6 @@ fn first_hit<C: Calls>(
 ) -> Option<usize> {
     formulas.iter().find_map(|formula| footprint.find(&C::key(formula, call)?))
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,12 +36,16 @@ use crate::access::{Recorder, Source};
 use crate::{Call, Declared, Interrupt, Runtimes, Sessions};
 
 /// Most values that one run may guess. With more, it ends, and goes on when it has those.
-pub const GUESSES_MAX: usize = 128;
-/// Rounds in which a transaction is tried with guesses. After that, each of its trials ends at the
-/// first value that is not at hand: it is chasing something, and guessing does not help.
-pub const SPECULATIVE_ROUNDS_MAX: u32 = 16;
+pub const GUESSES_MAX: usize = 256;
+/// A run that guesses no more values than this did not gain much by it.
+const GUESSES_FEW: usize = 3;
+/// Runs of a transaction that may gain so little. After that, each of its trials ends at the first
+/// value that is not at hand: it is chasing something, and guessing does not help.
+const LEAN_ROUNDS_MAX: u32 = 16;
 /// Most transactions of a unit that are tried again because of earlier ones, each time.
 pub const RETRIALS_MAX: usize = 1_024;
+/// Times that a unit is gone through in order with the values that are at hand.
+const SWEEPS_MAX: usize = 8;
 
 /// A transaction of a [`Unit`].
 #[derive(Debug, Clone)]
@@ -121,6 +125,17 @@ impl Trials {
         Self { runtimes, idle: Mutex::default() }
     }
 
+    /// The footprint that the payload declares, given what `source` has; `None` if it has to be
+    /// tried.
+    fn declared(&self, subject: &Subject, source: &dyn Source) -> Option<Out> {
+        let Subject { runtime, sender, payload, .. } = subject;
+        match self.runtimes.get(*runtime)?.declared(sender, payload, source) {
+            Declared::Nothing => None,
+            Declared::Needs(keys) => Some(Out::Needs(keys.into_iter().collect())),
+            Declared::Footprint(footprint) => Some(Out::Declared(footprint)),
+        }
+    }
+
     /// Tries a transaction over what `source` has.
     fn attempt<S: Source>(
         &self,
@@ -130,13 +145,6 @@ impl Trials {
         source: &S,
         speculate: bool,
     ) -> Out {
-        if subject.declares {
-            match self.declared(subject, source) {
-                Declared::Nothing => {}
-                Declared::Needs(keys) => return Out::Needs(keys.into_iter().collect()),
-                Declared::Footprint(footprint) => return Out::Declared(footprint),
-            }
-        }
         if !speculate {
             return self.run(subject, setting, Recorder::new(source)).out;
         }
@@ -157,14 +165,6 @@ impl Trials {
             missing.extend(self.run(subject, setting, plain).missing);
         }
         Out::Needs(missing)
-    }
-
-    /// The footprint that the payload declares, given what `source` has.
-    fn declared(&self, subject: &Subject, source: &dyn Source) -> Declared {
-        let Subject { runtime, sender, payload, .. } = subject;
-        self.runtimes
-            .get(*runtime)
-            .map_or(Declared::Nothing, |runtime| runtime.declared(sender, payload, source))
     }
 
     fn run<S: Source>(
@@ -204,6 +204,9 @@ impl Trials {
                     Err(Interrupt::Stray(access)) => {
                         let detail = format!("its runtime strayed in a trial, at {}", access.key);
                         Out::Refused(refused(ErrorCode::Unsupported, &detail))
+                    }
+                    Err(Interrupt::Fatal(reason)) if recorder.is_overfull() => {
+                        Out::Refused(refused(ErrorCode::TooLarge, &reason))
                     }
                     Err(Interrupt::Fatal(reason)) => {
                         Out::Refused(refused(ErrorCode::Unsupported, &reason))

@@ -7,7 +7,8 @@ use parsec_protocol::{Change, ErrorCode, Footprint, Key, Value};
 
 use super::overlay::{Layers, Overlay, Values, deploys};
 use super::{
-    Attempt, Memory, Out, RETRIALS_MAX, SPECULATIVE_ROUNDS_MAX, Setting, Subject, Trials, Tried,
+    Attempt, GUESSES_FEW, LEAN_ROUNDS_MAX, Memory, Out, RETRIALS_MAX, SWEEPS_MAX, Setting, Subject,
+    Trials, Tried,
 };
 
 /// Why no footprint can be found.
@@ -22,7 +23,7 @@ pub struct Refusal {
 /// How far a transaction is.
 #[derive(Debug)]
 enum Stage {
-    /// It has to be tried, and was so often.
+    /// It has to be tried, and so many trials did not gain much by guessing.
     Open(u32),
     Tried(Tried),
     /// Its footprint was known before, or its payload declared it. What it would do is tried only
@@ -106,24 +107,31 @@ impl Unit {
         setting: &Setting,
         memory: &dyn Memory,
     ) -> Attempt {
-        let rounds = match self.stages[index] {
-            Stage::Open(rounds) => rounds,
+        let lean = match self.stages[index] {
+            Stage::Open(lean) => lean,
             _ => 0,
         };
         let source = Layers { values: &self.values, memory, overlay: None };
-        let speculate = rounds < SPECULATIVE_ROUNDS_MAX;
-        Attempt(trials.attempt(&self.subjects[index], setting, memory, &source, speculate))
+        let speculate = lean < LEAN_ROUNDS_MAX;
+        let subject = &self.subjects[index];
+        let declared = subject.declares.then(|| trials.declared(subject, &source)).flatten();
+        Attempt(
+            declared
+                .unwrap_or_else(|| trials.attempt(subject, setting, memory, &source, speculate)),
+        )
     }
 
     /// Takes what came out of a trial. Adds to `wanted` what has to be fetched to go on.
     pub fn take(&mut self, index: usize, attempt: Attempt, wanted: &mut BTreeSet<Key>) {
-        let Stage::Open(rounds) = &mut self.stages[index] else { return };
-        *rounds += 1;
+        let Stage::Open(lean) = &mut self.stages[index] else { return };
         self.stages[index] = match attempt.0 {
             Out::Tried(tried) => Stage::Tried(tried),
             Out::Declared(footprint) => Stage::Known { footprint, effect: None },
             Out::Refused(refusal) => Stage::Refused(refusal),
-            Out::Needs(keys) => return wanted.extend(keys),
+            Out::Needs(keys) => {
+                *lean += u32::from(keys.len() <= GUESSES_FEW);
+                return wanted.extend(keys);
+            }
         };
     }
 
@@ -142,8 +150,26 @@ impl Unit {
         setting: &Setting,
         memory: &dyn Memory,
     ) -> BTreeSet<Key> {
+        let Some(mut supports) = self.supports() else { return BTreeSet::new() };
+        let mut wanted = self.sweep(&supports, trials, setting, memory);
+        for _ in 1..SWEEPS_MAX {
+            // Who goes another way may come to depend on more of those before it.
+            let Some(now) = self.supports().filter(|now| now.len() > supports.len()) else { break };
+            supports = now;
+            wanted.extend(self.sweep(&supports, trials, setting, memory));
+        }
+        wanted
+    }
+
+    /// Goes through the unit in order once.
+    fn sweep(
+        &mut self,
+        supports: &AHashSet<usize>,
+        trials: &Trials,
+        setting: &Setting,
+        memory: &dyn Memory,
+    ) -> BTreeSet<Key> {
         let mut wanted = BTreeSet::new();
-        let Some(supports) = self.supports() else { return wanted };
         let mut overlay = Overlay::default();
         let mut left = RETRIALS_MAX;
         for index in 0..self.stages.len() {
