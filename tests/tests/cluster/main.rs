@@ -10,4 +10,5 @@ mod mainnet;
 mod replayed;
 mod restart;
 mod stranger;
+mod strays;
 mod workload;
