@@ -51,6 +51,14 @@ impl MemoryStore {
         Self { inner: RwLock::new(inner) }
     }
 
+    /// The store as it is when it has been opened anew: of its snapshots, only the last is there.
+    #[must_use]
+    pub fn reopened(self) -> Self {
+        let mut inner = self.inner.into_inner().unwrap_or_else(PoisonError::into_inner);
+        inner.snapshots = Snapshots::new(*inner.snapshots.applied(), Undo::new());
+        Self { inner: RwLock::new(inner) }
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, Inner> {
         // Nothing here panics between two changes that belong together.
         self.inner.read().unwrap_or_else(PoisonError::into_inner)
