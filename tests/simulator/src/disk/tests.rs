@@ -1,0 +1,96 @@
+use super::*;
+
+fn disk(seed: u64) -> SimDisk {
+    SimDisk::new(Random::new(seed, 1))
+}
+
+fn write(disk: &SimDisk, path: &str, bytes: &[u8]) -> io::Result<()> {
+    let mut file = disk.create(Path::new(path))?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// As the floor and the log's segments are written.
+fn replace(disk: &SimDisk, path: &str, bytes: &[u8]) -> io::Result<()> {
+    write(disk, "d/tmp", bytes)?;
+    disk.rename(Path::new("d/tmp"), Path::new(path))?;
+    disk.sync_directory(Path::new("d"))
+}
+
+#[test]
+fn a_replaced_file_is_the_old_or_the_new_one_whenever_the_power_is_cut() {
+    let mut seen = BTreeSet::new();
+    for seed in 0..60 {
+        let disk = disk(seed);
+        replace(&disk, "d/file", b"old").unwrap();
+        disk.arm(DiskFault::Crash, seed % 7);
+        let replaced = replace(&disk, "d/file", b"new");
+        assert_eq!(replaced.is_err(), disk.is_dead());
+        disk.restart(true);
+        let found = disk.read(Path::new("d/file")).unwrap();
+        assert!(found == b"old" || (found == b"new"), "{found:?}");
+        assert!(replaced.is_err() || found == b"new");
+        seen.insert((replaced.is_ok(), found));
+    }
+    assert_eq!(seen.len(), 3, "interrupted with the old and the new one, and not interrupted");
+}
+
+#[test]
+fn a_process_that_dies_alone_loses_nothing_that_it_wrote() {
+    let disk = disk(1);
+    let mut file = disk.create(Path::new("file")).unwrap();
+    file.write_all(b"written").unwrap();
+    disk.restart(false);
+    assert_eq!(disk.read(Path::new("file")).unwrap(), b"written");
+    assert!(file.write_all(b"after its end").is_err());
+}
+
+#[test]
+fn a_full_disk_refuses_until_there_is_room() {
+    let disk = disk(2);
+    let mut file = disk.create(Path::new("file")).unwrap();
+    disk.arm(DiskFault::Full, 1);
+    file.write_all(b"fits").unwrap();
+    let error = file.write_all(b"does not").unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    assert!(file.write_all(b"more").is_err());
+    disk.heal();
+    assert!(file.write_all(b"more").is_ok());
+}
+
+#[test]
+fn a_failed_sync_fails_once_and_what_it_dropped_is_lost() {
+    let disk = disk(3);
+    let mut file = disk.create(Path::new("file")).unwrap();
+    disk.sync_directory(Path::new("")).unwrap();
+    file.write_all(b"dropped").unwrap();
+    disk.arm(DiskFault::SyncError, 0);
+    assert!(file.sync_data().is_err());
+    assert!(file.sync_data().is_ok(), "as Linux answers");
+    assert_eq!(disk.durable_len(Path::new("file")), 0);
+}
+
+#[test]
+fn damage_is_remembered_and_repaired() {
+    let disk = disk(4);
+    write(&disk, "file", &[7; 100]).unwrap();
+    let damage = disk.damage(Path::new("file"), 10..20).unwrap();
+    assert!((10..20).contains(&damage.at));
+    assert_ne!(disk.read(Path::new("file")).unwrap(), [7; 100]);
+    assert_eq!(disk.damaged().len(), 1);
+    disk.repair();
+    assert_eq!(disk.read(Path::new("file")).unwrap(), [7; 100]);
+    assert!(disk.damaged().is_empty());
+}
+
+#[test]
+fn a_lock_ends_with_its_holder_or_its_host() {
+    let disk = disk(5);
+    let path = Path::new("lock");
+    let held = disk.lock(path).unwrap();
+    assert!(held.is_some() && disk.lock(path).unwrap().is_none());
+    disk.restart(true);
+    let again = disk.lock(path).unwrap();
+    drop(held);
+    assert!(again.is_some() && disk.lock(path).unwrap().is_none());
+}
