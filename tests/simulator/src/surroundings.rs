@@ -97,6 +97,8 @@ pub(crate) struct Surroundings {
     pub(crate) trace: Trace,
     pub(crate) options: Options,
     pub(crate) cluster: Cluster,
+    /// Faults have ended.
+    pub(crate) healed: bool,
     /// How far the sequencer's clock is ahead of time.
     pub(crate) clock_ahead: Micros,
 }

@@ -29,7 +29,7 @@ pub(crate) enum DiskFault {
 #[derive(Debug, Clone)]
 pub(crate) struct SimDisk(Arc<Mutex<Inner>>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Inner {
     random: Random,
     contents: BTreeMap<u64, Content>,
@@ -44,6 +44,8 @@ struct Inner {
     armed: Option<(DiskFault, u64)>,
     full: bool,
     dead: bool,
+    /// An operation has failed since the host started.
+    struck: bool,
     /// How often the host has started. Files of an earlier time are of no use.
     boot: u64,
     /// Bits that were flipped.
@@ -81,6 +83,7 @@ impl SimDisk {
             armed: None,
             full: false,
             dead: false,
+            struck: false,
             boot: 0,
             damage: Vec::new(),
         })))
@@ -101,6 +104,17 @@ impl SimDisk {
         self.inner().dead
     }
 
+    /// Whether an operation has failed since the host started.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.inner().struck
+    }
+
+    /// A copy of the disk as it is.
+    pub(crate) fn copy(&self) -> Self {
+        let inner = self.inner();
+        Self(Arc::new(Mutex::new(Inner { locks: BTreeSet::new(), ..inner.clone() })))
+    }
+
     /// The host starts again: after a power cut, with what was durable and any part of the rest;
     /// after a crash of its process alone, with everything that it wrote.
     pub(crate) fn restart(&self, power_cut: bool) {
@@ -111,6 +125,7 @@ impl SimDisk {
         inner.locks.clear();
         inner.armed = None;
         inner.dead = false;
+        inner.struck = false;
         inner.boot += 1;
     }
 
@@ -137,21 +152,35 @@ impl SimDisk {
         Some(damage)
     }
 
-    /// What is damaged, in files that are still there.
-    pub(crate) fn damaged(&self) -> Vec<Damage> {
+    /// What is damaged in a directory, in files that are still there.
+    pub(crate) fn damaged(&self, directory: &Path) -> Vec<Damage> {
         let inner = self.inner();
-        let is_there = |damage: &&Damage| inner.names.get(&damage.path) == Some(&damage.inode);
+        let is_there = |damage: &&Damage| {
+            damage.path.starts_with(directory)
+                && inner.names.get(&damage.path) == Some(&damage.inode)
+        };
         inner.damage.iter().filter(is_there).cloned().collect()
     }
 
-    /// Puts back good copies of all damaged files.
-    pub(crate) fn repair(&self) {
+    /// Puts back good copies of the damaged files in a directory.
+    pub(crate) fn repair(&self, directory: &Path) {
         let mut inner = self.inner();
-        for Damage { at, inode, mask, .. } in std::mem::take(&mut inner.damage) {
+        let (repaired, left) = std::mem::take(&mut inner.damage)
+            .into_iter()
+            .partition(|damage| damage.path.starts_with(directory));
+        inner.damage = left;
+        let repaired: Vec<Damage> = repaired;
+        for Damage { at, inode, mask, .. } in repaired {
             if let Some(content) = inner.contents.get_mut(&inode) {
                 content.flip(at, mask);
             }
         }
+    }
+
+    /// The files in a directory.
+    pub(crate) fn files(&self, directory: &Path) -> Vec<PathBuf> {
+        let inner = self.inner();
+        inner.names.keys().filter(|path| path.parent() == Some(directory)).cloned().collect()
     }
 
     /// Removes a file or a directory with all that is in it, durably.
@@ -166,6 +195,7 @@ impl SimDisk {
     }
 
     /// How many bytes of a file are durable.
+    #[cfg(test)]
     pub(crate) fn durable_len(&self, path: &Path) -> usize {
         let inner = self.inner();
         let inode = inner.names.get(path);
@@ -195,6 +225,7 @@ impl Inner {
     }
 
     fn strike(&mut self, fault: DiskFault) -> io::Result<()> {
+        self.struck = true;
         match fault {
             DiskFault::Crash => self.dead = true,
             DiskFault::Full => self.full = true,

@@ -73,14 +73,17 @@ fn a_failed_sync_fails_once_and_what_it_dropped_is_lost() {
 #[test]
 fn damage_is_remembered_and_repaired() {
     let disk = disk(4);
-    write(&disk, "file", &[7; 100]).unwrap();
-    let damage = disk.damage(Path::new("file"), 10..20).unwrap();
+    write(&disk, "d/file", &[7; 100]).unwrap();
+    let path = Path::new("d/file");
+    let damage = disk.damage(path, 10..20).unwrap();
     assert!((10..20).contains(&damage.at));
-    assert_ne!(disk.read(Path::new("file")).unwrap(), [7; 100]);
-    assert_eq!(disk.damaged().len(), 1);
-    disk.repair();
-    assert_eq!(disk.read(Path::new("file")).unwrap(), [7; 100]);
-    assert!(disk.damaged().is_empty());
+    assert_ne!(disk.read(path).unwrap(), [7; 100]);
+    assert_eq!(disk.damaged(Path::new("d")).len(), 1);
+    disk.repair(Path::new("elsewhere"));
+    assert_eq!(disk.damaged(Path::new("d")).len(), 1);
+    disk.repair(Path::new("d"));
+    assert_eq!(disk.read(path).unwrap(), [7; 100]);
+    assert!(disk.damaged(Path::new("d")).is_empty());
 }
 
 #[test]
