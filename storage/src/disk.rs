@@ -46,6 +46,12 @@ pub trait Disk: Clone + Debug + Send + 'static {
     /// What the disk says.
     fn append(&self, path: &Path) -> io::Result<Self::File>;
 
+    /// Opens a file to write anywhere in what it holds.
+    ///
+    /// # Errors
+    /// What the disk says.
+    fn update(&self, path: &Path) -> io::Result<Self::File>;
+
     /// Creates a file, or empties the one that is there, to write it.
     ///
     /// # Errors
@@ -141,6 +147,10 @@ impl Disk for StdDisk {
 
     fn append(&self, path: &Path) -> io::Result<File> {
         OpenOptions::new().append(true).open(path)
+    }
+
+    fn update(&self, path: &Path) -> io::Result<File> {
+        OpenOptions::new().write(true).open(path)
     }
 
     fn create(&self, path: &Path) -> io::Result<File> {

@@ -1,6 +1,6 @@
 //! Writing a log.
 
-use std::io::Write as _;
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -158,6 +158,12 @@ impl<D: Disk> LogWriter<D> {
             file.set_len(scan.end as u64).map_err(LogError::io(&path))?;
         }
         // What survived a crash of the process may not have reached the disk yet.
+        let proven = scan.synced_through.saturating_sub(header.first_record - 1);
+        let unproven = scan.records.get(usize::try_from(proven).unwrap_or(usize::MAX));
+        if let Some(first) = unproven {
+            let bytes = &bytes[first.offset..scan.end];
+            rewrite(&disk, &path, first.offset, bytes).map_err(LogError::io(&path))?;
+        }
         file.sync_all().map_err(LogError::io(&path))?;
         Ok(Self {
             disk,
@@ -302,6 +308,18 @@ fn lock<D: Disk>(disk: &D, directory: &Path) -> Result<D::Lock, LogError> {
 fn create<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> Result<D::File, LogError> {
     files::replace(disk, path, bytes).map_err(LogError::io(path))?;
     open_to_append(disk, path)
+}
+
+/// Writes again what a file holds, so that the next sync makes it durable in any case.
+///
+/// After a failed sync the system may keep what it could not write in its cache and take it for
+/// written: it is read, but a power cut takes it, and no later sync writes it (Rebello et al., "Can
+/// Applications Recover from fsync Failures?", USENIX ATC 2020).
+fn rewrite<D: Disk>(disk: &D, path: &Path, at: usize, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = disk.update(path)?;
+    file.seek(SeekFrom::Start(at as u64))?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 fn open_to_append<D: Disk>(disk: &D, path: &Path) -> Result<D::File, LogError> {

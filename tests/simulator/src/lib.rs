@@ -26,6 +26,7 @@ mod faults;
 mod history;
 mod network;
 mod options;
+pub mod plants;
 mod random;
 mod sequencer;
 mod store;
@@ -35,6 +36,7 @@ mod wire;
 mod workload;
 mod world;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -64,6 +66,18 @@ pub struct Report {
     pub operations: BTreeMap<TxId, Operation>,
 }
 
+thread_local! {
+    /// Where the last panic of this thread was, and what it said.
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// From now on, panics of this process are not printed. Those of a run are in its report.
+pub fn quiet_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        PANIC.with(|last| *last.borrow_mut() = Some(panic.to_string()));
+    }));
+}
+
 /// Runs one seed, with a bug planted or without.
 #[must_use]
 pub fn run(seed: u64, planted: Option<Bug>, level: TraceLevel) -> Report {
@@ -73,8 +87,9 @@ pub fn run(seed: u64, planted: Option<Bug>, level: TraceLevel) -> Report {
     plant::plant(None);
     if let Err(panic) = ended {
         let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-        world.s.history.violate("nothing panics", text.unwrap_or("no message"));
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        let said = PANIC.with(|last| last.borrow_mut().take());
+        world.s.history.violate("nothing panics", said.unwrap_or_else(|| text.to_owned()));
     }
     let World { s, tally, .. } = world;
     let (trace, hash) = s.trace.into_lines();

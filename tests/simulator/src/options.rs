@@ -18,6 +18,8 @@ pub(crate) struct Options {
     pub(crate) network: NetworkOptions,
     pub(crate) faults: Faults,
     pub(crate) lane: LaneOptions,
+    /// Transactions that a connection may have without a receipt.
+    pub(crate) in_flight_max: usize,
     pub(crate) ring: RingLimits,
     pub(crate) segment_bytes: u64,
     pub(crate) executors: Executors,
@@ -104,6 +106,7 @@ impl Options {
             },
             faults: Faults::draw(random),
             lane: draw_lane(random),
+            in_flight_max: random_usize(random, 16, 256),
             ring: RingLimits {
                 epochs_max: random_usize(random, 1, 200),
                 bytes_max: random_usize(random, 1_000, 10_000_000),

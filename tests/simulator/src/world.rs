@@ -258,7 +258,8 @@ impl World {
         }
         self.tally.starts += 1;
         self.s.network.start(node);
-        if self.s.healed {
+        if self.s.healed || self.s.random.chance(500) {
+            // The operator has made room.
             self.disk(node).heal();
         }
         let result = if let Some(host) = self.hosts.get_mut(&node) {
@@ -289,6 +290,7 @@ impl World {
 
     /// Ends a node; what was not synced is lost if its power was cut. It starts again later.
     fn end(&mut self, node: NodeId, power_cut: bool) {
+        self.restarted = false;
         self.s.note(node, || match power_cut {
             true => "loses its power".into(),
             false => "ends".into(),
@@ -346,7 +348,7 @@ impl World {
             }
             Halt::Store(StoreError::BelowFloor { .. } | StoreError::Damaged { .. }) => {
                 let is_damaged = !disk.damaged(Path::new(STORES)).is_empty();
-                is_damaged.then_some(Remedy::RebuildStores)
+                (is_damaged || disk.has_dropped()).then_some(Remedy::RebuildStores)
             }
             Halt::Store(_) | Halt::Defect(_) => None,
         }
@@ -460,7 +462,8 @@ impl World {
     /// An executor is down, and bits of a store or of a floor flip.
     fn damage_store(&mut self, node: NodeId) {
         self.end(node, true);
-        let files = self.disk(node).files(Path::new(STORES));
+        let mut files = self.disk(node).files(Path::new(STORES));
+        files.retain(|file| file.extension().is_none_or(|end| end != "tmp"));
         if files.is_empty() {
             return;
         }
@@ -533,8 +536,8 @@ impl World {
             None if self.restarted => self.done = true,
             None => {
                 // What is done must outlive a power cut of all nodes.
-                self.restarted = true;
                 self.nodes().into_iter().for_each(|node| self.end(node, true));
+                self.restarted = true;
                 self.s.after(INSPECTION, Event::Inspect);
             }
             Some(_) if self.s.now < self.heal_at + RECOVERY_MAX => {

@@ -34,8 +34,16 @@ impl Content {
         self.same
     }
 
-    pub(super) fn append(&mut self, bytes: &[u8]) {
-        self.current.extend_from_slice(bytes);
+    /// Writes over what is there, and beyond its end. What is written is to be synced again, even
+    /// if it is the same as before.
+    pub(super) fn write(&mut self, at: usize, bytes: &[u8]) {
+        let end = at + bytes.len();
+        self.current.resize(self.current.len().max(end), 0);
+        self.current[at..end].copy_from_slice(bytes);
+        self.same = self.same.min(at);
+        let dropped = std::mem::take(&mut self.dropped).into_iter();
+        let left = |range: Range<usize>| [range.start..range.end.min(at), range.start.max(end)..range.end];
+        self.dropped = dropped.flat_map(left).filter(|range| !range.is_empty()).collect();
     }
 
     pub(super) fn truncate(&mut self, length: usize) {
@@ -67,6 +75,8 @@ impl Content {
         let only_appended = self.durable.len() == self.same && self.dropped.is_empty();
         match random.below(4) {
             0 => self.current.clone_from(&self.durable),
+            // Written over with what was there already, it stays what it is.
+            _ if self.current == self.durable => {}
             1 if self.dropped.is_empty() => {}
             2 if only_appended => {
                 let kept = random.below((self.current.len() - self.same) as u64 + 1);
@@ -117,9 +127,9 @@ mod tests {
         let mut has_holes = false;
         for seed in 0..200 {
             let mut content = Content::default();
-            content.append(&[1; 1_000]);
+            content.write(0, &[1; 1_000]);
             content.sync();
-            content.append(&[2; 2_000]);
+            content.write(1_000, &[2; 2_000]);
             content.lose(&mut Random::new(seed, 0));
             assert_eq!(content.bytes()[..1_000], [1; 1_000]);
             assert_eq!(content.durable_len(), content.len());
@@ -132,9 +142,9 @@ mod tests {
     #[test]
     fn what_a_failed_sync_dropped_is_read_and_never_durable() {
         let mut content = Content::default();
-        content.append(&[1; 10]);
+        content.write(0, &[1; 10]);
         content.fail_sync();
-        content.append(&[2; 10]);
+        content.write(10, &[2; 10]);
         content.sync();
         assert_eq!(content.bytes(), [[1; 10], [2; 10]].concat());
         assert_eq!(content.durable_len(), 0);
@@ -150,7 +160,7 @@ mod tests {
         let mut seen = std::collections::BTreeSet::new();
         for seed in 0..50 {
             let mut content = Content::default();
-            content.append(&[1; 10]);
+            content.write(0, &[1; 10]);
             content.sync();
             content.truncate(4);
             content.lose(&mut Random::new(seed, 0));

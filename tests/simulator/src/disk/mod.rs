@@ -46,6 +46,8 @@ struct Inner {
     dead: bool,
     /// An operation has failed since the host started.
     struck: bool,
+    /// A sync has failed, ever.
+    dropped: bool,
     /// How often the host has started. Files of an earlier time are of no use.
     boot: u64,
     /// Bits that were flipped.
@@ -84,6 +86,7 @@ impl SimDisk {
             full: false,
             dead: false,
             struck: false,
+            dropped: false,
             boot: 0,
             damage: Vec::new(),
         })))
@@ -106,7 +109,14 @@ impl SimDisk {
 
     /// Whether an operation has failed since the host started.
     pub(crate) fn has_failed(&self) -> bool {
-        self.inner().struck
+        let inner = self.inner();
+        inner.struck || inner.full
+    }
+
+    /// Whether a sync has ever failed: what it should have written may be lost at any power cut
+    /// from then on, although it is read until then.
+    pub(crate) fn has_dropped(&self) -> bool {
+        self.inner().dropped
     }
 
     /// A copy of the disk as it is.
@@ -226,6 +236,7 @@ impl Inner {
 
     fn strike(&mut self, fault: DiskFault) -> io::Result<()> {
         self.struck = true;
+        self.dropped |= fault == DiskFault::SyncError;
         match fault {
             DiskFault::Crash => self.dead = true,
             DiskFault::Full => self.full = true,
@@ -326,10 +337,15 @@ impl Disk for SimDisk {
     fn open(&self, path: &Path) -> io::Result<SimFile> {
         let mut inner = self.inner();
         inner.operate(&[])?;
-        Ok(SimFile { disk: self.clone(), inode: inner.find(path)?, at: 0, boot: inner.boot })
+        let inode = inner.find(path)?;
+        Ok(SimFile { disk: self.clone(), inode, at: 0, appends: false, boot: inner.boot })
     }
 
     fn append(&self, path: &Path) -> io::Result<SimFile> {
+        Ok(SimFile { appends: true, ..self.open(path)? })
+    }
+
+    fn update(&self, path: &Path) -> io::Result<SimFile> {
         self.open(path)
     }
 
@@ -347,7 +363,7 @@ impl Disk for SimDisk {
             }
         };
         inner.truncate(inode, 0);
-        Ok(SimFile { disk: self.clone(), inode, at: 0, boot: inner.boot })
+        Ok(SimFile { disk: self.clone(), inode, at: 0, appends: false, boot: inner.boot })
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -394,6 +410,8 @@ pub(crate) struct SimFile {
     disk: SimDisk,
     inode: u64,
     at: usize,
+    /// It is written at its end, wherever that is.
+    appends: bool,
     boot: u64,
 }
 
@@ -429,19 +447,24 @@ impl Read for SimFile {
 
 impl Write for SimFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let (at, appends) = (self.at, self.appends);
+        let place = |content: &Content| if appends { content.len() } else { at };
         let written = self.with(&[DiskFault::WriteError, DiskFault::Full], |content| {
-            content.append(bytes);
-            bytes.len()
+            content.write(place(content), bytes);
         });
-        if written.is_err() && !self.disk.is_dead() && bytes.len() > 1 {
-            // What fails may have begun.
-            let part = self.disk.inner().random.index(bytes.len());
+        if let Err(error) = written {
             let mut inner = self.disk.inner();
-            if let Some(content) = inner.contents.get_mut(&self.inode) {
-                content.append(&bytes[..part]);
+            if !inner.dead && bytes.len() > 1 {
+                // What fails may have begun.
+                let part = inner.random.index(bytes.len());
+                if let Some(content) = inner.contents.get_mut(&self.inode) {
+                    content.write(place(content), &bytes[..part]);
+                }
             }
+            return Err(error);
         }
-        written
+        self.at = at + bytes.len();
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

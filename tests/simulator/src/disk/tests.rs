@@ -97,3 +97,45 @@ fn a_lock_ends_with_its_holder_or_its_host() {
     drop(held);
     assert!(again.is_some() && disk.lock(path).unwrap().is_none());
 }
+
+mod log {
+    use parsec_protocol::{Batch, Entry, LaneId, codec};
+    use parsec_storage::log::{LogOptions, LogWriter};
+
+    use super::*;
+
+    fn open(disk: &SimDisk) -> (LogWriter<SimDisk>, u64) {
+        let options = LogOptions { segment_bytes: 1_000 };
+        let (log, end) =
+            LogWriter::open_on(disk.clone(), Path::new("log"), [1; 32], options).unwrap();
+        (log, end.records)
+    }
+
+    fn append(log: &mut LogWriter<SimDisk>, sequence: u64) {
+        let entries: Vec<Entry> = Vec::new();
+        let batch = Batch { lane: LaneId(0), sequence, map_version: 1, entries };
+        let encoded = codec::encode(&batch);
+        log.append_batch(&batch.reference(&encoded), &encoded).unwrap();
+    }
+
+    #[test]
+    fn what_a_failed_sync_dropped_is_written_again_when_the_log_is_opened() {
+        for seed in 0..20 {
+            let disk = disk(seed);
+            let (mut log, _) = open(&disk);
+            append(&mut log, 1);
+            log.sync().unwrap();
+            append(&mut log, 2);
+            disk.arm(DiskFault::SyncError, 0);
+            assert!(log.sync().is_err());
+            // The process starts again and finds everything in the system's cache.
+            disk.restart(false);
+            let (mut log, records) = open(&disk);
+            assert_eq!(records, 2);
+            append(&mut log, 3);
+            log.sync().unwrap();
+            disk.restart(true);
+            assert_eq!(open(&disk).1, 3, "what was synced is there");
+        }
+    }
+}

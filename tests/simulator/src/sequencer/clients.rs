@@ -26,6 +26,8 @@ pub(super) struct Connection {
     units: VecDeque<Unit>,
     /// The last epoch that the client was told of in a receipt.
     told: EpochNumber,
+    /// Transactions that were let in and have neither a receipt nor a rejection.
+    in_flight: usize,
 }
 
 /// A submission that is being admitted.
@@ -122,8 +124,14 @@ impl Sequencer {
         request: u64,
         transactions: Vec<Transaction>,
     ) {
-        let items: Vec<Item> =
-            transactions.iter().map(|transaction| self.admit_one(s, transaction)).collect();
+        let Some(connection) = self.connection(client, session) else { return };
+        let room = s.options.in_flight_max.saturating_sub(connection.in_flight);
+        connection.in_flight += transactions.len();
+        let admit = |(place, transaction)| match place < room {
+            true => self.admit_one(s, transaction),
+            false => Item::Refused(ErrorCode::Busy),
+        };
+        let items: Vec<Item> = transactions.iter().enumerate().map(admit).collect();
         let applied = self.followers.applied_by_all();
         let Some(connection) = self.connection(client, session) else { return };
         // What the client was told of has happened for what it sends now.
@@ -261,7 +269,11 @@ impl Sequencer {
             }
             open = again;
         }
-        let verdicts = verdicts.into_iter().flatten().collect();
+        let verdicts: Vec<Verdict> = verdicts.into_iter().flatten().collect();
+        let rejected = verdicts.iter().filter(|v| matches!(v, Verdict::Rejected { .. })).count();
+        if let Some(connection) = self.connection(client, session) {
+            connection.in_flight -= rejected;
+        }
         self.answer(s, (client, session), &ServerMessage::Verdicts { request, verdicts });
         known.into_iter().for_each(|recorded| self.fetch_receipt(s, recorded));
         self.wake(s);
@@ -285,6 +297,7 @@ impl Sequencer {
         let found = self.connections.iter_mut().find(|(_, c)| c.session == token.connection);
         let Some((client, connection)) = found else { return };
         connection.told = connection.told.max(receipt.position.epoch);
+        connection.in_flight -= 1;
         let to = (*client, token.connection);
         let (request, index) = (token.request, token.index);
         let receipts = vec![ClientReceipt { request, index, receipt }];
