@@ -220,3 +220,118 @@ impl Followers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use parsec_protocol::{Batch, EpochRecord, LaneId, PartitionMap};
+
+    use super::*;
+    use crate::Cutter;
+
+    const FIRST: NodeId = NodeId(1);
+    const SECOND: NodeId = NodeId(2);
+
+    fn status(partition: u16, applied: u64) -> PartitionStatus {
+        let applied = EpochNumber(applied);
+        PartitionStatus { partition: PartitionId(partition), applied, durable: applied }
+    }
+
+    /// Two hosts, after epochs through `ordered`; the ring holds the last two after `before`.
+    fn followers(before: u64, ordered: u64) -> Followers {
+        let map = PartitionMap::even(3).unwrap();
+        let held = [(FIRST, vec![PartitionId(0), PartitionId(1)]), (SECOND, vec![PartitionId(2)])];
+        let layout = Arc::new(Layout::new(&held, &map).unwrap());
+        let cutter = Cutter::new(LaneId(0), map, layout.clone());
+        let limits = RingLimits { epochs_max: 2, bytes_max: usize::MAX };
+        let mut followers = Followers::new(layout, EpochNumber(before), limits);
+        for number in (before + 1..=ordered).map(EpochNumber) {
+            let (parent, batches) = ([0; 32], Vec::new());
+            let record = EpochRecord { number, timestamp_ms: 0, block: 0, parent, batches };
+            followers.on_ordered(cutter.cut::<Batch>(&record, &[]));
+        }
+        followers
+    }
+
+    /// What comes next for a host, in words.
+    fn next(followers: &mut Followers, host: NodeId) -> Option<String> {
+        followers.next(host).map(|step| match step {
+            Step::Send { session, epoch } => format!("send {} on {session}", epoch.number()),
+            Step::ReadLog { session, from } => format!("read {from} for {session}"),
+        })
+    }
+
+    #[test]
+    fn a_session_is_served_from_the_least_applied_epoch_of_its_host() {
+        let mut followers = followers(0, 5);
+        let asked = followers.on_link_up(FIRST, 7, EpochNumber(2));
+        assert_eq!(asked, Some(PeerMessage::ResendReceipts { from: EpochNumber(3) }));
+        assert_eq!(next(&mut followers, FIRST), None, "it has not said how far it is");
+        // What another host holds is none of its business.
+        followers.on_progress(FIRST, 7, &[status(0, 5), status(1, 2), status(2, 9)]).unwrap();
+        assert_eq!(next(&mut followers, FIRST).unwrap(), "read e3 for 7");
+        assert!(!followers.take_from_log(FIRST, 7, EpochNumber(4)), "not the next one");
+        assert!(followers.take_from_log(FIRST, 7, EpochNumber(3)));
+        assert!(!followers.take_from_log(FIRST, 7, EpochNumber(4)), "the ring goes on from here");
+        // Later progress does not make the session begin anew.
+        followers.on_progress(FIRST, 7, &[status(1, 3)]).unwrap();
+        assert_eq!(next(&mut followers, FIRST).unwrap(), "send e4 on 7");
+        assert_eq!(next(&mut followers, FIRST).unwrap(), "send e5 on 7");
+        assert_eq!(next(&mut followers, FIRST), None);
+    }
+
+    #[test]
+    fn a_session_that_is_over_neither_gets_nor_says_anything() {
+        let mut followers = followers(0, 2);
+        followers.on_link_up(FIRST, 7, EpochNumber(0));
+        followers.on_progress(FIRST, 7, &[status(0, 0), status(1, 0)]).unwrap();
+        assert_eq!(next(&mut followers, FIRST).unwrap(), "send e1 on 7");
+        followers.on_link_up(FIRST, 8, EpochNumber(0));
+        followers.on_link_down(FIRST, 7);
+        followers.on_progress(FIRST, 7, &[status(0, 2), status(1, 2)]).unwrap();
+        followers.on_send_failed(FIRST, 7);
+        assert!(!followers.take_from_log(FIRST, 7, EpochNumber(2)));
+        assert_eq!(next(&mut followers, FIRST), None);
+        followers.on_progress(FIRST, 8, &[status(0, 0), status(1, 1)]).unwrap();
+        assert_eq!(next(&mut followers, FIRST).unwrap(), "send e1 on 8");
+        followers.on_send_failed(FIRST, 8);
+        assert_eq!(next(&mut followers, FIRST), None, "what follows would leave a gap");
+        followers.on_link_down(FIRST, 8);
+        assert_eq!(next(&mut followers, FIRST), None);
+    }
+
+    #[test]
+    fn what_all_have_applied_falls_with_a_lost_store() {
+        let mut followers = followers(0, 5);
+        for (host, session) in [(FIRST, 1), (SECOND, 2)] {
+            followers.on_link_up(host, session, EpochNumber(0));
+        }
+        followers.on_progress(FIRST, 1, &[status(0, 5), status(1, 3)]).unwrap();
+        assert_eq!(followers.applied_by_all(), EpochNumber(0));
+        followers.on_progress(SECOND, 2, &[status(2, 4)]).unwrap();
+        assert_eq!(followers.applied_by_all(), EpochNumber(3));
+        followers.on_link_up(SECOND, 3, EpochNumber(0));
+        assert_eq!(followers.applied_by_all(), EpochNumber(3), "it was so, and may be still");
+        followers.on_progress(SECOND, 3, &[status(2, 1)]).unwrap();
+        assert_eq!(followers.applied_by_all(), EpochNumber(1));
+    }
+
+    #[test]
+    fn a_partition_that_is_not_reported_counts_as_empty() {
+        let mut followers = followers(4, 5);
+        followers.on_link_up(FIRST, 1, EpochNumber(0));
+        followers.on_progress(FIRST, 1, &[status(1, 5)]).unwrap();
+        assert_eq!(next(&mut followers, FIRST).unwrap(), "read e1 for 1");
+    }
+
+    #[test]
+    fn a_partition_ahead_of_the_log_is_an_error() {
+        let mut followers = followers(3, 3);
+        followers.on_link_up(SECOND, 1, EpochNumber(0));
+        let ahead = followers.on_progress(SECOND, 1, &[status(2, 4)]).unwrap_err();
+        assert_eq!((ahead.partition, ahead.applied), (PartitionId(2), EpochNumber(4)));
+        assert_eq!(followers.applied_by_all(), EpochNumber(0));
+        // A node that holds nothing can say what it likes.
+        assert_eq!(followers.on_link_up(NodeId(9), 2, EpochNumber(0)), None);
+        followers.on_progress(NodeId(9), 2, &[status(2, 4)]).unwrap();
+    }
+}

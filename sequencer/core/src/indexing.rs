@@ -123,3 +123,72 @@ impl Indexing {
         self.next.mark == self.written && settled == through && self.told == through
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use parsec_protocol::{BatchRef, Entry, Footprint, PartitionId, Position, RuntimeId};
+
+    use super::*;
+
+    const LANE: LaneId = LaneId(1);
+
+    /// Adds an epoch whose first batch is another lane's, with ten transactions.
+    fn add(indexing: &mut Indexing, number: u64, ids: &[u8]) {
+        let entry = |id: &u8| Entry {
+            id: TxId([*id; 32]),
+            runtime: RuntimeId::NATIVE,
+            attempt: 0,
+            home: PartitionId(u16::from(*id)),
+            sender: Vec::new().into(),
+            payload: Vec::new().into(),
+            footprint: Footprint::default(),
+            expires: None,
+        };
+        let entries: Vec<_> = ids.iter().map(entry).collect();
+        let batch = Batch { lane: LANE, sequence: number, map_version: 1, entries };
+        let own = batch.reference(&[]);
+        let other = BatchRef { lane: LaneId(0), transactions: 10, ..own.clone() };
+        let (number, parent, batches) = (EpochNumber(number), [0; 32], vec![other, own]);
+        let record = EpochRecord { number, timestamp_ms: 0, block: 0, parent, batches };
+        indexing.on_durable(&record, &[Arc::new(batch)]);
+    }
+
+    #[test]
+    fn a_write_holds_whole_epochs_and_the_mark_behind_them() {
+        let mut indexing = Indexing::new(LANE, Mark::default());
+        add(&mut indexing, 1, &[1, 2]);
+        add(&mut indexing, 2, &[3]);
+        assert_eq!(indexing.waiting(), 3);
+        // What is settled is never more than what is indexed, and does not fall.
+        let write = indexing.write(EpochNumber(9)).unwrap();
+        let two = EpochNumber(2);
+        assert_eq!(write.mark, Mark { through: two, settled: two, transactions: 23 });
+        let place = |epoch, index, home| {
+            let position = Position { epoch: EpochNumber(epoch), index };
+            (TxId([home; 32]), Place { position, home: PartitionId(home.into()) })
+        };
+        assert_eq!(write.places, [place(1, 10, 1), place(1, 11, 2), place(2, 10, 3)]);
+        indexing.on_written(write.mark);
+        add(&mut indexing, 3, &[2]);
+        let write = indexing.write(EpochNumber(1)).unwrap();
+        assert_eq!(write.mark, Mark { through: EpochNumber(3), settled: two, transactions: 34 });
+        assert_eq!(write.mark.first_needed(), EpochNumber(3));
+    }
+
+    #[test]
+    fn the_lane_is_told_one_write_late() {
+        let mut indexing = Indexing::new(LANE, Mark::default());
+        add(&mut indexing, 1, &[1]);
+        let write = indexing.write(EpochNumber(0)).unwrap();
+        assert_eq!(indexing.told(), EpochNumber(0));
+        indexing.on_written(write.mark);
+        assert_eq!((indexing.told(), indexing.is_done()), (EpochNumber(0), false));
+        // Nothing is new: nobody can have a lookup from before the write any more.
+        assert_eq!(indexing.write(EpochNumber(0)), None);
+        assert_eq!((indexing.told(), indexing.is_done()), (EpochNumber(1), false));
+        let write = indexing.write(EpochNumber(1)).expect("it is settled now");
+        assert_eq!(write.places, []);
+        indexing.on_written(write.mark);
+        assert!(indexing.is_done());
+    }
+}

@@ -189,3 +189,56 @@ impl Restorer {
         Some(write)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use parsec_protocol::PartitionMap;
+
+    use super::*;
+
+    fn record(number: u64) -> EpochRecord {
+        let (number, parent, batches) = (EpochNumber(number), [0; 32], Vec::new());
+        EpochRecord { number, timestamp_ms: 0, block: 0, parent, batches }
+    }
+
+    fn restorer(last: u64, settled: u64, through: u64) -> Result<Restorer, RestoreError> {
+        let homes = HomeChooser::new(PartitionMap::even(2).unwrap());
+        let identity = Identity { lane: LaneId(0), options: LaneOptions::default(), homes };
+        let log = LogExtent { last_epoch: Some(record(last)), last_batch: 4, unordered: 1 };
+        let (settled, through) = (EpochNumber(settled), EpochNumber(through));
+        Restorer::new(identity, &log, Mark { through, settled, transactions: 0 })
+    }
+
+    fn orphan() -> Batch {
+        Batch { lane: LaneId(0), sequence: 4, map_version: 1, entries: Vec::new() }
+    }
+
+    #[test]
+    fn what_was_durable_and_is_gone_is_an_error() {
+        let error = restorer(5, 3, 6).unwrap_err();
+        let (end, indexed) = (EpochNumber(5), EpochNumber(6));
+        assert_eq!(error, RestoreError::LogTooShort { end, indexed });
+        let mut complete = restorer(5, 3, 5).unwrap();
+        assert_eq!(complete.first_epoch(), Some(EpochNumber(4)));
+        let skipped = complete.on_epoch(&record(5), []);
+        let (expected, got) = (EpochNumber(4), EpochNumber(5));
+        assert_eq!(skipped, Err(RestoreError::OtherEpoch { expected, got }));
+        for number in 4..=5 {
+            assert_eq!(complete.on_epoch(&record(number), []), Ok(None));
+        }
+        assert!(matches!(complete.on_epoch(&record(6), []), Err(RestoreError::OtherEpoch { .. })));
+        complete.on_unordered(orphan());
+        assert!(complete.finish().is_ok());
+    }
+
+    #[test]
+    fn all_of_the_log_has_to_be_handed_over() {
+        let mut without_its_end = restorer(5, 3, 3).unwrap();
+        assert_eq!(without_its_end.on_epoch(&record(4), []), Ok(None));
+        without_its_end.on_unordered(orphan());
+        assert!(matches!(without_its_end.finish(), Err(RestoreError::Incomplete { .. })));
+        let without_orphan = restorer(5, 5, 5).unwrap();
+        assert_eq!(without_orphan.first_epoch(), None);
+        assert!(matches!(without_orphan.finish(), Err(RestoreError::Incomplete { .. })));
+    }
+}
