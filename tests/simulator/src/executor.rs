@@ -414,10 +414,12 @@ impl Executor {
                     self.plan(s, delay, HostTimer::Fetched(partition, index, key));
                 }
                 Output::Push(push) => self.pushes.push(push),
-                Output::Receipt(receipt) => self.receipts.push((partition, receipt)),
+                Output::Receipt(receipt) => {
+                    self.receipts.push((partition, Arc::unwrap_or_clone(receipt)));
+                }
                 Output::Finished(epoch) => {
                     let shard = self.shard(partition);
-                    shard.finished.push_back(epoch);
+                    shard.finished.push_back(*epoch);
                     if shard.finished.len() == 1 {
                         self.plan_commit(s, partition);
                     }
@@ -462,8 +464,13 @@ impl Executor {
             let receipt = crate::wire::describe_receipt(&execution.receipt);
             format!("{partition} executes {receipt}")
         });
+        // As production does after a transaction that took long.
+        let enters_all = s.random.chance(100);
         let core = &mut self.shard(partition).core;
-        core.on_executed(task.node, &execution.changes, execution.receipt);
+        core.on_executed(task, execution.changes, execution.receipt);
+        if enters_all {
+            core.enter_all();
+        }
         self.drain(s, partition);
         Ok(())
     }
@@ -549,7 +556,7 @@ fn to_commit(epoch: FinishedEpoch) -> EpochCommit {
         writes: writes.collect(),
         executed: epoch.receipts.len() as u64,
         multi_partition: epoch.multi_partition,
-        receipts: epoch.receipts,
+        receipts: epoch.receipts.into_iter().map(Arc::unwrap_or_clone).collect(),
         outbox: epoch.outbox,
     }
 }
