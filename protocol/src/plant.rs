@@ -38,6 +38,14 @@ mod planted {
         PLANTED.set(bug);
     }
 
+    /// What `work` makes when nothing is planted.
+    pub fn without<T>(work: impl FnOnce() -> T) -> T {
+        let planted = PLANTED.replace(None);
+        let made = work();
+        PLANTED.set(planted);
+        made
+    }
+
     /// Whether this bug is planted.
     #[must_use]
     pub fn is(bug: Bug) -> bool {
@@ -46,7 +54,7 @@ mod planted {
 }
 
 #[cfg(feature = "plant")]
-pub use planted::{is, plant};
+pub use planted::{is, plant, without};
 
 /// Whether this bug is planted: never, in a build without the feature `plant`.
 #[cfg(not(feature = "plant"))]
