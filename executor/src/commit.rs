@@ -77,7 +77,7 @@ fn to_commit(epoch: FinishedEpoch) -> EpochCommit {
         writes: writes.collect(),
         executed: epoch.receipts.len() as u64,
         multi_partition: epoch.multi_partition,
-        receipts: epoch.receipts,
+        receipts: epoch.receipts.into_iter().map(Arc::unwrap_or_clone).collect(),
         outbox: epoch.outbox,
     }
 }

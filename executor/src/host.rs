@@ -43,7 +43,7 @@ impl Host {
         &self,
         from: PartitionId,
         pushes: &mut Vec<Push>,
-        receipts: &mut Vec<Receipt>,
+        receipts: &mut Vec<Arc<Receipt>>,
     ) {
         if !receipts.is_empty() {
             let strays = receipts.iter().filter(|receipt| !receipt.outcome.is_final()).count();

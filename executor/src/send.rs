@@ -1,6 +1,7 @@
 //! Sending: one task for each other host, so that one that is slow holds up nobody else.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use parsec_executor_core::frames::{push_frames, receipt_frames};
 use parsec_protocol::message::PeerMessage;
@@ -14,7 +15,7 @@ pub(crate) enum Parcel {
     /// What a worker made; sent on whichever session is up.
     Push(Push),
     /// What a worker made; sent on whichever session is up.
-    Receipt(PartitionId, Receipt),
+    Receipt(PartitionId, Arc<Receipt>),
     /// What the host decided.
     Message(Addressed),
 }
@@ -64,7 +65,9 @@ pub(crate) async fn send_all(outgoing: &Outgoing<Parcel>, network: &PeerNetwork,
         for parcel in parcels {
             match parcel {
                 Parcel::Push(push) => pushes.push(push),
-                Parcel::Receipt(from, receipt) => receipts.entry(from).or_default().push(receipt),
+                Parcel::Receipt(from, receipt) => {
+                    receipts.entry(from).or_default().push(Arc::unwrap_or_clone(receipt));
+                }
                 Parcel::Message(Addressed { session, channel, message }) => {
                     count_pushes(&message);
                     noted(peer, network.send_on(peer, session, channel, &message).await);

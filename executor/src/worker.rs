@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use parsec_executor_core::{KeyIndex, Output, Partition, Task};
 use parsec_protocol::{Key, Push, Receipt, Value};
@@ -19,13 +20,15 @@ use crate::shard::{Event, Shard};
 /// Transactions that a worker executes before it sends what they made on its way, if there are
 /// that many ready: waking another thread costs as much as executing one.
 const ROUTE_AFTER: usize = 32;
+/// A transaction that takes longer lets everything that was taken in be entered into the graph.
+const LONG: Duration = Duration::from_micros(200);
 
 /// What a worker carries out of the monitor, to bring about without holding it.
 #[derive(Default)]
 struct Effects {
     fetches: Vec<(KeyIndex, Key)>,
     pushes: Vec<Push>,
-    receipts: Vec<Receipt>,
+    receipts: Vec<Arc<Receipt>>,
 }
 
 /// What a worker carries into the monitor.
@@ -33,6 +36,8 @@ struct Effects {
 struct Results {
     fetched: Vec<(KeyIndex, Option<Value>)>,
     executed: Option<(Task, Execution)>,
+    /// Whether that took long.
+    took_long: bool,
 }
 
 /// Works for `shard` until it is closed.
@@ -73,7 +78,9 @@ pub(crate) fn work(host: &Host, shard: &Arc<Shard>, mut sessions: Sessions) -> R
         }
         wait = task.is_none() && results.fetched.is_empty();
         if let Some(task) = task {
+            let started = Instant::now();
             let execution = execute(&mut sessions, &task)?;
+            results.took_long = started.elapsed() > LONG;
             results.executed = Some((task, execution));
         }
     }
@@ -104,7 +111,10 @@ fn take_in(
 ) -> bool {
     let mut took_epochs = false;
     if let Some((task, execution)) = results.executed.take() {
-        core.on_executed(task.node, &execution.changes, execution.receipt);
+        core.on_executed(task, execution.changes, execution.receipt);
+        if results.took_long {
+            core.enter_all();
+        }
     }
     for (index, value) in results.fetched.drain(..) {
         core.on_fetched(index, value);
@@ -129,7 +139,7 @@ fn drain(core: &mut Partition, shard: &Shard, effects: &mut Effects) {
             Output::Push(push) => effects.pushes.push(push),
             Output::Receipt(receipt) => effects.receipts.push(receipt),
             // ORDER: handed over under the lock of the core, so that epochs stay in order.
-            Output::Finished(epoch) => shard.finish(epoch),
+            Output::Finished(epoch) => shard.finish(*epoch),
         }
     }
 }

@@ -11,6 +11,8 @@
 //! This crate must not know how a transaction is executed, how a partition is stored, or who
 //! ordered the transactions and how.
 
+mod epochs;
+mod exchange;
 pub mod frames;
 mod host;
 mod intake;
@@ -18,12 +20,13 @@ mod keys;
 pub mod limits;
 mod nodes;
 mod partition;
+mod pending;
 mod queue;
 mod routes;
 
+pub use epochs::{EpochWrite, FinishedEpoch};
 pub use host::{Host, HostError, HostOutput, Refused, Request};
 pub use intake::{EpochContext, Intake, IntakeError, ReadyEpoch};
 pub use keys::KeyIndex;
-pub use nodes::NodeIndex;
-pub use partition::{EpochWrite, FinishedEpoch, Output, Partition, Task};
+pub use partition::{Output, Partition, Task};
 pub use routes::{Destination, Routes, Unheld};
