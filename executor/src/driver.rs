@@ -40,6 +40,9 @@ pub(crate) struct Driver {
     /// pair of partitions to forget what was synced since the last time.
     asking: JoinSet<()>,
     answers: mpsc::Sender<Answer>,
+    /// Whether every partition has room for another epoch. Looked at anew when one was delivered,
+    /// and when a worker calls for attention because it has taken some in.
+    has_room: bool,
 }
 
 /// What arrives at a host, but for queries.
@@ -55,7 +58,7 @@ impl Driver {
         let applied = host.shards.values().map(|shard| (shard.id, *shard.applied.borrow()));
         let protocol = Protocol::new(host.routes.clone(), host.sequencer, &applied.collect());
         let (answers, answered) = mpsc::channel(ANSWERS_MAX);
-        let driver = Self { host, protocol, asking: JoinSet::new(), answers };
+        let driver = Self { host, protocol, asking: JoinSet::new(), answers, has_room: true };
         driver.drive(inboxes, answered).await;
     }
 
@@ -63,11 +66,10 @@ impl Driver {
         let Inboxes { mut links, mut order, mut exchange } = inboxes;
         let mut reported = Instant::now();
         while self.bring_about() {
-            let has_room = !self.host.shards.values().any(|shard| shard.is_full());
             let is_due = self.protocol.is_progress_due();
             let going_on = tokio::select! {
                 event = links.recv() => event.map(|event| self.on_link(&event)),
-                received = order.recv(), if has_room => received.map(|it| self.on_message(it)),
+                received = order.recv(), if self.has_room => received.map(|it| self.on_message(it)),
                 received = exchange.recv() => received.map(|it| self.on_message(it)),
                 answer = answered.recv() => answer.map(|answer| self.on_answer(answer)),
                 () = self.host.attention.notified() => Some(self.look_at_partitions()),
@@ -127,6 +129,11 @@ impl Driver {
             synced.push((status.partition, status.durable));
         }
         self.protocol.on_durable(&synced);
+        self.look_for_room();
+    }
+
+    fn look_for_room(&mut self) {
+        self.has_room = !self.host.shards.values().any(|shard| shard.is_full());
     }
 
     /// Brings about all that was decided; whether the host goes on.
@@ -141,6 +148,7 @@ impl Driver {
                 }
                 HostOutput::Epoch { partition, context, entries } => {
                     self.deliver(partition, Event::Epoch(context, entries));
+                    self.look_for_room();
                 }
                 HostOutput::Pushes { partition, pushes } => {
                     self.deliver(partition, Event::Pushes(pushes));

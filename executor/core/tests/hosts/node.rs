@@ -44,8 +44,8 @@ impl Shard {
             match output {
                 Output::Fetch { index, key } => self.fetches.push((index, key)),
                 Output::Push(push) => self.pushes.push(push),
-                Output::Receipt(receipt) => self.receipts.push(receipt),
-                Output::Finished(epoch) => self.finished.push_back(epoch),
+                Output::Receipt(receipt) => self.receipts.push(Arc::unwrap_or_clone(receipt)),
+                Output::Finished(epoch) => self.finished.push_back(*epoch),
             }
         }
     }
@@ -191,7 +191,7 @@ impl Node {
                 let task = shard.tasks.swap_remove(pick % shard.tasks.len());
                 let position = Position { epoch: task.context.record.number, index: task.index };
                 let (changes, receipt) = execute(&task.entry, position, &task.values);
-                shard.core.on_executed(task.node, &changes, receipt);
+                shard.core.on_executed(task, changes, receipt);
             }
             9..=10 => {
                 let epoch = shard.finished.pop_front();
