@@ -2,8 +2,8 @@
 //!
 //! Additions commute, so that no transaction reads what another one left before adding to it; a
 //! client that reads a counter sees a sum. If each addition to one counter is another power of
-//! four, then the digits of the sum, base four, say how often each took effect: the number is a set, and an
-//! addition that took effect twice or three times is seen.
+//! four, then the digits of the sum, base four, say how often each took effect: the number is a
+//! set, and an addition that took effect twice or three times is seen.
 
 use crate::Element;
 

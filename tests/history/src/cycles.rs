@@ -103,9 +103,9 @@ enum Walk {
 /// A search for the shortest cycle within a component.
 ///
 /// Who comes later in time is no step of a walk but only its end: in real time, a shortest cycle
-/// has at most one such step. (If *a* returned before *b* was invoked, and *c* before *d*, then *a* returned
-/// before *d* was invoked or *c* before *b*, and a shorter cycle does.) The points of time lead to everything that is later,
-/// and are walked only if all else fails.
+/// has at most one such step. (If *a* returned before *b* was invoked, and *c* before *d*, then *a*
+/// returned before *d* was invoked or *c* before *b*, and a shorter cycle does.) The points of time
+/// lead to everything that is later, and are walked only if all else fails.
 struct Search<'a> {
     graph: &'a Paths,
     view: &'a View<'a>,
@@ -255,8 +255,8 @@ impl<'a> Search<'a> {
 
     fn closed_by_time(&self, start: Node, last: State) -> Vec<Link> {
         let [before, after] = [last.node, start].map(|node| &self.view.operations[node]);
-        let in_real_time = before.returned < after.invoked
-            && self.violates == Consistency::StrictSerializable;
+        let in_real_time =
+            before.returned < after.invoked && self.violates == Consistency::StrictSerializable;
         let kind = if in_real_time { Kind::RealTime } else { Kind::Process };
         let mut links = self.links_to(start, last, None);
         links.push(Link { operation: last.node, kind, key: 0 });

@@ -27,7 +27,8 @@ pub(crate) fn cycle(view: &View<'_>, cycle: &Cycle) -> Anomaly {
     for (link, next) in cycle.links.iter().zip(next) {
         explanation.push(because(view, link, *next));
     }
-    explanation.push("each of them comes before the next one, and the last before the first".into());
+    explanation
+        .push("each of them comes before the next one, and the last before the first".into());
     Anomaly { kind: name(view, cycle), violates: cycle.violates, operations, explanation }
 }
 

@@ -1,9 +1,9 @@
 //! A graph of operations, and of points between them.
 //!
-//! An edge goes from one operation to another, or through points: from an operation to a point, from point to point any
-//! number of times, and from a point to an operation. A point stands for all edges between those
-//! that enter it and those that leave it, which would be too many one by one.
-//! **Invariant:** no operation reaches itself through points alone.
+//! An edge goes from one operation to another, or through points: from an operation to a point,
+//! from point to point any number of times, and from a point to an operation. A point stands for
+//! all edges between those that enter it and those that leave it, which would be too many one by
+//! one. **Invariant:** no operation reaches itself through points alone.
 
 /// The number of an operation, or of a point; those of points come after the last operation.
 pub(crate) type Node = usize;
@@ -122,8 +122,8 @@ impl Paths {
         (from, &self.edges[from..to])
     }
 
-    /// The strongly connected components that hold a cycle of edges of these kinds: each with its nodes in order, the
-    /// smallest first.
+    /// The strongly connected components that hold a cycle of edges of these kinds: each with its
+    /// nodes in order, the smallest first.
     pub(crate) fn components(&self, kinds: Kinds) -> Vec<Vec<Node>> {
         let mut search = Tarjan::new(self, kinds);
         for root in 0..self.nodes() {

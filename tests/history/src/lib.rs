@@ -1,24 +1,25 @@
 //! Whether what the clients of a database saw is strictly serializable.
 //!
-//! A history is a list of [`Operation`]s: who ran them, from when to when, what became of them, what
-//! they read and what they wrote. [`check`] looks for a contradiction in it, without looking into
-//! the database: it works on histories of a simulation, of a test, and of a cluster in production.
+//! A history is a list of [`Operation`]s: who ran them, from when to when, what became of them,
+//! what they read and what they wrote. [`check`] looks for a contradiction in it, without looking
+//! into the database: it works on histories of a simulation, of a test, and of a cluster in
+//! production.
 //!
 //! **Method.** The transactions of a history are the nodes of Adya's direct serialization graph
 //! (*Weak Consistency: A Generalized Theory and Optimistic Implementations for Distributed
 //! Transactions*, PhD thesis, MIT 1999; Adya, Liskov and O'Neil, ICDE 2000). Its edges say who came
 //! before whom: a write before the next write of the key (write-write), a write before those that
 //! read it (write-read), a read before the write that replaced what it read (read-write,
-//! *anti-dependency*). A history is serializable if and only if the graph has no cycle. With an edge
-//! from each transaction to those that were invoked after it had returned, no cycle means strict
-//! serializability (Papadimitriou, JACM 1979; Herlihy and Wing, TOPLAS 1990).
+//! *anti-dependency*). A history is serializable if and only if the graph has no cycle. With an
+//! edge from each transaction to those that were invoked after it had returned, no cycle means
+//! strict serializability (Papadimitriou, JACM 1979; Herlihy and Wing, TOPLAS 1990).
 //!
 //! **Version orders.** The graph needs to know in which order the versions of a key were written,
 //! and a client is not told that. As in Elle (Kingsbury and Alvaro, VLDB 2020), keys are used such
 //! that it follows from what clients read; each element is written to a key at most once:
 //!
-//! * a *register* holds one element, and who writes it reads it first, in the same transaction: each
-//!   version names the one before it;
+//! * a *register* holds one element, and who writes it reads it first, in the same transaction:
+//!   each version names the one before it;
 //! * a *list* is only appended to: a read is the whole past of the key;
 //! * a *set* is only added to: reads of it contain one another, and what lies between two of them
 //!   was added in between, in any order. Counters are sets if their additions are powers of a base
@@ -86,9 +87,8 @@ pub struct Summary {
 ///
 /// The answer depends on the history alone: the same one gets the same explanation.
 ///
-/// # Errors
-/// [`Failure::Malformed`] if the history is none that can be checked, and [`Failure::Anomaly`], with
-/// an explanation, if it is not as consistent as that.
+/// # Errors [`Failure::Malformed`] if the history is none that can be checked, and
+/// [`Failure::Anomaly`], with an explanation, if it is not as consistent as that.
 pub fn check(operations: &[Operation], consistency: Consistency) -> Result<Summary, Failure> {
     let view = View::of(operations)?;
     let mut graph = Graph::new(operations.len());

@@ -109,7 +109,9 @@ impl<'a> View<'a> {
         }
         if self.operations[writer.operation].outcome == Outcome::Aborted {
             let [reader, writer] = both;
-            let why = format!("T{reader} read {element} of {name}, and T{writer}, which wrote it, aborted");
+            let why = format!(
+                "T{reader} read {element} of {name}, and T{writer}, which wrote it, aborted"
+            );
             return Err(explain::direct(self, AnomalyKind::AbortedRead, &both, why));
         }
         Ok(writer.operation)
@@ -124,14 +126,18 @@ impl<'a> View<'a> {
     ) -> Result<(), Anomaly> {
         let elements = found.elements();
         let seen = match found {
-            Found::Register(_) | Found::List(_) => elements.last().map_or(&[][..], std::slice::from_ref),
+            Found::Register(_) | Found::List(_) => {
+                elements.last().map_or(&[][..], std::slice::from_ref)
+            }
             Found::Set(_) => elements,
         };
         for element in seen {
             let Some(writer) = key.writer(*element) else { continue };
             let missing = match found {
                 Found::Register(_) | Found::List(_) => writer.written.last() != Some(element),
-                Found::Set(_) => writer.written.iter().any(|own| elements.binary_search(own).is_err()),
+                Found::Set(_) => {
+                    writer.written.iter().any(|own| elements.binary_search(own).is_err())
+                }
             };
             if missing {
                 let (reader, writer) = (reader.operation, writer.operation);
@@ -153,12 +159,7 @@ type Taken = Result<(), (AnomalyKind, String)>;
 
 impl<'a> KeyView<'a> {
     fn new(step: &'a Step) -> Self {
-        Self {
-            name: step.key(),
-            kind: step.kind(),
-            touches: Vec::new(),
-            writes: BTreeMap::new(),
-        }
+        Self { name: step.key(), kind: step.kind(), touches: Vec::new(), writes: BTreeMap::new() }
     }
 
     /// What the transaction that wrote an element did to the key.
@@ -225,13 +226,15 @@ impl Touch {
         let internal = |why| Err((AnomalyKind::Internal, why));
         let Some(others) = self.without_own(found, sorted) else {
             let own = crate::history::listed(&self.written);
-            return internal(format!("T{operation} read {key} = {found} after it had written {own}"));
+            return internal(format!(
+                "T{operation} read {key} = {found} after it had written {own}"
+            ));
         };
         match (&self.found, others) {
             (_, None) => Ok(()),
-            (Some(before), Some(now)) if *before != now => internal(format!(
-                "T{operation} read {key} = {before} of others and then {now}"
-            )),
+            (Some(before), Some(now)) if *before != now => {
+                internal(format!("T{operation} read {key} = {before} of others and then {now}"))
+            }
             (_, Some(now)) => {
                 self.found = Some(now);
                 Ok(())

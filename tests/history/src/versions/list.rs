@@ -50,7 +50,8 @@ fn elements(touch: &Touch) -> Option<&[Element]> {
 fn order_of(view: &View<'_>, key: &KeyView<'_>) -> Result<Vec<Element>, Anomaly> {
     let reads = || view.effective(key).filter_map(|touch| Some((touch, elements(touch)?)));
     // Of several that are as long, the first one.
-    let longest = reads().reduce(|best, next| if next.1.len() > best.1.len() { next } else { best });
+    let longest =
+        reads().reduce(|best, next| if next.1.len() > best.1.len() { next } else { best });
     let Some((longest_reader, longest)) = longest else { return Ok(Vec::new()) };
     for (touch, found) in reads() {
         if !longest.starts_with(found) {

@@ -71,7 +71,8 @@ struct Levels {
     of_element: BTreeMap<Element, usize>,
     /// From those that added to a level to those that found it.
     found: Vec<Node>,
-    /// From those that found the level below to those that added to a level; the last one leads to what nobody found.
+    /// From those that found the level below to those that added to a level; the last one leads to
+    /// what nobody found.
     missed: Vec<Node>,
 }
 

@@ -49,7 +49,11 @@ fn g1a_aborted_read() {
 #[test]
 fn g1b_intermediate_read() {
     for (writer, half, whole) in [
-        (vec![read("x", None), write("x", 1), write("x", 2)], read("x", Some(1)), read("x", Some(2))),
+        (
+            vec![read("x", None), write("x", 1), write("x", 2)],
+            read("x", Some(1)),
+            read("x", Some(2)),
+        ),
         (vec![append("x", 1), append("x", 2)], read_list("x", &[1]), read_list("x", &[1, 2])),
         (vec![add("x", 1), add("x", 2)], read_set("x", &[2]), read_set("x", &[2, 1])),
     ] {
@@ -67,10 +71,8 @@ fn g1c_circular_information_flow() {
         vec![append("y", 2), read_list("x", &[1])],
     ]);
     assert_anomaly(&history, AnomalyKind::InformationCycle, [0, 1]);
-    let history = at_once([
-        vec![add("x", 1), read_set("y", &[2])],
-        vec![add("y", 2), read_set("x", &[1])],
-    ]);
+    let history =
+        at_once([vec![add("x", 1), read_set("y", &[2])], vec![add("y", 2), read_set("x", &[1])]]);
     assert_anomaly(&history, AnomalyKind::InformationCycle, [0, 1]);
 }
 
@@ -89,10 +91,8 @@ fn lost_update() {
         vec![read_list("x", &[2])],
     ]);
     assert_anomaly(&history, AnomalyKind::LostUpdate, [0, 1]);
-    let history = at_once([
-        vec![read_set("x", &[]), add("x", 1)],
-        vec![read_set("x", &[]), add("x", 2)],
-    ]);
+    let history =
+        at_once([vec![read_set("x", &[]), add("x", 1)], vec![read_set("x", &[]), add("x", 2)]]);
     assert_anomaly(&history, AnomalyKind::LostUpdate, [0, 1]);
 }
 
@@ -114,10 +114,8 @@ fn read_skew() {
         vec![read("x", None), read("y", Some(2))],
     ]);
     assert_anomaly(&history, AnomalyKind::ReadSkew, [0, 1]);
-    let history = at_once([
-        vec![add("x", 1), add("y", 2)],
-        vec![read_set("x", &[]), read_set("y", &[2])],
-    ]);
+    let history =
+        at_once([vec![add("x", 1), add("y", 2)], vec![read_set("x", &[]), read_set("y", &[2])]]);
     assert_anomaly(&history, AnomalyKind::ReadSkew, [0, 1]);
 }
 

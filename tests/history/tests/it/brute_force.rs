@@ -238,15 +238,16 @@ fn run(cases: u32, shape: Shape) -> Seen {
     let seen = std::cell::RefCell::new(Seen::default());
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let mutations = prop::collection::vec(any_mutation(), 0..4);
-    let outcome = TestRunner::new(config).run(&(any_plans(shape), mutations), |(plans, mutations)| {
-        let mut serial = Serial::default();
-        let mut history = serial.history(&plans);
-        for mutation in &mutations {
-            mutate(&mut history, &serial.versions, mutation);
-        }
-        compare(&history, &mut seen.borrow_mut());
-        Ok(())
-    });
+    let outcome =
+        TestRunner::new(config).run(&(any_plans(shape), mutations), |(plans, mutations)| {
+            let mut serial = Serial::default();
+            let mut history = serial.history(&plans);
+            for mutation in &mutations {
+                mutate(&mut history, &serial.versions, mutation);
+            }
+            compare(&history, &mut seen.borrow_mut());
+            Ok(())
+        });
     if let Err(failure) = outcome {
         panic!("{failure}");
     }

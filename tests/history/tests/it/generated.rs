@@ -98,11 +98,8 @@ fn without(history: &[Operation], write: At<'_>, found: &Found) -> Option<Found>
     }
 }
 
-const CONFIG: fn() -> ProptestConfig = || ProptestConfig {
-    cases: 200,
-    failure_persistence: None,
-    ..ProptestConfig::default()
-};
+const CONFIG: fn() -> ProptestConfig =
+    || ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() };
 
 proptest! {
     #![proptest_config(CONFIG())]

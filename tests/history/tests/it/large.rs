@@ -16,7 +16,8 @@ const CLIENTS: u64 = 50;
 fn history() -> Vec<Operation> {
     let mut random = 1_u64;
     let mut below = |limit: u64| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random =
+            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (random >> 33) % limit
     };
     let mut registers = [None; 4];

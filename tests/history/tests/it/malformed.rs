@@ -34,7 +34,8 @@ fn an_element_is_written_once() {
 /// A mistake of whoever recorded the history must not look like one of the database.
 #[test]
 fn what_is_malformed_goes_before_what_is_anomalous() {
-    let history = at_once([vec![read("x", Some(1)), read("x", None)], vec![write("y", 1), write("y", 1)]]);
+    let history =
+        at_once([vec![read("x", Some(1)), read("x", None)], vec![write("y", 1), write("y", 1)]]);
     assert!(matches!(failure(&history), Failure::Malformed(_)));
 }
 
