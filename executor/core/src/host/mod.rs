@@ -188,6 +188,8 @@ pub struct Host {
     statuses: BTreeMap<PartitionId, PartitionStatus>,
     is_progress_due: bool,
     resends: Resends,
+    /// Through which epoch each partition, here or elsewhere, has said to be durable.
+    durables: BTreeMap<PartitionId, EpochNumber>,
     /// Through which epoch what a partition here owes to another is forgotten.
     pruned: BTreeMap<(PartitionId, PartitionId), EpochNumber>,
     /// Bounded by what one input can cause, because it is emptied after each.
@@ -219,6 +221,7 @@ impl Host {
             statuses: applied.iter().map(status).collect(),
             is_progress_due: false,
             resends: Resends::default(),
+            durables: BTreeMap::new(),
             pruned: BTreeMap::new(),
             outputs: VecDeque::new(),
             is_stopped: false,
@@ -446,36 +449,54 @@ impl Host {
     /// Pushes again what the partitions of `from` may have lost, and forgets what they have for
     /// good.
     fn serve(&mut self, from: NodeId, resume: bool, theirs: &[PartitionStatus]) {
-        let owned =
-            theirs.iter().filter(|status| self.routes.holder(status.partition) == Some(from));
-        let owned: Vec<_> = owned.cloned().collect();
-        for partition in self.statuses.keys().copied().collect::<Vec<_>>() {
-            for status in owned.iter().filter(|status| status.partition != partition) {
-                if resume {
-                    self.resume(partition, status);
-                }
-                self.prune(partition, status);
+        for status in theirs {
+            if self.routes.holder(status.partition) != Some(from) {
+                continue;
+            }
+            let durable = self.durables.entry(status.partition).or_default();
+            *durable = status.durable.max(*durable);
+            if resume {
+                self.resume(status);
             }
         }
+        self.prune();
     }
 
-    fn resume(&mut self, partition: PartitionId, theirs: &PartitionStatus) {
+    fn resume(&mut self, theirs: &PartitionStatus) {
         let (to, applied) = (theirs.partition, theirs.applied);
-        let pruned = self.pruned.get(&(partition, to)).copied().unwrap_or_default();
-        if applied < pruned {
-            self.emit(HostOutput::Forgotten { partition: to, applied, pruned });
+        for partition in self.others(to) {
+            let pruned = self.pruned.get(&(partition, to)).copied().unwrap_or_default();
+            if applied < pruned {
+                self.emit(HostOutput::Forgotten { partition: to, applied, pruned });
+            }
+            let asked = self.resends.begin(partition, Wish::Pushes { to, after: applied });
+            self.emit(asked);
         }
-        let asked = self.resends.begin(partition, Wish::Pushes { to, after: applied });
-        self.emit(asked);
     }
 
-    fn prune(&mut self, partition: PartitionId, theirs: &PartitionStatus) {
-        let (to, through) = (theirs.partition, theirs.durable);
-        let pruned = self.pruned.entry((partition, to)).or_default();
-        if through > *pruned {
-            *pruned = through;
-            self.emit(HostOutput::PruneOutbox { partition, to, through });
+    /// Forgets what is owed for epochs that are durable at the other end.
+    ///
+    /// A partition that is behind the other end, because it does again what a power cut took back,
+    /// comes to owe for epochs that are durable there already. So it forgets no further than it has
+    /// applied, and the rest later.
+    fn prune(&mut self) {
+        let mut grown = Vec::new();
+        for (to, durable) in &self.durables {
+            for partition in self.others(*to) {
+                let through = self.statuses[&partition].applied.min(*durable);
+                let pruned = self.pruned.entry((partition, *to)).or_default();
+                if through > *pruned {
+                    *pruned = through;
+                    grown.push(HostOutput::PruneOutbox { partition, to: *to, through });
+                }
+            }
         }
+        grown.into_iter().for_each(|prune| self.emit(prune));
+    }
+
+    /// The partitions here, but for one.
+    fn others(&self, than: PartitionId) -> Vec<PartitionId> {
+        self.statuses.keys().copied().filter(|partition| *partition != than).collect()
     }
 
     fn resend_receipts(&mut self, from: EpochNumber) {
