@@ -78,7 +78,7 @@ struct Host {
     stored: State,
     applied: EpochNumber,
     outbox: Vec<Push>,
-    receipts: BTreeMap<Position, Receipt>,
+    receipts: BTreeMap<Position, Arc<Receipt>>,
     fetches: Vec<(parsec_executor_core::KeyIndex, Key)>,
     tasks: Vec<Task>,
     finished: Vec<FinishedEpoch>,
@@ -179,7 +179,7 @@ impl<'a> Cluster<'a> {
         let task = host.tasks.swap_remove(pick % host.tasks.len());
         let position = Position { epoch: task.context.record.number, index: task.index };
         let (changes, receipt) = execute(&task.entry, position, &task.values);
-        host.partition.on_executed(task.node, &changes, receipt);
+        host.partition.on_executed(task, changes, receipt);
         true
     }
 
@@ -239,7 +239,7 @@ impl<'a> Cluster<'a> {
                     self.wire.push(push);
                 }
                 Output::Receipt(_) => {}
-                Output::Finished(finished) => host.finished.push(finished),
+                Output::Finished(finished) => host.finished.push(*finished),
             }
         }
     }
@@ -339,7 +339,8 @@ proptest! {
             let replicated = state.keys().filter(|key| key.is_replicated());
             prop_assert!(replicated.into_iter().all(|key| host.stored.contains_key(key)));
         }
-        prop_assert_eq!(seen.into_values().collect::<Vec<_>>(), receipts);
+        let seen: Vec<_> = seen.into_values().map(Arc::unwrap_or_clone).collect();
+        prop_assert_eq!(seen, receipts);
         for key in state.keys().filter(|key| !key.is_replicated()) {
             let owner = cluster.map.owner(key).index();
             prop_assert!(cluster.hosts[owner].stored.contains_key(key));

@@ -127,7 +127,7 @@ impl Host {
                     self.homes
                         .entry((number, slice.partition))
                         .or_default()
-                        .push((position, Entry::clone(&home)));
+                        .push((position, *home));
                 }
             }
             first += batch.transactions;

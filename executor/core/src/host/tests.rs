@@ -1,0 +1,1 @@
+//! What a host decides, one input at a time.
