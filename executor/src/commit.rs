@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parsec_executor_core::FinishedEpoch;
@@ -89,7 +88,7 @@ fn to_commit(epoch: FinishedEpoch) -> EpochCommit {
 pub(crate) fn sync(host: &Host, interval: Duration) -> Result<(), Stop> {
     let mut synced = BTreeMap::new();
     loop {
-        let closing = host.closing.load(Ordering::Acquire);
+        let closing = host.is_closing();
         if !closing {
             std::thread::park_timeout(interval);
         }

@@ -27,6 +27,9 @@ pub(crate) async fn answer(host: Arc<Host>, mut queries: Inbox) {
             continue;
         };
         let Ok(permit) = permits.clone().acquire_owned().await else { return };
+        if host.is_closing() {
+            return;
+        }
         let host = host.clone();
         tokio::spawn(async move {
             let answer = match answer_one(&host, query).await {

@@ -7,7 +7,8 @@
 //!
 //!   peer      ── Pushes ─────────▶ to the partitions here
 //!             ◀─ Pushes ────────── of partitions, as they come out; and again ◀─ Watermarks{resume}
-//!             ◀─ Watermarks ────── on a link that came up with `resume`; without as stores sync
+//!             ◀─ Watermarks ────── with `resume` on a link that came up, and by a partition that
+//!                                  had no room for pushes; without it as stores sync
 //!             ── Watermarks ─────▶ forget what is owed for epochs that the peer has synced
 //! ```
 //!
@@ -358,6 +359,18 @@ impl Host {
             self.send(peer, Channel::Exchange, message);
         }
         self.serve(self.routes.node(), false, &partitions);
+    }
+
+    /// A partition here has lost pushes, because more came early than it had room for, and has
+    /// room now: [`Partition::take_pushes_lost`](crate::Partition::take_pushes_lost).
+    pub fn on_pushes_lost(&mut self, partition: PartitionId) {
+        let Some(status) = self.statuses.get(&partition).cloned() else { return };
+        for peer in self.peers.clone() {
+            let partitions = vec![status.clone()];
+            let message = PeerMessage::Watermarks { resume: true, partitions };
+            self.send(peer, Channel::Exchange, message);
+        }
+        self.resume(&status);
     }
 
     /// A partition was asked to give again what is unfinished, and is finished through `finished`.

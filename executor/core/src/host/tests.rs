@@ -310,3 +310,13 @@ fn progress_and_watermarks_are_told_once_they_grow() {
     host.on_durable(&[(PartitionId(0), EpochNumber(5)), (PartitionId(1), EpochNumber(0))]);
     assert!(outputs(&mut host).is_empty());
 }
+
+#[test]
+fn a_partition_that_lost_pushes_asks_everybody_for_them() {
+    let mut host = linked(PEER, 5);
+    host.on_pushes_lost(PartitionId(1));
+    let mut out = outputs(&mut host);
+    let asked = resumes(&out.split_off(1));
+    assert!(matches!(asked[..], [(_, 0, 1, 5)]));
+    assert_eq!(sent(out), [(PEER, 7, watermarks(true, &[status(1, 5, 0)]))]);
+}

@@ -19,6 +19,9 @@ use crate::support::execute;
 /// Epochs in the inbox of a partition above which no more are taken from the sequencer.
 const EPOCHS_WAITING_MAX: usize = 2;
 
+/// Pushes that a partition keeps early: so few that some are lost.
+const EARLY_PUSHES_MAX: usize = 4;
+
 enum Event {
     Epoch(Arc<EpochContext>, Vec<(u32, Role)>),
     Push(Push),
@@ -44,8 +47,8 @@ impl Shard {
             match output {
                 Output::Fetch { index, key } => self.fetches.push((index, key)),
                 Output::Push(push) => self.pushes.push(push),
-                Output::Receipt(receipt) => self.receipts.push(receipt),
-                Output::Finished(epoch) => self.finished.push_back(epoch),
+                Output::Receipt(receipt) => self.receipts.push(Arc::unwrap_or_clone(receipt)),
+                Output::Finished(epoch) => self.finished.push_back(*epoch),
             }
         }
     }
@@ -109,7 +112,8 @@ impl Node {
             stores.iter().map(|(id, store)| (*id, store.applied())).collect();
         let shard = |(id, applied): (&PartitionId, &EpochNumber)| {
             let shard = Shard {
-                core: Partition::with_cache(*id, map.clone(), *applied, 4),
+                core: Partition::with_cache(*id, map.clone(), *applied, 4)
+                    .with_early_pushes(EARLY_PUSHES_MAX),
                 inbox: VecDeque::new(),
                 fetches: Vec::new(),
                 tasks: Vec::new(),
@@ -191,7 +195,7 @@ impl Node {
                 let task = shard.tasks.swap_remove(pick % shard.tasks.len());
                 let position = Position { epoch: task.context.record.number, index: task.index };
                 let (changes, receipt) = execute(&task.entry, position, &task.values);
-                shard.core.on_executed(task.node, &changes, receipt);
+                shard.core.on_executed(task, changes, receipt);
             }
             9..=10 => {
                 let epoch = shard.finished.pop_front();
@@ -208,6 +212,7 @@ impl Node {
                 self.host.on_receipts(id, receipts);
             }
             12 if pick.is_multiple_of(4) => shard.durable = store.sync(),
+            12 if pick.is_multiple_of(3) => shard.core.enter_all(),
             13 => self.look_at_partitions(),
             14 => self.host.report_progress(),
             15 => self.answer(pick),
@@ -225,6 +230,11 @@ impl Node {
 
     fn look_at_partitions(&mut self) {
         let mut synced = Vec::new();
+        for (id, shard) in &mut self.shards {
+            if shard.core.take_pushes_lost() {
+                self.host.on_pushes_lost(*id);
+            }
+        }
         for (id, store) in &self.stores {
             self.host.on_applied(*id, store.applied());
             synced.push((*id, self.shards[id].durable));

@@ -47,7 +47,8 @@ impl Contents {
                 None => drop(self.state.remove(&write.key)),
             }
         }
-        self.receipts.extend(epoch.receipts.iter().map(|each| (each.position, each.clone())));
+        self.receipts
+            .extend(epoch.receipts.iter().map(|each| (each.position, Receipt::clone(each))));
         for push in &epoch.outbox {
             self.outbox.entry((push.to, epoch.epoch)).or_default().push(push.clone());
         }
