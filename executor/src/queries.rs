@@ -8,9 +8,9 @@ use parsec_protocol::transport::{Channel, Inbox, Received};
 use parsec_protocol::{PartitionId, Position};
 use tokio::sync::Semaphore;
 
+use crate::driver::blocking;
 use crate::host::Host;
-use crate::links::{blocking, wait_for};
-use crate::outgoing::send;
+use crate::send::send;
 use crate::shard::Shard;
 
 /// Queries that are answered at a time; more wait in the stream they came on.
@@ -43,7 +43,7 @@ async fn answer_one(host: &Host, query: Query) -> Result<Answer, String> {
     match query {
         Query::Read { partition, epoch, keys } => {
             let shard = shard(host, partition)?;
-            let waited = tokio::time::timeout(WAIT_MAX, wait_for(&shard, epoch)).await;
+            let waited = tokio::time::timeout(WAIT_MAX, shard.wait_for(epoch)).await;
             if !waited.unwrap_or(false) {
                 return Err(format!("{partition} has not applied {epoch} in {WAIT_MAX:?}"));
             }
@@ -56,7 +56,7 @@ async fn answer_one(host: &Host, query: Query) -> Result<Answer, String> {
 }
 
 async fn receipt(shard: Arc<Shard>, position: Position) -> Result<Answer, String> {
-    let waited = tokio::time::timeout(WAIT_MAX, wait_for(&shard, position.epoch)).await;
+    let waited = tokio::time::timeout(WAIT_MAX, shard.wait_for(position.epoch)).await;
     if !waited.unwrap_or(false) {
         return Err(format!("{} has not applied {} yet", shard.id, position.epoch));
     }
@@ -78,5 +78,7 @@ fn digest(shard: &Arc<Shard>) -> PartitionDigest {
 
 fn shard(host: &Host, partition: PartitionId) -> Result<Arc<Shard>, String> {
     let shard = host.shards.get(&partition);
-    shard.cloned().ok_or_else(|| format!("{} does not have partition {partition}", host.node))
+    shard
+        .cloned()
+        .ok_or_else(|| format!("{} does not have partition {partition}", host.routes.node()))
 }

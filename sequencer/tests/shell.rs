@@ -224,8 +224,9 @@ async fn a_log_that_has_lost_its_end_is_not_gone_on_with() {
     running.stop().await;
     std::fs::remove_dir_all(cluster.config().log_directory()).unwrap();
     match cluster.try_start(true).await.map(|_| ()) {
-        Err(StartError::Restore(RestoreError::LogTooShort { indexed, end, .. })) => {
-            assert_eq!((indexed, end), (EpochNumber(1), EpochNumber(0)));
+        Err(StartError::Restore(RestoreError::Order { source, .. })) => {
+            let (end, indexed) = (EpochNumber(0), EpochNumber(1));
+            assert_eq!(source, parsec_sequencer_core::RestoreError::LogTooShort { end, indexed });
         }
         other => panic!("{other:?}"),
     }
