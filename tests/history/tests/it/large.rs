@@ -1,5 +1,7 @@
 //! Histories as long as those of a long run.
 
+#![allow(clippy::disallowed_types, reason = "how long it takes is what is tested")]
+
 use std::time::{Duration, Instant};
 
 use parsec_history::{Consistency, Found, Operation, Step, Tick, check};

@@ -126,8 +126,9 @@ impl Recorder {
     /// A transaction of some kind.
     pub(super) fn draft(&self, mut random: impl FnMut() -> u64) -> Draft {
         let kind = random() % 16;
-        let mut register = || Place::Register((random() % u64::from(REGISTERS)) as u8);
-        let (one, other, third) = (register(), register(), register());
+        let mut below = |limit: u8| u8::try_from(random() % u64::from(limit)).unwrap();
+        let [one, other, third] = [(); 3].map(|()| Place::Register(below(REGISTERS)));
+        let pointer = below(POINTERS);
         let draft = Draft { program: Program::new(), intents: Vec::new() };
         match kind {
             0..4 => draft.update(self, &one),
@@ -137,8 +138,8 @@ impl Recorder {
             10 => draft.read(&one).add(self, random()).add(self, random()),
             11 => draft.read(&self.counter(random())).update(self, &one),
             12 => draft.update(self, &one).update(self, &third).refused(&other),
-            13 => draft.point(self, (random() % u64::from(POINTERS)) as u8),
-            _ => draft.follow(self, (random() % u64::from(POINTERS)) as u8),
+            13 => draft.point(self, pointer),
+            _ => draft.follow(self, pointer),
         }
     }
 
