@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use parsec_protocol::plant::{self, Bug};
 use parsec_protocol::transaction::Entry;
 use parsec_protocol::{
     Access, Change, Delta, EpochRecord, ErrorCode, Footprint, Key, Mode, Outcome, Position,
@@ -54,7 +55,9 @@ impl Execution {
         let done = match result {
             Ok(done) => done,
             Err(Interrupt::Stray(Access { key, mode })) => {
-                workspace.forget();
+                if !plant::is(Bug::StrayKeepsEffects) {
+                    workspace.forget();
+                }
                 Done {
                     outcome: Outcome::Strayed { key, mode },
                     work: 0,

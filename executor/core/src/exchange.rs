@@ -3,10 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use parsec_protocol::plant::{self, Bug};
 use parsec_protocol::{
     Access, Change, Entry, EpochNumber, PartitionId, Position, Push, PushKind, Value, slice,
 };
 
+use crate::epochs::Epochs;
+use crate::keys::{KeyIndex, KeyTable};
 use crate::limits::EARLY_PUSHES_MAX;
 use crate::nodes::{NodeIndex, Part};
 use crate::partition::{Entering, Output, Partition};
@@ -157,8 +160,8 @@ impl Partition {
         *holds = true;
         let (home, awaited) = (*home, *awaited);
         let pushed = node.accesses.iter().filter(|access| access.pushed);
-        let items: Vec<_> =
-            pushed.map(|access| (access.index, self.keys.value(access.key).cloned())).collect();
+        let value = |key| value_to_push(&self.keys, &self.epochs, key);
+        let items: Vec<_> = pushed.map(|access| (access.index, value(access.key))).collect();
         let position = node.position;
         if !items.is_empty() {
             let kind = PushKind::Reads(items);
@@ -202,6 +205,16 @@ impl Partition {
         self.epochs.get_mut(push.position.epoch).outbox.push(push.clone());
         self.outputs.push_back(Output::Push(push));
     }
+}
+
+/// The value of a key that a participant holds.
+fn value_to_push(keys: &KeyTable, epochs: &Epochs, key: KeyIndex) -> Option<Value> {
+    if plant::is(Bug::StaleRemoteRead)
+        && let Some(stale) = epochs.value_before(&keys.get(key).writers)
+    {
+        return stale;
+    }
+    keys.value(key).cloned()
 }
 
 #[cfg(test)]

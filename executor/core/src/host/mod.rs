@@ -36,6 +36,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use parsec_protocol::message::{PartitionStatus, PeerMessage};
+use parsec_protocol::plant::{self, Bug};
 use parsec_protocol::transport::Channel;
 use parsec_protocol::{EpochNumber, NodeId, PartitionId, Push, Receipt, Role};
 
@@ -467,7 +468,9 @@ impl Host {
                 continue;
             }
             let durable = self.durables.entry(status.partition).or_default();
-            *durable = status.durable.max(*durable);
+            let is_early = plant::is(Bug::ForgottenTooEarly);
+            let through = if is_early { status.applied } else { status.durable };
+            *durable = through.max(*durable);
             if resume {
                 self.resume(status);
             }
@@ -482,7 +485,9 @@ impl Host {
             if applied < pruned {
                 self.emit(HostOutput::Forgotten { partition: to, applied, pruned });
             }
-            let asked = self.resends.begin(partition, Wish::Pushes { to, after: applied });
+            let is_late = plant::is(Bug::ResumesOneLate);
+            let after = if is_late { applied.next() } else { applied };
+            let asked = self.resends.begin(partition, Wish::Pushes { to, after });
             self.emit(asked);
         }
     }
@@ -513,6 +518,9 @@ impl Host {
     }
 
     fn resend_receipts(&mut self, from: EpochNumber) {
+        if plant::is(Bug::ReceiptsNotResent) {
+            return;
+        }
         for partition in self.statuses.keys().copied().collect::<Vec<_>>() {
             let asked = self.resends.begin(partition, Wish::Receipts { from });
             self.emit(asked);
