@@ -177,7 +177,7 @@ impl Partition {
         let Part::Participant { changes, .. } = &mut node.part else { return };
         for (item, change) in std::mem::take(changes) {
             if let Some(access) = node.accesses.iter().find(|access| access.index == item) {
-                let key = self.keys.get(access.key).key.clone();
+                let key = self.keys.get(access.key).key();
                 self.apply(node.position.epoch, access.key, key, change);
             }
         }

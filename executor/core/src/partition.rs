@@ -1,7 +1,9 @@
 //! The state machine of one partition: it schedules, exchanges and finishes.
 //!
 //! ```text
-//!   on_epoch ──▶ enter: one node a transaction, into the queue of each of its keys here
+//!   on_epoch ──▶ pending, until few are ready
+//!                  ▼
+//!                enter: one node a transaction, into the queue of each of its keys here
 //!                  │  missing = keys held by others + values being fetched + values to be pushed
 //!   on_fetched ──▶ │
 //!   on_push    ──▶ ▼  missing = 0

@@ -102,8 +102,7 @@ impl<D: Disk> LogWriter<D> {
         options: LogOptions,
         lock: D::Lock,
     ) -> Result<Self, LogError> {
-        let header =
-            SegmentHeader { cluster, first_record: 1, chain: [0; 32], salt: disk.salt() };
+        let header = SegmentHeader { cluster, first_record: 1, chain: [0; 32], salt: disk.salt() };
         let bytes = header.encode();
         let file = create(&disk, &segments::path(directory, 1), &bytes)?;
         Ok(Self {
@@ -280,7 +279,8 @@ impl<D: Disk> LogWriter<D> {
         let mut cursor = Cursor::new(&header);
         let mut bytes = header.encode();
         cursor.write(Kind::Summary, &self.end.summarize(), self.synced_through, &mut bytes);
-        let created = create(&self.disk, &segments::path(&self.directory, self.segment + 1), &bytes);
+        let created =
+            create(&self.disk, &segments::path(&self.directory, self.segment + 1), &bytes);
         self.poisoned |= created.is_err();
         self.file = created?;
         self.segment += 1;

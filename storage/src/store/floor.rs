@@ -109,8 +109,7 @@ impl<D: Disk> Floor<D> {
             }
             return Ok(());
         };
-        let is_below =
-            found.epoch < floor.epoch || (found.epoch == floor.epoch && found != floor);
+        let is_below = found.epoch < floor.epoch || (found.epoch == floor.epoch && found != floor);
         if is_below && !plant::is(Bug::FloorNotChecked) {
             return Err(StoreError::BelowFloor {
                 path: directory.into(),

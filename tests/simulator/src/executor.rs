@@ -12,9 +12,7 @@ use parsec_executor_core::{
 };
 use parsec_protocol::message::{Answer, PartitionStatus, PeerMessage, Query, short};
 use parsec_protocol::transport::Channel;
-use parsec_protocol::{
-    EpochNumber, Key, NodeId, PartitionId, Push, Receipt, Role, codec,
-};
+use parsec_protocol::{EpochNumber, Key, NodeId, PartitionId, Push, Receipt, Role, codec};
 use parsec_runtimes::{Execution, Sessions};
 use parsec_storage::{EpochCommit, Store as _, Write};
 
@@ -47,7 +45,13 @@ pub(crate) enum HostTimer {
     /// The sequencer is told how far this host is.
     Progress,
     /// Pushes are read from a store, to be sent again.
-    Outbox { request: Request, partition: PartitionId, to: PartitionId, after: EpochNumber, limit: usize },
+    Outbox {
+        request: Request,
+        partition: PartitionId,
+        to: PartitionId,
+        after: EpochNumber,
+        limit: usize,
+    },
     /// Receipts are read from a store, to be sent again.
     Receipts { request: Request, partition: PartitionId, from: EpochNumber, limit: usize },
     /// A read has waited too long.
@@ -358,7 +362,9 @@ impl Executor {
                 self.plan(s, delay, HostTimer::Receipts { request, partition, from, limit });
             }
             HostOutput::PruneOutbox { partition, to, through } => {
-                s.note(self.node, || format!("{partition} forgets what {to} has through {through}"));
+                s.note(self.node, || {
+                    format!("{partition} forgets what {to} has through {through}")
+                });
                 self.shard(partition).store.prune_outbox(to, through)?;
             }
             HostOutput::Forgotten { partition, applied, pruned } => {

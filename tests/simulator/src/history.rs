@@ -133,7 +133,8 @@ impl History {
     pub(crate) fn on_ordered(&mut self, record: &EpochRecord, batches: &[Batch]) {
         if let Some(known) = self.epoch(record.number) {
             if known.record != *record {
-                let detail = format!("{}: {:?}, but it was {:?}", record.number, record, known.record);
+                let detail =
+                    format!("{}: {:?}, but it was {:?}", record.number, record, known.record);
                 self.violate("one epoch for each number", detail);
             }
             return;
@@ -165,8 +166,10 @@ impl History {
     fn is_shared(&self, home: PartitionId, footprint: &Footprint) -> bool {
         footprint.accesses().iter().any(|access| match access.key.is_replicated() {
             true => access.mode.may_change() && self.map.len() > 1,
-            false => slice::is_remote_read(home, access, &self.map)
-                || (access.mode.may_change() && self.map.owner(&access.key) != home),
+            false => {
+                slice::is_remote_read(home, access, &self.map)
+                    || (access.mode.may_change() && self.map.owner(&access.key) != home)
+            }
         })
     }
 

@@ -26,7 +26,12 @@ impl Trace {
     }
 
     /// Notes what `what` says, if anything is kept.
-    pub(crate) fn note(&mut self, now: u64, who: impl FnOnce() -> String, what: impl FnOnce() -> String) {
+    pub(crate) fn note(
+        &mut self,
+        now: u64,
+        who: impl FnOnce() -> String,
+        what: impl FnOnce() -> String,
+    ) {
         let TraceLevel::Last(kept) = self.level else { return };
         let line = format!("{:>12} {:<4} {}", time(now), who(), what());
         self.hasher.update(line.as_bytes()).update(b"\n");
@@ -60,7 +65,8 @@ mod tests {
 
     fn lines_of(level: TraceLevel, events: u64) -> (Vec<String>, [u8; 32]) {
         let mut trace = Trace::new(level);
-        (0..events).for_each(|number| trace.note(number, || "n1".into(), || format!("event {number}")));
+        (0..events)
+            .for_each(|number| trace.note(number, || "n1".into(), || format!("event {number}")));
         trace.into_lines()
     }
 

@@ -33,7 +33,9 @@ pub(crate) fn describe(message: &PeerMessage) -> String {
             let what = if *resume { "resume" } else { "watermarks" };
             format!("{what}: {}", each.collect::<Vec<_>>().join(", "))
         }
-        PeerMessage::Query { number, query } => format!("query {number}: {}", describe_query(query)),
+        PeerMessage::Query { number, query } => {
+            format!("query {number}: {}", describe_query(query))
+        }
         PeerMessage::Answer { number, answer } => {
             let what = match answer {
                 Answer::Values(values) => format!("{} values", values.len()),

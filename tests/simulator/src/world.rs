@@ -21,9 +21,7 @@ use crate::network::{Network, NetworkEvent, Pair, Seen};
 use crate::options::Options;
 use crate::random::Random;
 use crate::sequencer::{LOG, Sequencer};
-use crate::surroundings::{
-    Cluster, Event, Halt, SEQUENCER, Surroundings, client_node, client_of,
-};
+use crate::surroundings::{Cluster, Event, Halt, SEQUENCER, Surroundings, client_node, client_of};
 use crate::trace::{Trace, TraceLevel};
 
 /// How long everything may take once faults have ended.

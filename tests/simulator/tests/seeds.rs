@@ -14,7 +14,10 @@ fn pass(seeds: impl IntoIterator<Item = u64>) {
             again.trace.iter().for_each(|line| println!("{line}"));
             panic!("seed {seed}: {}: {}", violation.rule, violation.detail);
         }
-        assert!(report.tally.transactions > 0 && report.tally.epochs > 0, "seed {seed} did nothing");
+        assert!(
+            report.tally.transactions > 0 && report.tally.epochs > 0,
+            "seed {seed} did nothing"
+        );
     }
 }
 
@@ -61,10 +64,8 @@ fn a_failing_seed_reproduces_with_its_trace() {
     let planted = Some(Bug::SkippedEdge);
     let fails = |seed: &u64| run(*seed, planted, TraceLevel::Off).violation.is_some();
     let seed = (0..50).find(fails).expect("a skipped edge is found");
-    let (first, second) = (
-        run(seed, planted, TraceLevel::Last(100)),
-        run(seed, planted, TraceLevel::Last(100)),
-    );
+    let (first, second) =
+        (run(seed, planted, TraceLevel::Last(100)), run(seed, planted, TraceLevel::Last(100)));
     assert_eq!(first.violation, second.violation);
     assert_eq!(first.trace, second.trace);
     assert!(first.trace.len() > 20, "{:?}", first.trace);

@@ -42,7 +42,8 @@ impl Content {
         self.current[at..end].copy_from_slice(bytes);
         self.same = self.same.min(at);
         let dropped = std::mem::take(&mut self.dropped).into_iter();
-        let left = |range: Range<usize>| [range.start..range.end.min(at), range.start.max(end)..range.end];
+        let left =
+            |range: Range<usize>| [range.start..range.end.min(at), range.start.max(end)..range.end];
         self.dropped = dropped.flat_map(left).filter(|range| !range.is_empty()).collect();
     }
 

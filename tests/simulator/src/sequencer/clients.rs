@@ -6,7 +6,9 @@ use parsec_protocol::codec;
 use parsec_protocol::message::{
     ClientMessage, ClientReceipt, Query, ReadAt, ServerMessage, Verdict,
 };
-use parsec_protocol::{EpochNumber, ErrorCode, Footprint, Key, NodeId, Receipt, Transaction, Value};
+use parsec_protocol::{
+    EpochNumber, ErrorCode, Footprint, Key, NodeId, Receipt, Transaction, Value,
+};
 use parsec_sequencer_core::{Accepted, Candidate, Lookup, Place, Refused, Token, Word, word};
 
 use super::queries::Purpose;

@@ -101,15 +101,10 @@ pub(crate) struct Sequencer {
 /// Starting.
 impl Sequencer {
     /// Starts on what the disk holds.
-    pub(crate) fn start(
-        s: &mut Surroundings,
-        disk: &SimDisk,
-        boot: u64,
-    ) -> Result<Self, Halt> {
+    pub(crate) fn start(s: &mut Surroundings, disk: &SimDisk, boot: u64) -> Result<Self, Halt> {
         let cluster = s.cluster.clone();
         let options = LogOptions { segment_bytes: s.options.segment_bytes };
-        let (log, end) =
-            LogWriter::open_on(disk.clone(), Path::new(LOG), cluster.id.0, options)?;
+        let (log, end) = LogWriter::open_on(disk.clone(), Path::new(LOG), cluster.id.0, options)?;
         let mut index = Index::open(disk).map_err(Halt::Index)?;
         let Restored { orderer, indexing } = restore(s, disk, &end, &mut index)?;
         let last = end.last_epoch.as_ref().map_or(EpochNumber(0), |record| record.number);
