@@ -121,7 +121,8 @@ impl Executor {
             s.note(node, || format!("{partition} starts after {}", applied.epoch));
             s.history.on_found(partition, &applied);
             let cached = s.options.executors.cached_keys;
-            let core = Partition::with_cache(partition, cluster.map.clone(), applied.epoch, cached);
+            let core = Partition::with_cache(partition, cluster.map.clone(), applied.epoch, cached)
+                .with_early_pushes(s.options.executors.early_pushes);
             shards.insert(partition, Shard::new(core, store));
         }
         let holders = cluster.map.partitions().filter_map(|partition| {
@@ -397,6 +398,7 @@ impl Executor {
     fn work(&mut self, s: &mut Surroundings, partition: PartitionId) -> Result<(), Halt> {
         let shard = self.shard(partition);
         shard.is_woken = false;
+        let mut pushes_lost = false;
         for event in std::mem::take(&mut shard.inbox) {
             match event {
                 ShardEvent::Epoch(context, entries) => shard.core.on_epoch(context, entries),
@@ -405,6 +407,11 @@ impl Executor {
                 }
                 ShardEvent::Stored(epoch) => shard.core.on_stored(epoch),
             }
+            pushes_lost |= shard.core.take_pushes_lost();
+        }
+        if pushes_lost {
+            s.note(self.node, || format!("{partition} has lost pushes"));
+            self.host.on_pushes_lost(partition);
         }
         self.drain(s, partition);
         self.order_soon(s);

@@ -59,6 +59,8 @@ pub(crate) struct Load {
 pub(crate) struct Executors {
     pub(crate) workers: usize,
     pub(crate) cached_keys: usize,
+    /// Pushes that a partition keeps for epochs that it has not taken in.
+    pub(crate) early_pushes: usize,
     /// Epochs that may wait in the inbox of a partition.
     pub(crate) inbox: usize,
     /// How long each step of a partition takes at most.
@@ -115,6 +117,7 @@ impl Options {
             executors: Executors {
                 workers: random_usize(random, 1, 4),
                 cached_keys: *random.pick(&[2, 8, 1_000_000]),
+                early_pushes: *random.pick(&[4, 64, 1_000_000]),
                 inbox: random_usize(random, 1, 16),
                 step,
                 commit: random.magnitude(10, 50 * MILLISECOND),
