@@ -7,16 +7,31 @@ fn main() {
     let started = std::time::Instant::now();
     if !names.is_empty() {
         parsec_simulator::quiet_panics();
-        for plant in parsec_simulator::plants::PLANTS.iter().filter(|p| names[0] == "all" || names.iter().any(|n| n == p.name)) {
+        for plant in parsec_simulator::plants::PLANTS
+            .iter()
+            .filter(|p| names[0] == "all" || names.iter().any(|n| n == p.name))
+        {
             let mut nths = vec![];
             let mut rules = std::collections::BTreeMap::new();
             let mut at = from;
             while at < from + count {
-                let r = parsec_simulator::run(at, Some(plant.bug), parsec_simulator::TraceLevel::Off);
-                if let Some(v) = r.violation { nths.push(at - from + 1); *rules.entry(v.rule).or_insert(0) += 1; }
+                let r =
+                    parsec_simulator::run(at, Some(plant.bug), parsec_simulator::TraceLevel::Off);
+                if let Some(v) = r.violation {
+                    nths.push(at - from + 1);
+                    *rules.entry(v.rule).or_insert(0) += 1;
+                }
                 at += 1;
             }
-            println!("{:<24} {} of {} found; first {:?} {:?} {:?}", plant.name, nths.len(), count, nths.first(), rules, started.elapsed());
+            println!(
+                "{:<24} {} of {} found; first {:?} {:?} {:?}",
+                plant.name,
+                nths.len(),
+                count,
+                nths.first(),
+                rules,
+                started.elapsed()
+            );
         }
         return;
     }
