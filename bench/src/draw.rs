@@ -68,6 +68,10 @@ pub enum Skew {
         /// The exponent.
         exponent: f64,
     },
+    /// All take turns: none is chosen again before every other one was. Nobody meets anybody.
+    Turns,
+    /// Payers take turns; whoever it is, the first account is paid.
+    OnePayee,
 }
 
 impl Skew {
@@ -80,6 +84,8 @@ impl std::fmt::Display for Skew {
         match self {
             Self::Uniform => f.write_str("uniform"),
             Self::Zipf { exponent } => write!(f, "zipf {exponent}"),
+            Self::Turns => f.write_str("taking turns"),
+            Self::OnePayee => f.write_str("one payee"),
         }
     }
 }
@@ -102,6 +108,9 @@ pub const ACCOUNTS_MAX: u32 = 4_000_000;
 pub struct Pairs {
     draws: Draws,
     accounts: u32,
+    skew: Skew,
+    /// Whose turn it is, where they take turns.
+    turn: u32,
     /// For a skewed choice: the number below which a draw means this rank, or one before it.
     thresholds: Vec<u64>,
 }
@@ -116,17 +125,22 @@ impl Pairs {
             return Err(BadWorkload::Accounts { accounts, most: ACCOUNTS_MAX });
         }
         let thresholds = match skew {
-            Skew::Uniform => Vec::new(),
+            Skew::Uniform | Skew::Turns | Skew::OnePayee => Vec::new(),
             Skew::Zipf { exponent } if (0.0..=Skew::EXPONENT_MAX).contains(&exponent) => {
                 zipf_thresholds(accounts, exponent)
             }
             Skew::Zipf { exponent } => return Err(BadWorkload::Exponent { exponent }),
         };
-        Ok(Self { draws: Draws::new(seed, "pairs"), accounts, thresholds })
+        Ok(Self { draws: Draws::new(seed, "pairs"), accounts, skew, turn: 0, thresholds })
     }
 
     /// The next pair: who pays, and whom.
     pub fn next_pair(&mut self) -> (u32, u32) {
+        match self.skew {
+            Skew::Turns => return (self.next_turn(0), self.next_turn(0)),
+            Skew::OnePayee => return (self.next_turn(1), 0),
+            Skew::Uniform | Skew::Zipf { .. } => {}
+        }
         let from = self.account();
         loop {
             let to = self.account();
@@ -139,6 +153,13 @@ impl Pairs {
     /// A number from 1 to `most`.
     pub fn amount(&mut self, most: u64) -> u64 {
         1 + self.draws.below(most)
+    }
+
+    /// The account whose turn it is, of those from `first` on.
+    fn next_turn(&mut self, first: u32) -> u32 {
+        let account = self.turn.max(first);
+        self.turn = (account + 1) % self.accounts;
+        account
     }
 
     fn account(&mut self) -> u32 {
@@ -217,6 +238,22 @@ mod tests {
         assert!(matches!(build(ACCOUNTS_MAX + 1, 1.0), Err(BadWorkload::Accounts { .. })));
         assert!(matches!(build(2, f64::NAN), Err(BadWorkload::Exponent { .. })));
         assert!(matches!(build(2, 3.1), Err(BadWorkload::Exponent { .. })));
+    }
+
+    #[test]
+    fn turns_meet_nobody_before_everybody_had_one() {
+        let mut chooser = Pairs::new(1, 6, Skew::Turns).unwrap();
+        let pairs: Vec<_> = (0..4).map(|_| chooser.next_pair()).collect();
+        assert_eq!(pairs, [(0, 1), (2, 3), (4, 5), (0, 1)]);
+        let mut chooser = Pairs::new(1, 3, Skew::OnePayee).unwrap();
+        let pairs: Vec<_> = (0..3).map(|_| chooser.next_pair()).collect();
+        assert_eq!(pairs, [(1, 0), (2, 0), (1, 0)]);
+    }
+
+    #[test]
+    fn turns_of_an_odd_number_of_accounts_are_pairs_of_two() {
+        let mut chooser = Pairs::new(1, 3, Skew::Turns).unwrap();
+        assert!((0..9).map(|_| chooser.next_pair()).all(|(from, to)| from != to));
     }
 
     proptest! {

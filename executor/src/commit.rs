@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parsec_executor_core::FinishedEpoch;
@@ -11,7 +10,7 @@ use parsec_storage::{EpochCommit, Write};
 
 use crate::config::Stop;
 use crate::host::Host;
-use crate::outgoing::lock;
+use crate::monitor::lock;
 use crate::shard::{Event, Shard};
 
 /// Stores the finished epochs of a partition, in order, until it is closed.
@@ -28,9 +27,9 @@ pub(crate) fn commit(host: &Host, shard: &Arc<Shard>) -> Result<(), Stop> {
             let number = epoch.epoch;
             store(shard, epoch)?;
             shard.applied.send_replace(number);
-            shard.deliver(Event::Stored(number));
+            shard.inbox.deliver(Event::Stored(number));
         }
-        host.progressed.notify_one();
+        host.attention.notify_one();
         show(shard);
     }
 }
@@ -77,7 +76,7 @@ fn to_commit(epoch: FinishedEpoch) -> EpochCommit {
         writes: writes.collect(),
         executed: epoch.receipts.len() as u64,
         multi_partition: epoch.multi_partition,
-        receipts: epoch.receipts,
+        receipts: epoch.receipts.into_iter().map(Arc::unwrap_or_clone).collect(),
         outbox: epoch.outbox,
     }
 }
@@ -89,7 +88,7 @@ fn to_commit(epoch: FinishedEpoch) -> EpochCommit {
 pub(crate) fn sync(host: &Host, interval: Duration) -> Result<(), Stop> {
     let mut synced = BTreeMap::new();
     loop {
-        let closing = host.closing.load(Ordering::Acquire);
+        let closing = host.is_closing();
         if !closing {
             std::thread::park_timeout(interval);
         }
@@ -98,7 +97,7 @@ pub(crate) fn sync(host: &Host, interval: Duration) -> Result<(), Stop> {
             grew |= sync_one(shard, &mut synced)?;
         }
         if grew {
-            host.synced.notify_one();
+            host.attention.notify_one();
         }
         if closing {
             return Ok(());

@@ -1,11 +1,11 @@
 //! The executor of a host: its parts, their start and their end.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use parsec_executor_core::{Intake, Partition};
+use parsec_executor_core::{Destination, Partition, Routes};
 use parsec_protocol::message::PartitionStatus;
 use parsec_protocol::transport::{PeerInbox, PeerNetwork};
 use parsec_protocol::{NodeId, PartitionId, Push, Receipt};
@@ -13,28 +13,27 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::config::{ExecutorConfig, Stop};
-use crate::outgoing::{Outgoing, lock};
+use crate::driver::{Driver, Inboxes};
+use crate::outgoing::Outgoing;
+use crate::send::{self, Parcel};
 use crate::shard::{Event, Shard};
-use crate::{commit, links, outgoing, queries, worker};
+use crate::{commit, queries, worker};
 
 /// Stack of a thread that executes transactions, bytes: contracts may call 1,024 deep.
 const WORKER_STACK_BYTES: usize = 64 * 1024 * 1024;
 
 /// What the threads and tasks of an executor share.
 pub(crate) struct Host {
-    pub(crate) node: NodeId,
     pub(crate) sequencer: NodeId,
-    pub(crate) hosts: BTreeMap<PartitionId, NodeId>,
+    pub(crate) routes: Arc<Routes>,
     pub(crate) shards: BTreeMap<PartitionId, Arc<Shard>>,
-    pub(crate) peers: BTreeMap<NodeId, Arc<Outgoing<Push>>>,
-    pub(crate) receipts: Outgoing<(PartitionId, Receipt)>,
+    /// What waits to be sent to the sequencer and to each peer.
+    pub(crate) outgoing: BTreeMap<NodeId, Arc<Outgoing<Parcel>>>,
     pub(crate) workers_per_partition: usize,
     pub(crate) network: PeerNetwork,
-    /// A partition has applied an epoch.
-    pub(crate) progressed: Notify,
-    /// A store was synced.
-    pub(crate) synced: Notify,
-    pub(crate) closing: AtomicBool,
+    /// A partition has applied an epoch, or synced one, or has room for another, or for pushes.
+    pub(crate) attention: Notify,
+    closing: AtomicBool,
     stop: watch::Sender<Option<Stop>>,
 }
 
@@ -44,40 +43,37 @@ impl Host {
         &self,
         from: PartitionId,
         pushes: &mut Vec<Push>,
-        receipts: &mut Vec<Receipt>,
+        receipts: &mut Vec<Arc<Receipt>>,
     ) {
         if !receipts.is_empty() {
             let strays = receipts.iter().filter(|receipt| !receipt.outcome.is_final()).count();
             metrics::counter!("parsec_executor_transactions_total")
                 .increment(receipts.len() as u64);
             metrics::counter!("parsec_executor_strays_total").increment(strays as u64);
-            self.receipts.extend(receipts.drain(..).map(|receipt| (from, receipt)));
-        }
-        pushes.sort_by_key(|push| push.to);
-        let mut rest = pushes.drain(..).peekable();
-        while let Some(first) = rest.next() {
-            let to = first.to;
-            let mut group = vec![first];
-            while let Some(push) = rest.next_if(|push| push.to == to) {
-                group.push(push);
+            if let Some(outgoing) = self.outgoing.get(&self.sequencer) {
+                outgoing.extend(receipts.drain(..).map(|receipt| Parcel::Receipt(from, receipt)));
             }
-            self.route_to(to, group);
         }
-    }
-
-    fn route_to(&self, to: PartitionId, pushes: Vec<Push>) {
-        if let Some(shard) = self.shards.get(&to) {
-            shard.deliver(Event::Pushes(pushes));
-        } else if let Some(peer) = self.hosts.get(&to).and_then(|node| self.peers.get(node)) {
-            peer.extend(pushes);
-        } else {
-            self.stop(Stop(format!("no host has partition {to}: check the cluster's layout")));
+        let routed = self.routes.group(pushes, |destination, group| match destination {
+            Destination::Here(partition) => {
+                if let Some(shard) = self.shards.get(&partition) {
+                    shard.inbox.deliver(Event::Pushes(group));
+                }
+            }
+            Destination::Peer(node) => {
+                if let Some(outgoing) = self.outgoing.get(&node) {
+                    outgoing.extend(group.into_iter().map(Parcel::Push));
+                }
+            }
+        });
+        if let Err(unheld) = routed {
+            self.stop(Stop(unheld.to_string()));
         }
     }
 
     /// Stops the executor before it answers anyone.
     pub(crate) fn stop(&self, stop: Stop) {
-        tracing::error!(node = %self.node, reason = %stop, "the executor stops");
+        tracing::error!(node = %self.routes.node(), reason = %stop, "the executor stops");
         self.stop.send_if_modified(|reason| {
             let first = reason.is_none();
             reason.get_or_insert(stop);
@@ -89,18 +85,17 @@ impl Host {
     fn close(&self) {
         self.closing.store(true, Ordering::Release);
         self.shards.values().for_each(|shard| shard.close());
-        self.peers.values().for_each(|peer| peer.close());
-        self.receipts.close();
+        self.outgoing.values().for_each(|outgoing| outgoing.close());
+    }
+
+    /// Whether this host tells nobody anything any more.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
     }
 
     /// How far the partitions of this host are.
     pub(crate) fn statuses(&self) -> Vec<PartitionStatus> {
-        let status = |shard: &Arc<Shard>| PartitionStatus {
-            partition: shard.id,
-            applied: *shard.applied.borrow(),
-            durable: *shard.durable.borrow(),
-        };
-        self.shards.values().map(status).collect()
+        self.shards.values().map(|shard| shard.status()).collect()
     }
 }
 
@@ -208,18 +203,16 @@ fn build(
         let core = Partition::new(id, map.clone(), store.applied().epoch);
         (id, Arc::new(Shard::new(id, core, store)))
     };
-    let others = parts.hosts.values().filter(|node| **node != parts.node);
+    let routes = Routes::new(parts.node, &parts.hosts);
+    let others = routes.peers().into_iter().chain([parts.sequencer]);
     Host {
-        node: parts.node,
         sequencer: parts.sequencer,
-        peers: others.map(|node| (*node, Arc::new(Outgoing::new()))).collect(),
-        hosts: parts.hosts,
+        outgoing: others.map(|node| (node, Arc::new(Outgoing::new()))).collect(),
+        routes: Arc::new(routes),
         shards: stores.into_iter().map(shard).collect(),
-        receipts: Outgoing::new(),
         workers_per_partition: parts.workers_per_partition,
         network: parts.network,
-        progressed: Notify::new(),
-        synced: Notify::new(),
+        attention: Notify::new(),
         closing: AtomicBool::new(false),
         stop: watch::Sender::new(None),
     }
@@ -251,32 +244,53 @@ fn spawn(
 
 fn start_tasks(host: &Arc<Host>, inbox: PeerInbox) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    let applied = host.shards.values().map(|shard| *shard.applied.borrow()).min();
-    let intake = Arc::new(Mutex::new(Intake::new(applied.unwrap_or_default())));
     let PeerInbox { links, order, exchange, query } = inbox;
-    tasks.spawn(links::watch_links(host.clone(), intake.clone(), links));
-    tasks.spawn(links::take_order(host.clone(), intake, order));
-    tasks.spawn(links::take_exchange(host.clone(), exchange));
-    tasks.spawn(links::report_progress(host.clone()));
-    tasks.spawn(links::report_durable(host.clone()));
-    // Partitions of this very host may have ended at different epochs, and no link comes up
-    // between them to say so.
-    tasks.spawn(links::serve_watermarks(host.clone(), host.node, true, host.statuses()));
-    tasks.spawn(queries::answer(host.clone(), query));
-    for (node, outgoing) in &host.peers {
-        let (host, node, outgoing) = (host.clone(), *node, outgoing.clone());
-        tasks.spawn(async move {
-            outgoing::send_pushes(&outgoing, &host.network, node).await;
-        });
+    let driver = Driver::run(host.clone(), Inboxes { links, order, exchange });
+    tasks.spawn(guarded(host.clone(), "driver", driver));
+    tasks.spawn(guarded(host.clone(), "query", queries::answer(host.clone(), query)));
+    for (node, outgoing) in &host.outgoing {
+        let (host_, node, outgoing) = (host.clone(), *node, outgoing.clone());
+        let sender = async move { send::send_all(&outgoing, &host_.network, node).await };
+        tasks.spawn(guarded(host.clone(), "sender", sender));
     }
-    let host = host.clone();
-    tasks.spawn(async move {
-        outgoing::send_receipts(&host.receipts, &host.network, host.sequencer).await;
-    });
     tasks
 }
 
-/// Takes the intake, however its last user ended.
-pub(crate) fn intake(intake: &Mutex<Intake>) -> std::sync::MutexGuard<'_, Intake> {
-    lock(intake)
+/// Runs a task whose panic stops the executor.
+async fn guarded(
+    host: Arc<Host>,
+    name: &'static str,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
+    if let Some(stop) = panic_of(name, task).await {
+        host.stop(stop);
+    }
+}
+
+/// Runs a task; why it stops everything, if it panicked.
+async fn panic_of(
+    name: &'static str,
+    task: impl Future<Output = ()> + Send + 'static,
+) -> Option<Stop> {
+    // In a set of its own, so that it ends when this is dropped.
+    let mut only = JoinSet::new();
+    only.spawn(task);
+    match only.join_next().await {
+        Some(Err(error)) if error.is_panic() => {
+            Some(Stop(format!("the task {name} panicked; see standard error")))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_a_reason_to_stop() {
+        assert_eq!(panic_of("calm", async {}).await, None);
+        let stop = panic_of("wild", async { panic!("as it should") }).await;
+        assert!(stop.is_some_and(|stop| stop.0.contains("wild")));
+    }
 }

@@ -5,16 +5,17 @@
 //! know who ordered the transactions, or how: it takes epochs as they come.
 //!
 //! ```text
-//!            Order            Exchange                     Query
-//!   sequencer ──▶ Intake   peers ──▶ inbox of a partition  ──▶ snapshot reads, receipts, digests
-//!                   │ epochs          │
-//!                   ▼                 ▼
+//!            Order, Exchange ──▶ [driver] Host: what to tell whom       Query
+//!   sequencer, peers ◀── sender ◀── │ epochs, pushes                    ──▶ snapshot reads, receipts
+//!                            ▲      ▼
 //!     [shard]  inbox ──▶ Partition (a monitor) ◀──▶ workers: execute, hand back, take the next
-//!                             │ finished epochs, in order
+//!                             │ finished epochs, in order      └──▶ pushes, receipts ──▶ sender
 //!                             ▼
-//!     [committer]        Store::commit ──▶ applied ──▶ Progress to the sequencer
-//!     [syncer]           Store::sync   ──▶ durable ──▶ Watermarks to the peers
+//!     [committer]        Store::commit ──▶ applied ──▶ driver ──▶ Progress to the sequencer
+//!     [syncer]           Store::sync   ──▶ durable ──▶ driver ──▶ Watermarks to the peers
 //! ```
+//!
+//! What is told to whom is decided in `parsec-executor-core`; the driver carries it.
 //!
 //! **Invariants**
 //! - An error of a runtime or a store that is no outcome stops the executor before it answers
@@ -24,11 +25,14 @@
 
 mod commit;
 mod config;
+mod driver;
 mod host;
-mod links;
+mod monitor;
 mod outgoing;
 mod queries;
+mod send;
 mod shard;
+mod sync;
 mod worker;
 
 pub use config::{ExecutorConfig, Stop};

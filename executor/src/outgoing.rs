@@ -1,145 +1,86 @@
 //! What waits to be sent to one host: collected while the one before is on its way, so that under
-//! load many pushes travel in one frame, and alone one travels at once.
+//! load many items travel in one frame, and alone one travels at once.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use parsec_protocol::message::PeerMessage;
-use parsec_protocol::transport::{Channel, PeerNetwork};
-use parsec_protocol::{NodeId, PartitionId, Push, Receipt, limits::FRAME_BYTES_TARGET};
 use tokio::sync::Notify;
 
-/// Items that wait to be sent to one host.
+use crate::monitor::lock;
+use crate::sync::Mutex;
+
+/// Items above which what can wait to be read, from a store, waits.
+const ROOM_ITEMS: usize = 16_384;
+
+/// Items that wait to be sent to one host. One task takes them.
+///
+/// Bounded by the sequencer's window: only ordered transactions make items, and those that are
+/// sent again are read when there is [room](Self::has_room).
 pub(crate) struct Outgoing<T> {
-    items: Mutex<Vec<T>>,
+    waiting: Mutex<Waiting<T>>,
     filled: Notify,
-    closed: AtomicBool,
+    emptied: Notify,
+}
+
+struct Waiting<T> {
+    items: Vec<T>,
+    closed: bool,
 }
 
 impl<T> Outgoing<T> {
     pub(crate) fn new() -> Self {
-        Self {
-            items: Mutex::new(Vec::new()),
-            filled: Notify::new(),
-            closed: AtomicBool::new(false),
-        }
+        let waiting = Waiting { items: Vec::new(), closed: false };
+        Self { waiting: Mutex::new(waiting), filled: Notify::new(), emptied: Notify::new() }
     }
 
-    /// Bounded by the sequencer's window: only ordered transactions make items.
     pub(crate) fn extend(&self, items: impl IntoIterator<Item = T>) {
-        let mut waiting = lock(&self.items);
-        let was_empty = waiting.is_empty();
-        waiting.extend(items);
-        if was_empty && !waiting.is_empty() {
+        self.change(|waiting| waiting.extend(items));
+    }
+
+    /// Adds to what waits, or changes it.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Vec<T>)) {
+        let mut waiting = lock(&self.waiting);
+        let was_empty = waiting.items.is_empty();
+        change(&mut waiting.items);
+        if was_empty && !waiting.items.is_empty() {
             self.filled.notify_one();
         }
     }
 
-    /// All that waits, as soon as there is any; nothing once closed.
-    async fn take(&self) -> Vec<T> {
+    /// All that waits, as soon as there is any. Nothing once closed, even if there is: whoever
+    /// closes may have found that it can't be trusted.
+    pub(crate) async fn take(&self) -> Vec<T> {
         loop {
-            let items = std::mem::take(&mut *lock(&self.items));
-            if !items.is_empty() || self.closed.load(Ordering::Acquire) {
+            let items = {
+                let mut waiting = lock(&self.waiting);
+                if waiting.closed {
+                    return Vec::new();
+                }
+                std::mem::take(&mut waiting.items)
+            };
+            if !items.is_empty() {
+                self.emptied.notify_waiters();
                 return items;
             }
             self.filled.notified().await;
         }
     }
 
+    /// Waits until little waits, or this is closed.
+    pub(crate) async fn has_room(&self) {
+        loop {
+            // ORDER: from before the look on, or what happens in between would be missed.
+            let emptied = self.emptied.notified();
+            {
+                let waiting = lock(&self.waiting);
+                if waiting.closed || waiting.items.len() < ROOM_ITEMS {
+                    return;
+                }
+            }
+            emptied.await;
+        }
+    }
+
     pub(crate) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
+        lock(&self.waiting).closed = true;
         self.filled.notify_one();
-    }
-}
-
-/// A lock that a panicking thread has held is taken all the same: the executor stops on any
-/// panic, and answers nobody from then on.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-/// Sends pushes to `peer` until closed.
-pub(crate) async fn send_pushes(outgoing: &Outgoing<Push>, network: &PeerNetwork, peer: NodeId) {
-    loop {
-        let pushes = outgoing.take().await;
-        if pushes.is_empty() {
-            return;
-        }
-        metrics::counter!("parsec_executor_pushes_sent_total").increment(pushes.len() as u64);
-        for frame in frames(pushes, Push::size) {
-            send(network, peer, Channel::Exchange, PeerMessage::Pushes(frame)).await;
-        }
-    }
-}
-
-/// Sends receipts to the sequencer until closed.
-pub(crate) async fn send_receipts(
-    outgoing: &Outgoing<(PartitionId, Receipt)>,
-    network: &PeerNetwork,
-    sequencer: NodeId,
-) {
-    loop {
-        let mut waiting = outgoing.take().await;
-        if waiting.is_empty() {
-            return;
-        }
-        waiting.sort_by_key(|(partition, receipt)| (*partition, receipt.position));
-        let mut waiting = waiting.into_iter().peekable();
-        while let Some((partition, first)) = waiting.next() {
-            let mut receipts = vec![first];
-            while let Some((_, receipt)) = waiting.next_if(|(other, _)| *other == partition) {
-                receipts.push(receipt);
-            }
-            for receipts in frames(receipts, receipt_size) {
-                let message = PeerMessage::Receipts { partition, receipts };
-                send(network, sequencer, Channel::Order, message).await;
-            }
-        }
-    }
-}
-
-/// Sends a message; if the link is down the message is lost, and asked for when it is up again.
-pub(crate) async fn send(
-    network: &PeerNetwork,
-    peer: NodeId,
-    channel: Channel,
-    message: PeerMessage,
-) {
-    if let Err(error) = network.send(peer, channel, &message).await {
-        tracing::debug!(%peer, %error, "not sent: it will be asked for when the link is up");
-    }
-}
-
-/// Roughly how many bytes a receipt takes, for closing frames.
-pub(crate) fn receipt_size(receipt: &Receipt) -> usize {
-    let events = receipt.events.iter().map(|e| 64 + e.topics.len() * 32 + e.data.len());
-    128 + receipt.output.len() + events.sum::<usize>()
-}
-
-/// Splits items into frames of about [`FRAME_BYTES_TARGET`].
-pub(crate) fn frames<T>(items: Vec<T>, size: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
-    let mut frames = vec![Vec::new()];
-    let mut bytes = 0;
-    for item in items {
-        if bytes >= FRAME_BYTES_TARGET {
-            frames.push(Vec::new());
-            bytes = 0;
-        }
-        bytes += size(&item);
-        frames.last_mut().expect("it began with one").push(item);
-    }
-    frames
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn frames_hold_everything_in_order_and_end_at_the_target() {
-        let items: Vec<usize> = (0..100).collect();
-        let frames = frames(items.clone(), |_| FRAME_BYTES_TARGET / 10);
-        assert!(frames.iter().all(|frame| frame.len() <= 11));
-        assert_eq!(frames.concat(), items);
+        self.emptied.notify_waiters();
     }
 }

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use parsec_executor_core::{KeyIndex, Output, Partition, Task};
 use parsec_protocol::{Key, Push, Receipt, Value};
@@ -13,19 +14,21 @@ use parsec_runtimes::{Execution, Sessions};
 
 use crate::config::Stop;
 use crate::host::Host;
-use crate::outgoing::lock;
+use crate::monitor::lock;
 use crate::shard::{Event, Shard};
 
 /// Transactions that a worker executes before it sends what they made on its way, if there are
 /// that many ready: waking another thread costs as much as executing one.
 const ROUTE_AFTER: usize = 32;
+/// A transaction that takes longer lets everything that was taken in be entered into the graph.
+const LONG: Duration = Duration::from_micros(200);
 
 /// What a worker carries out of the monitor, to bring about without holding it.
 #[derive(Default)]
 struct Effects {
     fetches: Vec<(KeyIndex, Key)>,
     pushes: Vec<Push>,
-    receipts: Vec<Receipt>,
+    receipts: Vec<Arc<Receipt>>,
 }
 
 /// What a worker carries into the monitor.
@@ -33,6 +36,8 @@ struct Effects {
 struct Results {
     fetched: Vec<(KeyIndex, Option<Value>)>,
     executed: Option<(Task, Execution)>,
+    /// Whether that took long.
+    took_long: bool,
 }
 
 /// Works for `shard` until it is closed.
@@ -44,19 +49,23 @@ pub(crate) fn work(host: &Host, shard: &Arc<Shard>, mut sessions: Sessions) -> R
     let mut effects = Effects::default();
     let mut wait = false;
     let mut executed = 0;
-    while shard.wake(wait).is_some() {
+    while shard.inbox.wake(wait).is_some() {
         let task = {
             let mut core = lock(&shard.core);
-            let took_epochs = take_in(&mut core, shard.take_events(), &mut results);
+            let took_epochs = take_in(&mut core, shard.inbox.take_events(), &mut results);
             let task = core.take_ready();
             drain(&mut core, shard, &mut effects);
             if core.ready() > 0 && host.workers_per_partition > 1 {
-                shard.leave_work();
+                shard.inbox.leave_work();
             }
             let full = core.is_full();
             let was_full = shard.graph_full.swap(full, Ordering::Relaxed);
-            if took_epochs || (was_full && !full) {
-                shard.has_room.notify_waiters();
+            let pushes_lost = core.take_pushes_lost();
+            if pushes_lost {
+                shard.pushes_lost.store(true, Ordering::Release);
+            }
+            if took_epochs || (was_full && !full) || pushes_lost {
+                host.attention.notify_one();
             }
             task
         };
@@ -73,7 +82,9 @@ pub(crate) fn work(host: &Host, shard: &Arc<Shard>, mut sessions: Sessions) -> R
         }
         wait = task.is_none() && results.fetched.is_empty();
         if let Some(task) = task {
+            let started = Instant::now();
             let execution = execute(&mut sessions, &task)?;
+            results.took_long = started.elapsed() > LONG;
             results.executed = Some((task, execution));
         }
     }
@@ -104,7 +115,10 @@ fn take_in(
 ) -> bool {
     let mut took_epochs = false;
     if let Some((task, execution)) = results.executed.take() {
-        core.on_executed(task.node, &execution.changes, execution.receipt);
+        core.on_executed(task, execution.changes, execution.receipt);
+        if results.took_long {
+            core.enter_all();
+        }
     }
     for (index, value) in results.fetched.drain(..) {
         core.on_fetched(index, value);
@@ -129,7 +143,7 @@ fn drain(core: &mut Partition, shard: &Shard, effects: &mut Effects) {
             Output::Push(push) => effects.pushes.push(push),
             Output::Receipt(receipt) => effects.receipts.push(receipt),
             // ORDER: handed over under the lock of the core, so that epochs stay in order.
-            Output::Finished(epoch) => shard.finish(epoch),
+            Output::Finished(epoch) => shard.finish(*epoch),
         }
     }
 }

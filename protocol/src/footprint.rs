@@ -99,6 +99,12 @@ impl Footprint {
         &self.accesses
     }
 
+    /// The accesses, sorted by key.
+    #[must_use]
+    pub fn into_accesses(self) -> Vec<Access> {
+        self.accesses
+    }
+
     /// The accesses with the index by which pushes name them.
     pub fn indexed(&self) -> impl Iterator<Item = (u16, &Access)> {
         // The zip cannot cut anything off: FOOTPRINT_KEYS_MAX fits a u16.

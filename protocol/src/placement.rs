@@ -93,7 +93,10 @@ impl PartitionMap {
     /// it is the one that counts it in the state digest.
     #[must_use]
     pub fn owner(&self, key: &Key) -> PartitionId {
-        PartitionId(self.slots[usize::from(key.slot().0)])
+        match self.partitions {
+            1 => PartitionId(0),
+            _ => PartitionId(self.slots[usize::from(key.slot().0)]),
+        }
     }
 
     /// Chooses where a transaction runs: the partition that owns most of the keys it needs,

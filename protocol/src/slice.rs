@@ -15,8 +15,8 @@ use crate::value::{Change, Value};
 /// What a partition has to do for one transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub enum Role {
-    /// It runs the transaction.
-    Home(Entry),
+    /// It runs the transaction. Boxed, because it is handed on from hand to hand.
+    Home(Box<Entry>),
     /// It owns keys of the transaction, which runs elsewhere.
     Participant {
         /// Where it runs.
@@ -109,7 +109,7 @@ pub fn cut(batch: &Batch, map: &PartitionMap) -> Vec<Slice> {
             let role = Role::Participant { home, accesses };
             slices[partition.index()].entries.push(SliceEntry { index, role });
         }
-        let role = Role::Home(Entry { home, ..entry.clone() });
+        let role = Role::Home(Box::new(Entry { home, ..entry.clone() }));
         slices[home.index()].entries.push(SliceEntry { index, role });
     }
     slices

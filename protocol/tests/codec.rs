@@ -186,7 +186,7 @@ fn push() -> impl Strategy<Value = Push> {
 fn host_slices() -> impl Strategy<Value = HostSlices> {
     let accesses = vec((any::<u16>(), access()), 0..4);
     let role = prop_oneof![
-        entry().prop_map(Role::Home),
+        entry().prop_map(|entry| Role::Home(Box::new(entry))),
         (partition(), accesses).prop_map(|(home, accesses)| Role::Participant { home, accesses }),
     ];
     let entry = (any::<u32>(), role).prop_map(|(index, role)| SliceEntry { index, role });

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use parsec_protocol::limits::FOOTPRINT_KEYS_MAX;
+use parsec_protocol::plant::{self, Bug};
 use parsec_protocol::transaction::Entry;
 use parsec_protocol::{
     Access, Change, Delta, EpochRecord, ErrorCode, Footprint, Key, Mode, Outcome, Position,
@@ -55,7 +56,9 @@ impl Execution {
         let done = match result {
             Ok(done) => done,
             Err(Interrupt::Stray(Access { key, mode })) => {
-                workspace.forget();
+                if !plant::is(Bug::StrayKeepsEffects) {
+                    workspace.forget();
+                }
                 Done {
                     outcome: Outcome::Strayed { key, mode },
                     work: 0,

@@ -1,17 +1,16 @@
 //! The index of ids: where each transaction was ordered, on disk, by its id.
 //!
-//! It can be rebuilt from the log and is written lazily, from durable epochs only. A [`Mark`] that
-//! is written in the same batch says how far it is, so a crash takes ids and mark back together.
+//! What goes into it, and what may be said about it, is decided by
+//! [`Indexing`](parsec_sequencer_core::Indexing).
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fjall::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 use parsec_protocol::message::ClusterId;
-use parsec_protocol::{Batch, EpochNumber, EpochRecord, LaneId, PartitionId, Position, TxId};
-use parsec_sequencer_core::{Lookup, Place, positions};
+use parsec_protocol::{EpochNumber, PartitionId, Position, TxId};
+use parsec_sequencer_core::{IndexWrite, Lookup, Mark, Place};
 
 use crate::limits::INDEX_CACHE_BYTES;
 
@@ -37,36 +36,22 @@ pub enum IndexError {
     Foreign { path: PathBuf },
 }
 
-/// How far the index is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Mark {
-    /// The epoch through which every id is in the index.
-    pub(crate) through: EpochNumber,
-    /// The epoch through which every transaction was answered, or ordered again, when this was
-    /// written.
-    pub(crate) settled: EpochNumber,
-    /// How many transactions were ordered through `through`.
-    pub(crate) transactions: u64,
+fn encode_mark(mark: Mark) -> [u8; MARK_BYTES] {
+    let mut bytes = [0; MARK_BYTES];
+    bytes[..8].copy_from_slice(&mark.through.0.to_be_bytes());
+    bytes[8..16].copy_from_slice(&mark.settled.0.to_be_bytes());
+    bytes[16..].copy_from_slice(&mark.transactions.to_be_bytes());
+    bytes
 }
 
-impl Mark {
-    fn encode(self) -> [u8; MARK_BYTES] {
-        let mut bytes = [0; MARK_BYTES];
-        bytes[..8].copy_from_slice(&self.through.0.to_be_bytes());
-        bytes[8..16].copy_from_slice(&self.settled.0.to_be_bytes());
-        bytes[16..].copy_from_slice(&self.transactions.to_be_bytes());
-        bytes
-    }
-
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let (numbers, []) = bytes.as_chunks::<8>() else { return None };
-        let [through, settled, transactions] = *numbers else { return None };
-        Some(Self {
-            through: EpochNumber(u64::from_be_bytes(through)),
-            settled: EpochNumber(u64::from_be_bytes(settled)),
-            transactions: u64::from_be_bytes(transactions),
-        })
-    }
+fn decode_mark(bytes: &[u8]) -> Option<Mark> {
+    let (numbers, []) = bytes.as_chunks::<8>() else { return None };
+    let [through, settled, transactions] = *numbers else { return None };
+    Some(Mark {
+        through: EpochNumber(u64::from_be_bytes(through)),
+        settled: EpochNumber(u64::from_be_bytes(settled)),
+        transactions: u64::from_be_bytes(transactions),
+    })
 }
 
 fn encode_place(place: Place) -> [u8; PLACE_BYTES] {
@@ -85,17 +70,9 @@ fn decode_place(bytes: &[u8]) -> Option<Place> {
     Some(Place { position: Position { epoch, index: u32::from_be_bytes(*index) }, home })
 }
 
-/// An epoch to be put into the index.
-#[derive(Debug)]
-pub(crate) struct Indexable {
-    pub(crate) record: EpochRecord,
-    pub(crate) batches: Vec<Arc<Batch>>,
-}
-
 /// The index of ids.
 pub(crate) struct IdIndex {
     path: PathBuf,
-    lane: LaneId,
     database: Database,
     ids: Keyspace,
     meta: Keyspace,
@@ -105,7 +82,7 @@ pub(crate) struct IdIndex {
 
 impl IdIndex {
     /// Opens the index of `cluster`, or creates it.
-    pub(crate) fn open(path: &Path, cluster: ClusterId, lane: LaneId) -> Result<Self, IndexError> {
+    pub(crate) fn open(path: &Path, cluster: ClusterId) -> Result<Self, IndexError> {
         let failed = |source| match source {
             fjall::Error::Locked => IndexError::Locked { path: path.to_owned() },
             source => IndexError::Engine { path: path.to_owned(), source },
@@ -117,8 +94,7 @@ impl IdIndex {
             .map_err(failed)?;
         let keyspace = |name: &str| database.keyspace(name, keyspace_options).map_err(failed);
         let (ids, meta) = (keyspace("ids")?, keyspace("meta")?);
-        let index =
-            Self { path: path.to_owned(), lane, database, ids, meta, through: AtomicU64::new(0) };
+        let index = Self { path: path.to_owned(), database, ids, meta, through: AtomicU64::new(0) };
         index.claim(cluster)?;
         index.through.store(index.mark()?.through.0, Ordering::Release);
         Ok(index)
@@ -143,7 +119,7 @@ impl IdIndex {
     /// How far the index is.
     pub(crate) fn mark(&self) -> Result<Mark, IndexError> {
         match self.meta.get(MARK_KEY).map_err(|error| self.failed(error))? {
-            Some(bytes) => Mark::decode(&bytes).ok_or_else(|| self.damaged("its mark")),
+            Some(bytes) => decode_mark(&bytes).ok_or_else(|| self.damaged("its mark")),
             None => Ok(Mark::default()),
         }
     }
@@ -173,28 +149,16 @@ impl IdIndex {
         Ok(Lookup { found: self.find(id)?, through })
     }
 
-    /// Adds epochs, which must be the next ones, and with them what is settled.
-    pub(crate) fn add(
-        &self,
-        epochs: &[Indexable],
-        settled: EpochNumber,
-    ) -> Result<Mark, IndexError> {
-        let mut mark = self.mark()?;
+    /// Writes what was gathered, ids and mark in one piece.
+    pub(crate) fn write(&self, write: &IndexWrite) -> Result<(), IndexError> {
         let mut batch = self.database.batch();
-        for Indexable { record, batches } in epochs {
-            assert_eq!(record.number, mark.through.next(), "epochs are indexed in order");
-            for (position, entry) in positions(self.lane, record, batches) {
-                let place = Place { position, home: entry.home };
-                batch.insert(&self.ids, entry.id.0, encode_place(place));
-            }
-            mark.through = record.number;
-            mark.transactions += record.transactions();
+        for (id, place) in &write.places {
+            batch.insert(&self.ids, id.0, encode_place(*place));
         }
-        mark.settled = settled.min(mark.through).max(mark.settled);
-        batch.insert(&self.meta, MARK_KEY, mark.encode());
+        batch.insert(&self.meta, MARK_KEY, encode_mark(write.mark));
         batch.commit().map_err(|error| self.failed(error))?;
-        self.through.store(mark.through.0, Ordering::Release);
-        Ok(mark)
+        self.through.store(write.mark.through.0, Ordering::Release);
+        Ok(())
     }
 
     /// Makes durable what was written, before the process ends in order.
@@ -213,74 +177,48 @@ fn keyspace_options() -> KeyspaceCreateOptions {
 
 #[cfg(test)]
 mod tests {
-    use parsec_protocol::{BatchRef, Entry, Footprint, RuntimeId};
-
     use super::*;
 
     const CLUSTER: ClusterId = ClusterId([3; 32]);
-    const LANE: LaneId = LaneId(1);
 
-    /// An epoch whose first batch is another lane's.
-    fn epoch(number: u64, ids: &[u8]) -> Indexable {
-        let entry = |id: &u8| Entry {
-            id: TxId([*id; 32]),
-            runtime: RuntimeId::NATIVE,
-            attempt: 0,
-            home: PartitionId(u16::from(*id)),
-            sender: Vec::new().into(),
-            payload: Vec::new().into(),
-            footprint: Footprint::default(),
-            expires: None,
-        };
-        let entries: Vec<_> = ids.iter().map(entry).collect();
-        let batch = Batch { lane: LANE, sequence: number, map_version: 1, entries };
-        let own = batch.reference(&[]);
-        let other = BatchRef { lane: LaneId(0), transactions: 10, ..own.clone() };
-        let record = EpochRecord {
-            number: EpochNumber(number),
-            timestamp_ms: 0,
-            block: 0,
-            parent: [0; 32],
-            batches: vec![other, own],
-        };
-        Indexable { record, batches: vec![Arc::new(batch)] }
+    fn place(epoch: u64, index: u32, home: u16) -> Place {
+        let position = Position { epoch: EpochNumber(epoch), index };
+        Place { position, home: PartitionId(home) }
     }
 
-    fn place(epoch: u64, index: u32, home: u16) -> Option<Place> {
-        let position = Position { epoch: EpochNumber(epoch), index };
-        Some(Place { position, home: PartitionId(home) })
+    fn write(through: u64, places: &[(u8, Place)]) -> IndexWrite {
+        let places = places.iter().map(|(id, place)| (TxId([*id; 32]), *place)).collect();
+        let through = EpochNumber(through);
+        IndexWrite { places, mark: Mark { through, settled: EpochNumber(1), transactions: 7 } }
     }
 
     #[test]
     fn ids_and_mark_come_back_together() {
         let directory = tempfile::tempdir().unwrap();
-        let index = IdIndex::open(directory.path(), CLUSTER, LANE).unwrap();
-        assert_eq!(
-            index.lookup(&TxId([1; 32])).unwrap(),
-            Lookup { found: None, through: EpochNumber(0) }
-        );
-        index.add(&[epoch(1, &[1, 2]), epoch(2, &[3])], EpochNumber(9)).unwrap();
+        let index = IdIndex::open(directory.path(), CLUSTER).unwrap();
+        let nothing = Lookup { found: None, through: EpochNumber(0) };
+        assert_eq!(index.lookup(&TxId([1; 32])).unwrap(), nothing);
+        assert_eq!(index.mark().unwrap(), Mark::default());
+        index.write(&write(2, &[(1, place(1, 10, 1)), (2, place(2, 11, 2))])).unwrap();
         // A transaction that strayed is found where it was ordered last.
-        index.add(&[epoch(3, &[2])], EpochNumber(1)).unwrap();
+        let last = write(3, &[(2, place(3, 258, 515))]);
+        index.write(&last).unwrap();
         drop(index);
-        let index = IdIndex::open(directory.path(), CLUSTER, LANE).unwrap();
+        let index = IdIndex::open(directory.path(), CLUSTER).unwrap();
         let find = |id| index.find(&TxId([id; 32])).unwrap();
-        assert_eq!((find(1), find(2)), (place(1, 10, 1), place(3, 10, 2)));
-        assert_eq!((find(3), find(4)), (place(2, 10, 3), None));
-        assert_eq!(index.through(), EpochNumber(3));
-        // What is settled is never more than what is indexed, and does not fall.
-        let mark = Mark { through: EpochNumber(3), settled: EpochNumber(2), transactions: 34 };
-        assert_eq!(index.mark().unwrap(), mark);
+        assert_eq!((find(1), find(2)), (Some(place(1, 10, 1)), Some(place(3, 258, 515))));
+        assert_eq!(find(4), None);
+        assert_eq!((index.through(), index.mark().unwrap()), (EpochNumber(3), last.mark));
     }
 
     #[test]
     fn another_clusters_index_and_one_in_use_are_refused() {
         let directory = tempfile::tempdir().unwrap();
-        let index = IdIndex::open(directory.path(), CLUSTER, LANE).unwrap();
-        let again = IdIndex::open(directory.path(), CLUSTER, LANE);
+        let index = IdIndex::open(directory.path(), CLUSTER).unwrap();
+        let again = IdIndex::open(directory.path(), CLUSTER);
         assert!(matches!(again, Err(IndexError::Locked { .. })));
         drop(index);
-        let other = IdIndex::open(directory.path(), ClusterId([4; 32]), LANE);
+        let other = IdIndex::open(directory.path(), ClusterId([4; 32]));
         assert!(matches!(other, Err(IndexError::Foreign { .. })));
     }
 }

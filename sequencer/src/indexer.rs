@@ -4,16 +4,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use parsec_protocol::EpochNumber;
+use parsec_sequencer_core::limits::INDEX_IDS_PER_WRITE;
+use parsec_sequencer_core::{IndexWrite, Indexing};
 use tokio::sync::{mpsc, watch};
 
-use crate::driver::View;
-use crate::index::{IdIndex, IndexError, Indexable};
-use crate::limits::{INDEX_DELAY, INDEX_IDS_PER_COMMIT};
+use crate::driver::{Ordered, View};
+use crate::index::{IdIndex, IndexError};
+use crate::limits::INDEX_DELAY;
 use crate::stop::Stop;
 
 /// Writes the index, and tells the driver how far it is.
 pub(crate) struct Indexer {
     pub(crate) index: Arc<IdIndex>,
+    pub(crate) indexing: Indexing,
     pub(crate) view: Arc<View>,
     pub(crate) indexed: watch::Sender<EpochNumber>,
     pub(crate) stop: Stop,
@@ -21,45 +24,39 @@ pub(crate) struct Indexer {
 
 impl Indexer {
     /// Runs until no more epochs can come, and makes durable what it wrote.
-    pub(crate) async fn run(self, mut epochs: mpsc::Receiver<Indexable>) {
+    pub(crate) async fn run(mut self, mut epochs: mpsc::Receiver<Ordered>) {
         if let Err(error) = self.run_until_end(&mut epochs).await {
             self.stop.fail(error);
         }
     }
 
     async fn run_until_end(
-        &self,
-        epochs: &mut mpsc::Receiver<Indexable>,
+        &mut self,
+        epochs: &mut mpsc::Receiver<Ordered>,
     ) -> Result<(), IndexError> {
         let mut open = true;
-        let mut is_done = false;
         while open {
-            let mut gathered = Vec::new();
-            open = gather(epochs, &mut gathered, is_done).await;
-            let settled = self.view.settled();
-            let before = self.index.mark()?;
-            if gathered.is_empty() && settled.min(before.through) == before.settled {
-                // Nothing is new, so every lookup that is under way is good enough.
-                self.indexed.send_replace(before.through);
-                is_done = before.settled == before.through;
-                continue;
+            open = gather(epochs, &mut self.indexing).await;
+            if let Some(write) = self.indexing.write(self.view.settled()) {
+                self.write(write).await?;
             }
-            is_done = false;
-            let started = Instant::now();
-            let index = self.index.clone();
-            let adding = tokio::task::spawn_blocking(move || index.add(&gathered, settled));
-            let mark = match adding.await {
-                Ok(mark) => mark?,
-                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-            };
-            metrics::histogram!("parsec_sequencer_index_seconds").record(started.elapsed());
-            // The driver is told of the time before, so that it keeps ids a little longer than the
-            // index needs: submissions that asked the index a moment ago need not ask again.
-            self.indexed.send_replace(before.through);
-            metrics::gauge!("parsec_sequencer_index_behind_epochs")
-                .set(behind(self.view.ordered(), mark.through));
+            self.indexed.send_replace(self.indexing.told());
         }
         self.index.persist()
+    }
+
+    async fn write(&mut self, write: IndexWrite) -> Result<(), IndexError> {
+        let started = Instant::now();
+        let (index, mark) = (self.index.clone(), write.mark);
+        match tokio::task::spawn_blocking(move || index.write(&write)).await {
+            Ok(written) => written?,
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        }
+        self.indexing.on_written(mark);
+        metrics::histogram!("parsec_sequencer_index_seconds").record(started.elapsed());
+        metrics::gauge!("parsec_sequencer_index_behind_epochs")
+            .set(behind(self.view.ordered(), mark.through));
+        Ok(())
     }
 }
 
@@ -69,31 +66,18 @@ fn behind(ordered: EpochNumber, indexed: EpochNumber) -> u32 {
 
 /// Gathers epochs for a while, or until there are many ids. Returns whether more can come. If
 /// nothing else is to be done, the while begins with the first epoch, however late that comes.
-async fn gather(
-    epochs: &mut mpsc::Receiver<Indexable>,
-    gathered: &mut Vec<Indexable>,
-    is_done: bool,
-) -> bool {
-    let mut ids = 0;
-    if is_done {
-        let Some(first) = epochs.recv().await else { return false };
-        ids += count(&first);
-        gathered.push(first);
+async fn gather(epochs: &mut mpsc::Receiver<Ordered>, indexing: &mut Indexing) -> bool {
+    if indexing.is_done() {
+        let Some(Ordered { record, batches }) = epochs.recv().await else { return false };
+        indexing.on_durable(&record, &batches);
     }
     let until = tokio::time::Instant::now() + INDEX_DELAY;
-    while ids < INDEX_IDS_PER_COMMIT {
+    while indexing.waiting() < INDEX_IDS_PER_WRITE {
         match tokio::time::timeout_at(until, epochs.recv()).await {
-            Ok(Some(epoch)) => {
-                ids += count(&epoch);
-                gathered.push(epoch);
-            }
+            Ok(Some(Ordered { record, batches })) => indexing.on_durable(&record, &batches),
             Ok(None) => return false,
             Err(_) => return true,
         }
     }
     true
-}
-
-fn count(epoch: &Indexable) -> usize {
-    epoch.batches.iter().map(|batch| batch.entries.len()).sum()
 }

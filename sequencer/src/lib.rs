@@ -48,7 +48,7 @@ use parsec_protocol::transport::{ClientListener, PeerInbox, PeerNetwork};
 use parsec_protocol::{EpochNumber, LaneId, NodeId, PartitionId, PartitionMap};
 use parsec_runtimes::Runtimes;
 use parsec_runtimes::system::Load;
-use parsec_sequencer_core::{HomeChooser, LaneOptions};
+use parsec_sequencer_core::{Cutter, HomeChooser, Identity, LaneOptions, Layout};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -56,7 +56,7 @@ use crate::admission::Admission;
 use crate::cache::ReplicatedCache;
 use crate::clients::Service;
 use crate::discovery::Discovery;
-use crate::dispatch::{Cutter, HostSender, Ring};
+use crate::dispatch::HostSender;
 use crate::driver::{Driver, Input, Marks, Outlets, View};
 use crate::hosts::Hosts;
 use crate::index::IdIndex;
@@ -64,12 +64,12 @@ use crate::indexer::Indexer;
 use crate::queries::Queries;
 use crate::receive::Receiver;
 use crate::rediscovery::Rediscoverer;
-use crate::restore::{Identity, Restored, restore};
+use crate::restore::{Restored, restore};
 use crate::stop::{Stop, StopOnPanic};
 use crate::workers::Workers;
 
-pub use hosts::HostsError;
 pub use index::IndexError;
+pub use parsec_sequencer_core::LayoutError;
 pub use restore::RestoreError;
 pub use stop::StopReason;
 
@@ -138,7 +138,7 @@ pub fn log_directory(directory: &Path) -> PathBuf {
 pub enum StartError {
     /// The hosts that were configured can't work.
     #[error(transparent)]
-    Hosts(#[from] HostsError),
+    Hosts(#[from] LayoutError),
     /// The node is configured to be a host, too.
     #[error("{0} is the sequencer's own node and can't hold partitions: run an executor apart")]
     OwnHost(NodeId),
@@ -176,11 +176,11 @@ impl Sequencer {
         if let Some((own, _)) = config.hosts.iter().find(|(host, _)| *host == network.node()) {
             return Err(StartError::OwnHost(*own));
         }
-        let hosts = Arc::new(Hosts::new(&config.hosts, &config.map)?);
+        let layout = Arc::new(Layout::new(&config.hosts, &config.map)?);
         let workers = Workers::new(config.workers);
         let workers = workers.map_err(|error| StartError::Threads(error.to_string()))?;
         let restored = restore_apart(&config).await?;
-        let parts = Parts::new(config, runtimes, network, hosts, workers, &restored);
+        let parts = Parts::new(config, runtimes, network, layout, workers, &restored);
         parts.start(restored, inbox, clients)
     }
 
@@ -229,13 +229,13 @@ impl Drop for Sequencer {
 
 async fn restore_apart(config: &SequencerConfig) -> Result<Restored, StartError> {
     let (log, ids) = (config.log_directory(), config.directory.join("ids"));
+    let cluster = config.cluster;
     let identity = Identity {
-        cluster: config.cluster,
         lane: config.lane,
         options: config.lane_options.clone(),
         homes: HomeChooser::new(config.map.clone()),
     };
-    match tokio::task::spawn_blocking(move || restore(&log, &ids, identity)).await {
+    match tokio::task::spawn_blocking(move || restore(&log, &ids, cluster, identity)).await {
         Ok(restored) => Ok(restored?),
         Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
     }
@@ -260,12 +260,14 @@ impl Parts {
         config: SequencerConfig,
         runtimes: Runtimes,
         network: PeerNetwork,
-        hosts: Arc<Hosts>,
+        layout: Arc<Layout>,
         workers: Workers,
         restored: &Restored,
     ) -> Self {
         let latest = restored.end.last_epoch.clone();
-        let view = View::new(latest, restored.mark.settled, restored.mark.transactions);
+        let mark = restored.indexing.mark();
+        let view = View::new(latest, mark.settled, mark.transactions);
+        let hosts = Arc::new(Hosts::new(layout, view.ordered()));
         let queries = Queries::new(network.clone(), hosts.clone(), config.map.clone());
         let cache = Arc::new(ReplicatedCache::default());
         let discovery = Discovery::new(
@@ -286,7 +288,7 @@ impl Parts {
         inbox: PeerInbox,
         clients: ClientListener,
     ) -> Result<Sequencer, StartError> {
-        let Restored { orderer, writer, index, mark, .. } = restored;
+        let Restored { orderer, writer, index, indexing, .. } = restored;
         let index = Arc::new(index);
         let (inputs, driver_inputs) = mpsc::channel(limits::INPUTS_MAX);
         let (log, log_commands) = mpsc::channel(limits::LOG_COMMANDS_MAX);
@@ -294,7 +296,7 @@ impl Parts {
         let (to_index, indexables) = mpsc::channel(limits::INDEX_EPOCHS_MAX);
         let (rediscover, strays) = mpsc::channel(limits::REDISCOVERY_UNIT_MAX);
         let durable = watch::Sender::new(self.view.ordered());
-        let indexed = watch::Sender::new(mark.through);
+        let indexed = watch::Sender::new(indexing.told());
         let marks = Marks {
             durable: durable.subscribe(),
             applied: self.hosts.applied_by_all(),
@@ -309,14 +311,18 @@ impl Parts {
             dispatched: VecDeque::new(),
             stop: self.stop.clone(),
         };
-        let ring = Arc::new(Ring::new(self.view.ordered()));
         let mut tasks = JoinSet::new();
         spawn(&mut tasks, &self.stop, driver.run(driver_inputs, marks));
-        self.spawn_senders(&mut tasks, &ring);
+        self.spawn_senders(&mut tasks);
         self.spawn_receivers(&mut tasks, inbox, &inputs);
         let (view, stop) = (self.view.clone(), self.stop.clone());
-        let indexer =
-            Indexer { index: index.clone(), view: view.clone(), indexed, stop: stop.clone() };
+        let indexer = Indexer {
+            index: index.clone(),
+            indexing,
+            view: view.clone(),
+            indexed,
+            stop: stop.clone(),
+        };
         spawn(&mut tasks, &stop, indexer.run(indexables));
         spawn(&mut tasks, &stop, self.rediscoverer(&inputs).run(strays));
 
@@ -324,17 +330,17 @@ impl Parts {
         let log_thread = thread("parsec-log", &stop, move || {
             log::write_log(writer, log_commands, &durable, &log_stop);
         })?;
-        let (cutter, cache) = (self.cutter(), self.cache.clone());
+        let (cutter, cache, hosts) = (self.cutter(), self.cache.clone(), self.hosts.clone());
         let cut_thread = thread("parsec-dispatch", &stop, move || {
-            dispatch::cut_all(&cutter, ordered, &ring, &cache, &to_index);
+            dispatch::cut_all(&cutter, ordered, &hosts, &cache, &to_index);
         })?;
         spawn(&mut tasks, &stop, self.serve(index, inputs, clients));
         Ok(Sequencer { stop, view, tasks, threads: vec![log_thread, cut_thread] })
     }
 
     fn cutter(&self) -> Cutter {
-        let (lane, map) = (self.config.lane, self.config.map.clone());
-        Cutter { lane, map, hosts: self.hosts.clone() }
+        let layout = self.hosts.layout().clone();
+        Cutter::new(self.config.lane, self.config.map.clone(), layout)
     }
 
     fn rediscoverer(&self, inputs: &mpsc::Sender<Input>) -> Rediscoverer {
@@ -347,17 +353,14 @@ impl Parts {
         }
     }
 
-    fn spawn_senders(&self, tasks: &mut JoinSet<()>, ring: &Arc<Ring>) {
+    fn spawn_senders(&self, tasks: &mut JoinSet<()>) {
         for (place, (host, _)) in self.hosts.iter().enumerate() {
-            let Some(link) = self.hosts.link(host) else { continue };
             let sender = HostSender {
                 host,
                 place,
                 network: self.network.clone(),
-                link,
-                ring: ring.clone(),
+                hosts: self.hosts.clone(),
                 cutter: self.cutter(),
-                view: self.view.clone(),
                 log: self.config.log_directory(),
                 stop: self.stop.clone(),
             };

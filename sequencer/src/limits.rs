@@ -34,17 +34,11 @@ pub const DISPATCHES_MAX: usize = 256;
 /// Most epochs that wait to be put into the index of ids. Full: dispatching waits; the lane's own
 /// limit is reached before.
 pub const INDEX_EPOCHS_MAX: usize = parsec_sequencer_core::limits::RETAINED_EPOCHS_MAX;
-/// Most ids written to the index at a time.
-pub const INDEX_IDS_PER_COMMIT: usize = 16_384;
 /// How long the index waits for more ids before it writes.
 pub const INDEX_DELAY: Duration = Duration::from_millis(200);
 /// Bytes of the index's cache of blocks.
 pub const INDEX_CACHE_BYTES: u64 = 64 * 1_024 * 1_024;
 
-/// Most epochs kept in memory to be sent. Hosts that are further behind are sent the log.
-pub const RING_EPOCHS_MAX: usize = 1_024;
-/// About the most bytes of such epochs.
-pub const RING_BYTES_MAX: usize = 256 * 1_024 * 1_024;
 /// Epochs read ahead from the log for a host that is far behind.
 pub const CATCH_UP_EPOCHS: usize = 16;
 

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use parsec_protocol::{BatchRef, EpochNumber, EpochRecord};
+use parsec_sequencer_core::Durability;
 use parsec_storage::log::{LogError, LogWriter};
 use rkyv::util::AlignedVec;
 use tokio::sync::{mpsc, watch};
@@ -24,9 +25,10 @@ pub(crate) fn write_log(
     durable: &watch::Sender<EpochNumber>,
     stop: &Stop,
 ) {
-    let mut appended = *durable.borrow();
+    let mut state = Durability::new(*durable.borrow());
     while let Some(command) = commands.blocking_recv() {
-        if let Err(error) = carry_out(&mut writer, command, &mut appended, durable) {
+        if let Err(error) = carry_out(&mut writer, command, &mut state, durable) {
+            state.on_failed();
             stop.fail(format!("the log in {} failed: {error}", writer.directory().display()));
             return;
         }
@@ -36,7 +38,7 @@ pub(crate) fn write_log(
 fn carry_out(
     writer: &mut LogWriter,
     command: LogCommand,
-    appended: &mut EpochNumber,
+    state: &mut Durability,
     durable: &watch::Sender<EpochNumber>,
 ) -> Result<(), LogError> {
     match command {
@@ -46,13 +48,14 @@ fn carry_out(
         }
         LogCommand::Epoch(record) => {
             writer.append_epoch(&record)?;
-            *appended = record.number;
+            state.on_appended(record.number);
         }
         LogCommand::Sync => {
             let started = Instant::now();
             writer.sync()?;
             metrics::histogram!("parsec_sequencer_sync_seconds").record(started.elapsed());
-            durable.send_replace(*appended);
+            state.on_synced();
+            durable.send_replace(state.durable());
         }
     }
     Ok(())

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use parsec_protocol::message::PeerMessage;
-use parsec_protocol::transport::{Inbox, LinkEvent, Links, PeerNetwork, Received};
+use parsec_protocol::transport::{Channel, Inbox, LinkEvent, Links, PeerNetwork, Received};
 use tokio::sync::mpsc;
 
 use crate::driver::{Input, View};
-use crate::hosts::{Hosts, ask_for_receipts};
+use crate::hosts::Hosts;
 use crate::queries::Queries;
 use crate::stop::Stop;
 
@@ -48,10 +48,12 @@ impl Receiver {
         if let LinkEvent::Down { node, .. } = event {
             self.queries.on_down(*node);
         }
-        if let Some((host, session)) = self.hosts.on_link(event) {
-            let (network, settled) = (self.network.clone(), self.view.settled());
+        if let Some((host, session, message)) = self.hosts.on_link(event, self.view.settled()) {
+            let network = self.network.clone();
             tokio::spawn(async move {
-                ask_for_receipts(&network, host, session, settled).await;
+                if let Err(error) = network.send_on(host, session, Channel::Order, &message).await {
+                    tracing::debug!(%host, %error, "the link went down again at once");
+                }
             });
         }
     }
@@ -61,14 +63,8 @@ impl Receiver {
         let Received { from, session, message } = received;
         match message {
             PeerMessage::Progress(statuses) => {
-                let ordered = self.view.ordered();
-                if let Err(ahead) = self.hosts.on_progress(from, session, &statuses, ordered) {
-                    self.stop.fail(format!(
-                        "{} on {from} has applied {}, but the log ends with {ordered}: the log has \
-                         lost its end, or is not the one of this cluster. Put back the right log, \
-                         or start with empty stores",
-                        ahead.partition, ahead.applied,
-                    ));
+                if let Err(ahead) = self.hosts.on_progress(from, session, &statuses) {
+                    self.stop.fail(ahead);
                 }
             }
             PeerMessage::Receipts { receipts, .. } => {

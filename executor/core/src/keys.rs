@@ -2,12 +2,17 @@
 
 use ahash::RandomState;
 use hashbrown::HashTable;
-use parsec_protocol::{EpochNumber, Key, Value};
+use parsec_protocol::{Change, EpochNumber, Key, Value};
+
 use smallvec::SmallVec;
 
+use crate::epochs::Writers;
 use crate::limits::{CACHE_BYTES_MAX, CACHE_KEYS_MAX, EVICTION_STEPS};
 use crate::nodes::NodeIndex;
 use crate::queue::Queue;
+
+/// Longer keys are kept elsewhere. A slot of a contract's storage, the longest that is usual, has 63.
+const NAME_BYTES: usize = 64;
 
 /// A key in the table of its partition, for as long as it is in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +29,7 @@ impl KeyIndex {
 #[derive(Debug)]
 pub(crate) enum Cached {
     /// It is being fetched from the store; these transactions wait for it.
-    Fetching(SmallVec<[NodeIndex; 2]>),
+    Fetching(Vec<NodeIndex>),
     /// This is it.
     Known(Option<Value>),
 }
@@ -32,29 +37,36 @@ pub(crate) enum Cached {
 /// A key, its value and its queue.
 #[derive(Debug)]
 pub(crate) struct KeyState {
-    pub(crate) key: Key,
+    /// The encoded key. Within the state, so that looking it up touches no other place in memory.
+    name: SmallVec<[u8; NAME_BYTES]>,
     pub(crate) cached: Cached,
     pub(crate) queue: Queue,
-    /// How many epochs have written it that are not in the store yet.
-    pub(crate) uncommitted: u32,
-    /// The unfinished epochs that have written it, in order, and where in the list of the
-    /// epoch's writes.
-    pub(crate) writes: SmallVec<[(EpochNumber, usize); 1]>,
+    pub(crate) writers: Writers,
+    /// Whether this partition counts it in the state digest.
+    pub(crate) counted: bool,
     /// Whether it was used since the clock hand last passed.
     used: bool,
 }
 
 impl KeyState {
+    pub(crate) fn key(&self) -> Key {
+        Key::from_encoded(Value::copy_from_slice(&self.name)).expect("it was a key's encoded form")
+    }
+
     fn size(&self) -> usize {
         let value = match &self.cached {
             Cached::Known(Some(value)) => value.len(),
             _ => 0,
         };
-        size_of::<Self>() + self.key.encoded().len() + value
+        size_of::<Self>() + self.name.len() + value
     }
 
-    fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.uncommitted == 0 && matches!(self.cached, Cached::Known(_))
+    /// Whether it may be dropped: nobody uses it, and the store has its value, if it has the epochs
+    /// through `stored`.
+    fn is_idle(&self, stored: EpochNumber) -> bool {
+        self.queue.is_empty()
+            && matches!(self.cached, Cached::Known(_))
+            && self.writers.last().is_none_or(|(epoch, _)| *epoch <= stored)
     }
 }
 
@@ -69,10 +81,12 @@ pub(crate) struct KeyTable {
     hand: usize,
     bytes: usize,
     keys_max: usize,
+    /// The last epoch that the store has.
+    stored: EpochNumber,
 }
 
 impl KeyTable {
-    pub(crate) fn new(keys_max: usize) -> Self {
+    pub(crate) fn new(keys_max: usize, stored: EpochNumber) -> Self {
         Self {
             index: HashTable::new(),
             hasher: RandomState::new(),
@@ -81,14 +95,17 @@ impl KeyTable {
             hand: 0,
             bytes: 0,
             keys_max: keys_max.min(CACHE_KEYS_MAX),
+            stored,
         }
     }
 
     /// The index of `key`, and whether it was entered just now: its value must then be fetched.
-    pub(crate) fn enter(&mut self, key: &Key) -> (KeyIndex, bool) {
-        let hash = self.hasher.hash_one(key);
-        let known = self.index.find(hash, |slot| {
-            self.slots[*slot as usize].as_ref().is_some_and(|state| state.key == *key)
+    /// `counted` says of a new one whether the state digest counts it here.
+    pub(crate) fn enter(&mut self, key: &Key, counted: impl FnOnce() -> bool) -> (KeyIndex, bool) {
+        let name = key.encoded();
+        let name_hash = hash(&self.hasher, name);
+        let known = self.index.find(name_hash, |slot| {
+            self.slots[*slot as usize].as_ref().is_some_and(|state| state.name[..] == *name)
         });
         if let Some(slot) = known {
             let index = KeyIndex(*slot);
@@ -97,11 +114,11 @@ impl KeyTable {
         }
         self.make_room();
         let state = KeyState {
-            key: key.clone(),
-            cached: Cached::Fetching(SmallVec::new()),
+            name: SmallVec::from_slice(name),
+            cached: Cached::Fetching(Vec::new()),
             queue: Queue::default(),
-            uncommitted: 0,
-            writes: SmallVec::new(),
+            writers: Writers::new(),
+            counted: counted(),
             used: true,
         };
         self.bytes += state.size();
@@ -111,9 +128,9 @@ impl KeyTable {
         });
         self.slots[slot as usize] = Some(state);
         let (slots, hasher) = (&self.slots, &self.hasher);
-        self.index.insert_unique(hash, slot, |slot| {
+        self.index.insert_unique(name_hash, slot, |slot| {
             let state = slots[*slot as usize].as_ref();
-            hasher.hash_one(&state.expect("indexed slots are full").key)
+            hash(hasher, &state.expect("indexed slots are full").name)
         });
         (KeyIndex(slot), true)
     }
@@ -141,15 +158,39 @@ impl KeyTable {
         }
     }
 
-    /// Sets the value of a key and returns what was there before: the waiting transactions if it
-    /// was being fetched, or the value.
-    pub(crate) fn set_value(&mut self, index: KeyIndex, value: Option<Value>) -> Cached {
+    /// The value of a key came from the store. Returns the transactions that waited for it; none
+    /// if it was known.
+    pub(crate) fn on_fetched(&mut self, index: KeyIndex, value: Option<Value>) -> Vec<NodeIndex> {
         let state = self.get_mut(index);
-        let before = state.size();
-        let old = std::mem::replace(&mut state.cached, Cached::Known(value));
-        let after = state.size();
-        self.bytes = self.bytes + after - before;
+        let Cached::Fetching(waiting) = &mut state.cached else { return Vec::new() };
+        let waiting = std::mem::take(waiting);
+        let bytes = value.as_ref().map_or(0, Value::len);
+        state.cached = Cached::Known(value);
+        self.bytes += bytes;
+        waiting
+    }
+
+    /// Changes the value of a key. Returns what it was.
+    ///
+    /// # Panics
+    /// As [`Self::value`].
+    pub(crate) fn change(&mut self, index: KeyIndex, change: Change) -> Option<Value> {
+        let Cached::Known(value) = &mut self.get_mut(index).cached else {
+            unreachable!("a transaction runs when its values are known")
+        };
+        let new = match change {
+            Change::Put(new) => Some(new),
+            other => other.apply(value.as_ref()),
+        };
+        let bytes = new.as_ref().map_or(0, Value::len);
+        let old = std::mem::replace(value, new);
+        self.bytes = self.bytes + bytes - old.as_ref().map_or(0, Value::len);
         old
+    }
+
+    /// The store has the epochs through `epoch`.
+    pub(crate) fn on_stored(&mut self, epoch: EpochNumber) {
+        self.stored = epoch;
     }
 
     /// How many keys are in memory.
@@ -158,12 +199,12 @@ impl KeyTable {
     }
 
     fn make_room(&mut self) {
-        let mut steps = EVICTION_STEPS;
+        let (mut steps, stored) = (EVICTION_STEPS, self.stored);
         while steps > 0 && (self.len() >= self.keys_max || self.bytes > CACHE_BYTES_MAX) {
             steps -= 1;
             self.hand = (self.hand + 1) % self.slots.len().max(1);
             let Some(Some(state)) = self.slots.get_mut(self.hand) else { continue };
-            if std::mem::take(&mut state.used) || !state.is_idle() {
+            if std::mem::take(&mut state.used) || !state.is_idle(stored) {
                 continue;
             }
             self.drop_slot(self.hand);
@@ -173,11 +214,15 @@ impl KeyTable {
     fn drop_slot(&mut self, slot: usize) {
         let Some(state) = self.slots[slot].take() else { return };
         self.bytes -= state.size();
-        let hash = self.hasher.hash_one(&state.key);
-        let found = self.index.find_entry(hash, |other| *other as usize == slot);
+        let name_hash = hash(&self.hasher, &state.name);
+        let found = self.index.find_entry(name_hash, |other| *other as usize == slot);
         found.expect("a full slot is indexed").remove();
         self.free.push(u32::try_from(slot).expect("slots are numbered by u32"));
     }
+}
+
+fn hash(hasher: &RandomState, name: &[u8]) -> u64 {
+    hasher.hash_one(name)
 }
 
 #[cfg(test)]
@@ -192,17 +237,17 @@ mod tests {
 
     #[test]
     fn unused_keys_are_dropped_and_used_ones_are_not() {
-        let mut table = KeyTable::new(8);
-        let (held, _) = table.enter(&key(0));
-        table.set_value(held, None);
+        let mut table = KeyTable::new(8, EpochNumber(0));
+        let (held, _) = table.enter(&key(0), || true);
+        table.on_fetched(held, None);
         table.get_mut(held).queue.enter(NodeIndex(1), Mode::Write);
         for n in 1..100 {
-            let (index, new) = table.enter(&key(n));
+            let (index, new) = table.enter(&key(n), || true);
             assert!(new);
-            table.set_value(index, Some(Value::from_static(b"x")));
+            table.on_fetched(index, Some(Value::from_static(b"x")));
         }
         assert!(table.len() <= 9, "{}", table.len());
-        assert_eq!(table.enter(&key(0)), (held, false));
-        assert!(table.enter(&key(1)).1, "it was dropped");
+        assert_eq!(table.enter(&key(0), || true), (held, false));
+        assert!(table.enter(&key(1), || true).1, "it was dropped");
     }
 }

@@ -1,5 +1,6 @@
 //! The pure heart of an executor: state machines without clocks, sockets, threads or disks.
 //!
+//! - [`Host`] is the protocol between hosts: what is told to whom, and sent again after a loss.
 //! - [`Intake`] puts together, for one host, the slices and epoch records that arrive.
 //! - [`Partition`] schedules the transactions of one partition by a dependency graph over keys,
 //!   exchanges values and writes with other partitions, and finishes epochs.
@@ -10,14 +11,22 @@
 //! This crate must not know how a transaction is executed, how a partition is stored, or who
 //! ordered the transactions and how.
 
+mod epochs;
+mod exchange;
+pub mod frames;
+mod host;
 mod intake;
 mod keys;
 pub mod limits;
 mod nodes;
 mod partition;
+mod pending;
 mod queue;
+mod routes;
 
+pub use epochs::{EpochWrite, FinishedEpoch};
+pub use host::{Host, HostError, HostOutput, Refused, Request};
 pub use intake::{EpochContext, Intake, IntakeError, ReadyEpoch};
 pub use keys::KeyIndex;
-pub use nodes::NodeIndex;
-pub use partition::{EpochWrite, FinishedEpoch, Output, Partition, Task};
+pub use partition::{Output, Partition, Task};
+pub use routes::{Destination, Routes, Unheld};

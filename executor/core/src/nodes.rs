@@ -1,7 +1,5 @@
 //! The transactions that a partition has in hand: the nodes of the dependency graph.
 
-use std::sync::Arc;
-
 use hashbrown::HashMap;
 use parsec_protocol::{Change, Entry, Mode, PartitionId, Position, Value};
 use smallvec::SmallVec;
@@ -10,7 +8,7 @@ use crate::keys::KeyIndex;
 
 /// A transaction that a partition has in hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NodeIndex(pub(crate) u32);
+pub(crate) struct NodeIndex(pub(crate) u32);
 
 /// A key that a transaction touches at this partition.
 #[derive(Debug, Clone, Copy)]
@@ -33,17 +31,21 @@ pub(crate) struct Node {
     pub(crate) part: Part,
 }
 
+/// Partitions that have a part in a transaction that runs elsewhere.
+pub(crate) type Participants = SmallVec<[PartitionId; 4]>;
+
 /// What the partition has to do for the transaction.
 #[derive(Debug)]
 pub(crate) enum Part {
     /// Run it.
     Home {
-        entry: Arc<Entry>,
+        /// Not there while a worker executes it.
+        entry: Option<Box<Entry>>,
         /// The values that other partitions push, by index in the footprint; the outer `None`
         /// until it has come.
         remote: Vec<(u16, Option<Option<Value>>)>,
         /// The partitions that wait for what it did to their keys.
-        participants: SmallVec<[PartitionId; 4]>,
+        participants: Participants,
     },
     /// Push values to its home, and await what it did to the keys.
     Participant {
@@ -55,6 +57,18 @@ pub(crate) enum Part {
         /// Whether it holds its keys, and has pushed their values.
         holds: bool,
     },
+}
+
+impl Part {
+    /// Whether other partitions have a part in the transaction.
+    pub(crate) fn is_shared(&self) -> bool {
+        match self {
+            Self::Home { remote, participants, .. } => {
+                !remote.is_empty() || !participants.is_empty()
+            }
+            Self::Participant { .. } => true,
+        }
+    }
 }
 
 /// The nodes, by index, and those that other partitions have a part in also by position.
@@ -71,17 +85,19 @@ impl Nodes {
         self.slots.len() - self.free.len()
     }
 
-    pub(crate) fn insert(&mut self, node: Node, shared: bool) -> NodeIndex {
-        let position = node.position;
-        let slot = self.free.pop().unwrap_or_else(|| {
+    /// An index for a node that is about to be [placed](Self::place) there.
+    pub(crate) fn reserve(&mut self) -> NodeIndex {
+        NodeIndex(self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             u32::try_from(self.slots.len() - 1).expect("bounded by NODES_MAX and one epoch")
-        });
-        self.slots[slot as usize] = Some(node);
-        if shared {
-            self.shared.insert(position, NodeIndex(slot));
+        }))
+    }
+
+    pub(crate) fn place(&mut self, index: NodeIndex, node: Node) {
+        if node.part.is_shared() {
+            self.shared.insert(node.position, index);
         }
-        NodeIndex(slot)
+        self.slots[index.0 as usize] = Some(node);
     }
 
     /// # Panics
@@ -101,7 +117,9 @@ impl Nodes {
     pub(crate) fn remove(&mut self, index: NodeIndex) -> Node {
         let node = self.slots[index.0 as usize].take().expect("a node in hand is in its slot");
         self.free.push(index.0);
-        self.shared.remove(&node.position);
+        if node.part.is_shared() {
+            self.shared.remove(&node.position);
+        }
         node
     }
 

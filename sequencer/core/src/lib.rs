@@ -20,12 +20,18 @@
 //!
 //! This crate must not know what a payload means, where the log lies, or who carries messages.
 
+pub mod dispatch;
+pub mod durability;
+pub mod followers;
 pub mod home;
+pub mod indexing;
 pub mod lane;
+pub mod layout;
 pub mod ledger;
 pub mod limits;
 pub mod options;
 pub mod orderer;
+pub mod restore;
 mod window;
 
 use std::sync::Arc;
@@ -38,11 +44,17 @@ use parsec_protocol::{
 };
 use rkyv::util::AlignedVec;
 
+pub use dispatch::{CutEpoch, Cutter, RingLimits};
+pub use durability::Durability;
+pub use followers::{AheadOfLog, Followers, Step};
 pub use home::HomeChooser;
+pub use indexing::{IndexWrite, Indexing, Mark};
 pub use lane::{Accepted, Lane, Lookup, Refused};
+pub use layout::{Held, Layout, LayoutError};
 pub use ledger::{Ledger, LedgerOutput, SingleLedger};
 pub use options::LaneOptions;
 pub use orderer::Orderer;
+pub use restore::{Identity, LogExtent, RestoreError, Restored, Restorer};
 
 /// A moment: microseconds since 1970.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]

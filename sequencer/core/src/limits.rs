@@ -28,6 +28,14 @@ pub const RETAINED_EPOCHS_MAX: usize = 65_536;
 /// Microseconds between epochs under load, at least.
 pub const EPOCH_INTERVAL_MIN_US: u64 = 1_000;
 
+/// Most ids written to the index at a time.
+pub const INDEX_IDS_PER_WRITE: usize = 16_384;
+
+/// Most epochs kept in memory to be sent. Hosts that are further behind are sent the log.
+pub const RING_EPOCHS_MAX: usize = 1_024;
+/// About the most bytes of such epochs.
+pub const RING_BYTES_MAX: usize = 256 * 1_024 * 1_024;
+
 const _: () = assert!(SUBMISSION_TRANSACTIONS_MAX <= PENDING_TRANSACTIONS_MAX);
 const _: () = assert!(BATCH_TRANSACTIONS_MAX <= IN_FLIGHT_TRANSACTIONS_MAX);
 const _: () = assert!(IN_FLIGHT_TRANSACTIONS_MAX <= RETAINED_TRANSACTIONS_MAX);

@@ -4,6 +4,7 @@
 
 mod against_oracle;
 mod deployments;
+mod history;
 mod hostile;
 mod load;
 mod mainnet;

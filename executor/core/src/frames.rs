@@ -1,0 +1,117 @@
+//! Frames: how pushes and receipts are put together into messages of a good size.
+//!
+//! A frame is closed when it reaches [`FRAME_BYTES_TARGET`]. A push that is longer than that alone
+//! is taken apart: a transaction may read hundreds of values of half a mebibyte each from one
+//! partition, and a frame that is longer than the transport takes could never be sent.
+
+use parsec_protocol::limits::FRAME_BYTES_TARGET;
+use parsec_protocol::{Push, PushKind, Receipt};
+
+/// Splits pushes into frames.
+#[must_use]
+pub fn push_frames(pushes: Vec<Push>) -> Vec<Vec<Push>> {
+    let mut parts = Vec::with_capacity(pushes.len());
+    for push in pushes {
+        match push.size() > FRAME_BYTES_TARGET {
+            true => take_apart(push, &mut parts),
+            false => parts.push(push),
+        }
+    }
+    frames(parts, Push::size)
+}
+
+/// Splits receipts into frames.
+#[must_use]
+pub fn receipt_frames(receipts: Vec<Receipt>) -> Vec<Vec<Receipt>> {
+    frames(receipts, receipt_size)
+}
+
+/// Makes a push of each item: the receiver tells items apart by transaction and index.
+fn take_apart(push: Push, parts: &mut Vec<Push>) {
+    let Push { position, from, to, kind } = push;
+    let part = |kind| Push { position, from, to, kind };
+    match kind {
+        PushKind::Reads(items) => {
+            parts.extend(items.into_iter().map(|item| part(PushKind::Reads(vec![item]))));
+        }
+        PushKind::Writes(items) => {
+            parts.extend(items.into_iter().map(|item| part(PushKind::Writes(vec![item]))));
+        }
+    }
+}
+
+fn receipt_size(receipt: &Receipt) -> usize {
+    let events = receipt.events.iter().map(|e| 64 + e.topics.len() * 32 + e.data.len());
+    128 + receipt.output.len() + events.sum::<usize>()
+}
+
+fn frames<T>(items: Vec<T>, size: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let mut frames = Vec::new();
+    let mut frame = Vec::new();
+    let mut bytes = 0;
+    for item in items {
+        if bytes >= FRAME_BYTES_TARGET {
+            frames.push(std::mem::take(&mut frame));
+            bytes = 0;
+        }
+        bytes += size(&item);
+        frame.push(item);
+    }
+    if !frame.is_empty() {
+        frames.push(frame);
+    }
+    frames
+}
+
+#[cfg(test)]
+mod tests {
+    use parsec_protocol::limits::{FOOTPRINT_KEYS_MAX, PEER_FRAME_BYTES_MAX, VALUE_BYTES_MAX};
+    use parsec_protocol::message::PeerMessage;
+    use parsec_protocol::{Change, EpochNumber, PartitionId, Position, Value, codec};
+
+    use super::*;
+
+    fn push(kind: PushKind) -> Push {
+        let position = Position { epoch: EpochNumber(1), index: 0 };
+        Push { position, from: PartitionId(0), to: PartitionId(1), kind }
+    }
+
+    #[test]
+    fn frames_hold_everything_in_order_and_end_at_the_target() {
+        let items: Vec<usize> = (0..100).collect();
+        let frames = frames(items.clone(), |_| FRAME_BYTES_TARGET / 10);
+        assert!(frames.iter().all(|frame| frame.len() <= 11));
+        assert_eq!(frames.concat(), items);
+    }
+
+    #[test]
+    fn nothing_needs_no_frame() {
+        assert!(push_frames(Vec::new()).is_empty());
+    }
+
+    #[test]
+    fn a_push_of_many_large_values_fits_into_frames() {
+        let value = Value::from(vec![7; VALUE_BYTES_MAX]);
+        let indexes = 0..u16::try_from(FOOTPRINT_KEYS_MAX).unwrap();
+        let items: Vec<_> = indexes.map(|index| (index, Some(value.clone()))).collect();
+        let frames = push_frames(vec![push(PushKind::Reads(items.clone()))]);
+        let sizes = frames.iter().map(|frame| frame.iter().map(Push::size).sum::<usize>());
+        assert!(sizes.max().unwrap() < PEER_FRAME_BYTES_MAX);
+        let encoded = codec::encode(&PeerMessage::Pushes(frames[0].clone()));
+        assert!(encoded.len() < PEER_FRAME_BYTES_MAX);
+        let parts = frames.into_iter().flatten().flat_map(|push| match push.kind {
+            PushKind::Reads(items) => items,
+            PushKind::Writes(_) => Vec::new(),
+        });
+        assert!(parts.eq(items));
+    }
+
+    #[test]
+    fn writes_are_taken_apart_as_well() {
+        let change = || Change::Put(Value::from(vec![7; FRAME_BYTES_TARGET / 2]));
+        let items: Vec<_> = (0..4).map(|index| (index, change())).collect();
+        let parts = push_frames(vec![push(PushKind::Writes(items))]).concat();
+        assert_eq!(parts.len(), 4);
+        assert!(parts.iter().all(|part| part.size() <= FRAME_BYTES_TARGET));
+    }
+}
