@@ -197,7 +197,7 @@ async fn replicated_keys_that_are_written_together_are_read_together() {
             while !done.load(Ordering::Acquire) {
                 let salt = salts.next().unwrap();
                 // Adding to a key of its own sends each to another home.
-                let read = |n| {
+                let read = |n: u128| {
                     let own = parsec_runtimes::native::key((salt + n).to_be_bytes()).unwrap();
                     let program = Program::new().get(&keys[0]).add(&own, 1).get(&keys[1]);
                     program.into_transaction(salt + n)
