@@ -83,6 +83,11 @@ impl Client {
         self.left == 0 && self.open.is_empty() && self.has_read_last
     }
 
+    /// Whether all that it has yet to do is to be done after faults have ended.
+    pub(crate) fn waits_for_the_end(&self) -> bool {
+        self.left <= KEPT_BACK && self.open.is_empty()
+    }
+
     /// Something was seen of the network.
     pub(crate) fn on_seen(&mut self, s: &mut Surroundings, seen: Seen) {
         match seen {

@@ -98,6 +98,7 @@ pub(crate) struct Executor {
     is_flush_planned: bool,
     is_order_planned: bool,
     is_progress_planned: bool,
+    is_sync_planned: bool,
     waiting: Vec<Waiting>,
     /// The last number of a waiting read.
     reads: u64,
@@ -142,13 +143,13 @@ impl Executor {
             is_flush_planned: false,
             is_order_planned: false,
             is_progress_planned: false,
+            is_sync_planned: false,
             waiting: Vec::new(),
             reads: 0,
             sessions: cluster.runtimes.sessions(),
         };
         executor.carry_out(s)?;
-        let delay = s.within(s.options.executors.sync_interval);
-        executor.plan(s, delay, HostTimer::Sync);
+        executor.sync_soon(s);
         Ok(executor)
     }
 
@@ -529,11 +530,20 @@ impl Executor {
         }
         self.deliver(s, partition, ShardEvent::Stored(epoch));
         self.host.on_applied(partition, epoch);
-        self.answer_waiting(s);
+        self.answer_waiting(s, partition);
+        self.sync_soon(s);
         Ok(())
     }
 
+    fn sync_soon(&mut self, s: &mut Surroundings) {
+        if !std::mem::replace(&mut self.is_sync_planned, true) {
+            let delay = s.within(s.options.executors.sync_interval);
+            self.plan(s, delay, HostTimer::Sync);
+        }
+    }
+
     fn sync(&mut self, s: &mut Surroundings) -> Result<(), Halt> {
+        self.is_sync_planned = false;
         let mut synced = Vec::new();
         for (id, shard) in &self.shards {
             synced.push((*id, shard.store.sync()?));
@@ -546,8 +556,6 @@ impl Executor {
                 format!("has synced {}", each.collect::<Vec<_>>().join(", "))
             });
         }
-        let delay = s.within(s.options.executors.sync_interval);
-        self.plan(s, delay, HostTimer::Sync);
         Ok(())
     }
 }
@@ -587,16 +595,26 @@ impl Executor {
         };
         self.reads += 1;
         let number = self.reads;
-        self.waiting.push(Waiting { number, asked_by, question, query });
-        self.plan(s, READ_PATIENCE, HostTimer::Unread(number));
-        self.answer_waiting(s);
+        let waiting = Waiting { number, asked_by, question, query };
+        match self.try_answer(&waiting.query) {
+            Some(answer) => self.answer(s, &waiting, answer),
+            None => {
+                self.waiting.push(waiting);
+                self.plan(s, READ_PATIENCE, HostTimer::Unread(number));
+            }
+        }
         Ok(())
     }
 
-    /// Answers what has waited for an epoch that is there now.
-    fn answer_waiting(&mut self, s: &mut Surroundings) {
+    /// Answers what has waited for an epoch of a partition that is there now.
+    fn answer_waiting(&mut self, s: &mut Surroundings, grown: PartitionId) {
         for waiting in std::mem::take(&mut self.waiting) {
-            match self.try_answer(&waiting.query) {
+            let is_concerned = matches!(
+                waiting.query,
+                Query::Read { partition, .. } | Query::Receipt { partition, .. }
+                    if partition == grown
+            );
+            match is_concerned.then(|| self.try_answer(&waiting.query)).flatten() {
                 Some(answer) => self.answer(s, &waiting, answer),
                 None => self.waiting.push(waiting),
             }

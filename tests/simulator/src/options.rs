@@ -96,17 +96,19 @@ impl Options {
         let hosts: Vec<u16> = (0..random.between(1, 4)).map(|_| small(random, 1, 3)).collect();
         let clients = small(random, 1, 6);
         let step = random.magnitude(5, 2 * MILLISECOND);
+        let transactions = random.between(50, 300) / u64::from(clients) + 1;
+        let faults = Faults::draw(random);
         Self {
-            transactions: random.between(50, 300) / u64::from(clients) + 1,
+            load: Load::draw(random, transactions, faults.until),
+            transactions,
             hosts,
             clients,
-            load: Load::draw(random),
+            faults,
             network: NetworkOptions {
                 delay: (random.between(5, 50), random.magnitude(100, 20 * MILLISECOND)),
                 stragglers: *random.pick(&[0, 0, 5, 50]),
                 repeats: *random.pick(&[0, 0, 20, 300]),
             },
-            faults: Faults::draw(random),
             lane: draw_lane(random),
             in_flight_max: random_usize(random, 16, 256),
             ring: RingLimits {
@@ -156,12 +158,15 @@ fn draw_lane(random: &mut Random) -> LaneOptions {
 }
 
 impl Load {
-    fn draw(random: &mut Random) -> Self {
+    /// A load of `transactions` for each client that takes about `until`, or less.
+    fn draw(random: &mut Random, transactions: u64, until: Micros) -> Self {
+        let submission = random.magnitude(1, 16);
+        let longest = until * (submission + 1) / transactions;
         Self {
             keys: random.magnitude(2, 64),
-            submission: random.magnitude(1, 16),
+            submission,
             window: random_usize(random, 1, 64),
-            pause: random.magnitude(100, 500 * MILLISECOND),
+            pause: random.magnitude(longest / 8 + 1, longest + 1),
             patience: random.magnitude(200 * MILLISECOND, 4 * SECOND),
             narrow: *random.pick(&[0, 0, 50, 300]),
             chases: *random.pick(&[0, 100, 400]),
@@ -174,7 +179,7 @@ impl Load {
 
 impl Faults {
     fn draw(random: &mut Random) -> Self {
-        let until = random.magnitude(2 * SECOND, 20 * SECOND);
+        let until = random.magnitude(SECOND, 12 * SECOND);
         let mut faults = Self { until, ..Self::default() };
         // Calm runs find what needs no fault, runs with one kind say what it was, and in wild ones
         // faults meet.

@@ -26,6 +26,8 @@ use crate::trace::{Trace, TraceLevel};
 
 /// How long everything may take once faults have ended.
 const RECOVERY_MAX: Micros = 120 * SECOND;
+/// How long faults go on when nobody does anything more.
+const WAIT_MAX: Micros = SECOND;
 /// How often it is looked whether everything is done.
 const INSPECTION: Micros = 50 * MILLISECOND;
 /// Most events of a run: more of them means that something goes round in circles.
@@ -74,6 +76,8 @@ pub(crate) struct World {
     hosts: BTreeMap<NodeId, Node<Executor>>,
     clients: Vec<Client>,
     heal_at: Micros,
+    /// How long all clients have had nothing to do but to wait for the end of faults.
+    waited: Micros,
     /// All nodes have lost their power once more after everything was done.
     restarted: bool,
     done: bool,
@@ -115,6 +119,7 @@ impl World {
             hosts: nodes.iter().map(|id| (*id, Node::new(seed, *id))).collect(),
             clients: Vec::new(),
             heal_at,
+            waited: 0,
             restarted: false,
             done: false,
             tally: Tally::default(),
@@ -131,6 +136,7 @@ impl World {
     fn plan_faults(&mut self) {
         let s = &mut self.s;
         s.after(self.heal_at, Event::Heal);
+        s.after(INSPECTION, Event::Inspect);
         for (kind, mean) in faults::kinds(&s.options.faults) {
             let delay = faults::pause(&mut s.random, mean);
             s.after(delay, Event::Fault(Fault::Strike(kind)));
@@ -498,13 +504,16 @@ impl World {
     }
 
     fn heal(&mut self) {
+        if self.s.healed {
+            return;
+        }
+        self.heal_at = self.s.now;
         self.s.note(SEQUENCER, || "FAULTS END".into());
         self.s.healed = true;
         self.s.network.heal();
         self.nodes().into_iter().for_each(|node| self.disk(node).heal());
         self.s.clock_ahead = 0;
         self.scrub();
-        self.s.after(INSPECTION, Event::Inspect);
     }
 
     /// Damage to parts of the log that nobody has read since is found by who looks.
@@ -529,6 +538,15 @@ impl World {
 /// The end.
 impl World {
     fn inspect(&mut self) {
+        if !self.s.healed {
+            // Nobody does anything more before faults end: they end soon.
+            let is_waited_for = self.clients.iter().all(Client::waits_for_the_end);
+            self.waited = if is_waited_for { self.waited + INSPECTION } else { 0 };
+            if self.waited > WAIT_MAX {
+                self.heal();
+            }
+            return self.s.after(INSPECTION, Event::Inspect);
+        }
         let unrest = self.unrest();
         match unrest {
             None if self.restarted => self.done = true,

@@ -28,7 +28,7 @@ use self::clients::Connection;
 use self::index::Index;
 use self::queries::Question;
 use self::trials::Trial;
-use crate::agenda::Micros;
+use crate::agenda::{MILLISECOND, Micros};
 use crate::disk::SimDisk;
 use crate::network::Seen;
 use crate::surroundings::{Event, Halt, SEQUENCER, Surroundings, client_of};
@@ -39,6 +39,8 @@ pub(crate) const LOG: &str = "/log";
 const LANE: LaneId = LaneId(0);
 /// Messages that may be under way to a host before the next epoch waits.
 const UNDER_WAY_MAX: usize = 24;
+/// How long the next epoch waits then, at most.
+const BACK_OFF: Micros = 5 * MILLISECOND;
 /// Epochs that are read from the log in one go.
 const EPOCHS_READ: usize = 8;
 
@@ -95,6 +97,7 @@ pub(crate) struct Sequencer {
     numbers: u64,
     sessions: Sessions,
     turn_planned: bool,
+    index_planned: bool,
     timeout_planned: Option<Tick>,
 }
 
@@ -133,9 +136,10 @@ impl Sequencer {
             numbers: 0,
             sessions: cluster.runtimes.sessions(),
             turn_planned: false,
+            index_planned: false,
             timeout_planned: None,
         };
-        sequencer.plan(s, s.options.index_interval, SequencerTimer::Index);
+        sequencer.index_soon(s);
         sequencer.wake(s);
         Ok(sequencer)
     }
@@ -337,6 +341,7 @@ impl Sequencer {
             self.plan(s, delay, SequencerTimer::Turn);
         }
         self.timeout_planned = due;
+        self.index_soon(s);
         Ok(())
     }
 
@@ -403,15 +408,25 @@ impl Sequencer {
     }
 
     fn write_index(&mut self, s: &mut Surroundings) -> Result<(), Halt> {
+        self.index_planned = false;
         if let Some(write) = self.indexing.write(self.orderer.lane().settled()) {
             let mark = write.mark;
             self.index.write(write).map_err(Halt::Index)?;
             self.indexing.on_written(mark);
         }
-        let delay = s.within(s.options.index_interval);
-        self.plan(s, delay, SequencerTimer::Index);
+        self.index_soon(s);
         self.wake(s);
         Ok(())
+    }
+
+    /// The index is written soon, if there is anything to write.
+    fn index_soon(&mut self, s: &mut Surroundings) {
+        let settled = self.orderer.lane().settled();
+        let is_done = self.indexing.is_done() && settled <= self.indexing.mark().settled;
+        if !is_done && !std::mem::replace(&mut self.index_planned, true) {
+            let delay = s.within(s.options.index_interval);
+            self.plan(s, delay, SequencerTimer::Index);
+        }
     }
 }
 
@@ -427,7 +442,9 @@ impl Sequencer {
     fn serve(&mut self, s: &mut Surroundings, host: NodeId) -> Result<(), Halt> {
         self.served.remove(&host);
         if s.network.under_way(SEQUENCER, host, Channel::Order) > UNDER_WAY_MAX {
-            self.serve_soon(s, host);
+            self.served.insert(host);
+            let delay = s.within(BACK_OFF);
+            self.plan(s, delay, SequencerTimer::Serve(host));
             return Ok(());
         }
         let Some(step) = self.followers.next(host) else { return Ok(()) };
