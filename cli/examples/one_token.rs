@@ -51,7 +51,9 @@ struct Options {
 type Traffics = BTreeMap<PartitionId, Traffic>;
 
 /// A column of the table: what it is called, and the count.
-const COUNTS: [(&str, fn(&Traffic) -> u64); 4] = [
+type Count = (&'static str, fn(&Traffic) -> u64);
+
+const COUNTS: [Count; 4] = [
     ("homed", |traffic| traffic.homed),
     ("participations", |traffic| traffic.participations),
     ("pushes sent", |traffic| traffic.pushes_sent),

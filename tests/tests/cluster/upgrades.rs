@@ -17,7 +17,7 @@ use crate::assembly::{deployer, factory, metamorphic, proxy, versioned, word};
 
 /// Versions of a contract, each with code of its own.
 const VERSIONS: u8 = 12;
-const CLIENTS: u64 = 3;
+const CLIENTS: usize = 3;
 const CALLERS_PER_CLIENT: u64 = 4;
 
 /// What calls must return, by when it came to be so; `None` where there is no contract.
@@ -70,7 +70,7 @@ async fn called_while(
 ) -> Vec<Receipt> {
     let done = Arc::new(AtomicBool::new(false));
     let mut callers = Vec::new();
-    for (client, number) in running.clients(CLIENTS as usize).await.into_iter().zip(0..) {
+    for (client, number) in running.clients(CLIENTS).await.into_iter().zip(0..) {
         for caller in 0..CALLERS_PER_CLIENT {
             let mut wallet = Wallet::new(100 + number * CALLERS_PER_CLIENT + caller, chain_id);
             let (client, done) = (client.clone(), done.clone());
@@ -189,7 +189,7 @@ async fn replicated_keys_that_are_written_together_are_read_together() {
     let keys = [replicated(b"code"), replicated(b"more code")];
     let done = Arc::new(AtomicBool::new(false));
     let mut readers = Vec::new();
-    for (client, number) in running.clients(CLIENTS as usize).await.into_iter().zip(0u128..) {
+    for (client, number) in running.clients(CLIENTS).await.into_iter().zip(0u128..) {
         let (keys, done) = (keys.clone(), done.clone());
         readers.push(tokio::spawn(async move {
             let mut receipts = Vec::new();

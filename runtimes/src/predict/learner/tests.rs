@@ -97,7 +97,8 @@ fn run(learner: &ToyLearner, call: [u8; 4], touched: &[u8]) -> (bool, bool) {
 fn transfers(learner: &ToyLearner, count: u32, also: impl Fn(u32) -> Vec<u8>) -> (u32, u32) {
     let (mut predicted, mut strayed) = (0, 0);
     for n in 0..count {
-        let (from, to) = ((n % 50) as u8, (n * 7 % 50 + 50) as u8);
+        let small = |n: u32| u8::try_from(n).unwrap();
+        let (from, to) = (small(n % 50), small(n * 7 % 50 + 50));
         let touched = [&[from, to][..], &also(n)].concat();
         let (was_predicted, has_strayed) = run(learner, [1, from, to, 9], &touched);
         predicted += u32::from(was_predicted);

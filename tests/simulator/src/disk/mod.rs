@@ -489,10 +489,11 @@ impl Seek for SimFile {
 impl DiskFile for SimFile {
     fn sync_data(&self) -> io::Result<()> {
         let synced = self.with(&[DiskFault::SyncError], Content::sync);
-        if synced.is_err() && !self.disk.is_dead() {
-            if let Some(content) = self.disk.inner().contents.get_mut(&self.inode) {
-                content.fail_sync();
-            }
+        if synced.is_err()
+            && !self.disk.is_dead()
+            && let Some(content) = self.disk.inner().contents.get_mut(&self.inode)
+        {
+            content.fail_sync();
         }
         synced
     }
