@@ -19,6 +19,16 @@ const TRANSFER: [u8; SELECTOR_BYTES] = [0xa9, 0x05, 0x9c, 0xbb];
 const BALANCE_OF: [u8; SELECTOR_BYTES] = [0x70, 0xa0, 0x82, 0x31];
 /// `totalSupply()`.
 const TOTAL_SUPPLY: [u8; SELECTOR_BYTES] = [0x18, 0x16, 0x0d, 0xdd];
+/// `approve(address,uint256)`.
+const APPROVE: [u8; SELECTOR_BYTES] = [0x09, 0x5e, 0xa7, 0xb3];
+/// `transferFrom(address,address,uint256)`.
+const TRANSFER_FROM: [u8; SELECTOR_BYTES] = [0x23, 0xb8, 0x72, 0xdd];
+/// `mint(address,uint256)`.
+const MINT: [u8; SELECTOR_BYTES] = [0x40, 0xc1, 0x0f, 0x19];
+/// `sync()`.
+const SYNC: [u8; SELECTOR_BYTES] = [0xff, 0xf6, 0xca, 0xe9];
+/// `swap(uint256,bool,uint256,address)`.
+const SWAP: [u8; SELECTOR_BYTES] = [0xdd, 0xca, 0xb5, 0x26];
 
 /// The storage slot of the mapping from holders to balances: the first that ERC20.sol declares.
 const BALANCES_SLOT: U256 = U256::ZERO;
@@ -26,6 +36,15 @@ const BALANCES_SLOT: U256 = U256::ZERO;
 /// The creation code of `Token.sol`, an OpenZeppelin ERC-20, without constructor arguments.
 pub static TOKEN_CREATION_CODE: LazyLock<Bytes> =
     LazyLock::new(|| creation_code(include_str!("../../runtimes/contracts/Token.json")));
+
+/// The creation code of `Mintable.sol`, an OpenZeppelin ERC-20 that its owner mints, without
+/// constructor arguments.
+pub static MINTABLE_CREATION_CODE: LazyLock<Bytes> =
+    LazyLock::new(|| creation_code(include_str!("../../runtimes/contracts/Mintable.json")));
+
+/// The creation code of `Pool.sol`, which swaps two tokens, without constructor arguments.
+pub static POOL_CREATION_CODE: LazyLock<Bytes> =
+    LazyLock::new(|| creation_code(include_str!("../../runtimes/contracts/Pool.json")));
 
 /// The creation code in the file that `build.mjs` writes for a contract.
 fn creation_code(artifact: &str) -> Bytes {
@@ -53,6 +72,29 @@ pub fn deploy_token(name: &str, symbol: &str, supply: U256) -> Bytes {
     input.into()
 }
 
+/// The input of a transaction that deploys a token which its deployer may mint.
+#[must_use]
+pub fn deploy_mintable(name: &str, symbol: &str) -> Bytes {
+    let name = abi_text(name);
+    let symbol = abi_text(symbol);
+    let heads = 2 * WORD_BYTES;
+    let mut input = MINTABLE_CREATION_CODE.to_vec();
+    input.extend_from_slice(&U256::from(heads).to_be_bytes::<WORD_BYTES>());
+    input.extend_from_slice(&U256::from(heads + name.len()).to_be_bytes::<WORD_BYTES>());
+    input.extend_from_slice(&name);
+    input.extend_from_slice(&symbol);
+    input.into()
+}
+
+/// The input of a transaction that deploys a pool of two tokens.
+#[must_use]
+pub fn deploy_pool(first: Address, second: Address) -> Bytes {
+    let mut input = POOL_CREATION_CODE.to_vec();
+    input.extend_from_slice(first.into_word().as_slice());
+    input.extend_from_slice(second.into_word().as_slice());
+    input.into()
+}
+
 /// A string as the ABI has it: its length, then its bytes, padded to whole words.
 fn abi_text(text: &str) -> Vec<u8> {
     let mut encoded = U256::from(text.len()).to_be_bytes::<WORD_BYTES>().to_vec();
@@ -69,6 +111,46 @@ pub fn transfer(to: Address, amount: U256) -> Bytes {
     input.extend_from_slice(to.into_word().as_slice());
     input.extend_from_slice(&amount.to_be_bytes::<WORD_BYTES>());
     input.into()
+}
+
+/// The input of a call of these words.
+fn call(selector: [u8; SELECTOR_BYTES], words: &[B256]) -> Bytes {
+    let mut input = Vec::with_capacity(SELECTOR_BYTES + words.len() * WORD_BYTES);
+    input.extend_from_slice(&selector);
+    words.iter().for_each(|word| input.extend_from_slice(word.as_slice()));
+    input.into()
+}
+
+/// The input of a call that allows `spender` to send `amount` of the caller's tokens.
+#[must_use]
+pub fn approve(spender: Address, amount: U256) -> Bytes {
+    call(APPROVE, &[spender.into_word(), amount.into()])
+}
+
+/// The input of a call that sends `amount` of a token from `from`, who allowed it, to `to`.
+#[must_use]
+pub fn transfer_from(from: Address, to: Address, amount: U256) -> Bytes {
+    call(TRANSFER_FROM, &[from.into_word(), to.into_word(), amount.into()])
+}
+
+/// The input of a call by which the owner of a token mints `amount` for `to`.
+#[must_use]
+pub fn mint(to: Address, amount: U256) -> Bytes {
+    call(MINT, &[to.into_word(), amount.into()])
+}
+
+/// The input of a call by which a pool takes what it has for its reserves.
+#[must_use]
+pub fn sync_pool() -> Bytes {
+    Bytes::from_static(&SYNC)
+}
+
+/// The input of a call that swaps `amount` of a pool's first token (else of its second) for as
+/// much of the other as it gives, which goes to `to`.
+#[must_use]
+pub fn swap(amount: U256, first: bool, to: Address) -> Bytes {
+    let first = U256::from(u8::from(first));
+    call(SWAP, &[amount.into(), first.into(), B256::ZERO, to.into_word()])
 }
 
 /// The input of a call that returns what `holder` has of a token.
@@ -105,6 +187,11 @@ mod tests {
             ("transfer(address,uint256)", TRANSFER),
             ("balanceOf(address)", BALANCE_OF),
             ("totalSupply()", TOTAL_SUPPLY),
+            ("approve(address,uint256)", APPROVE),
+            ("transferFrom(address,address,uint256)", TRANSFER_FROM),
+            ("mint(address,uint256)", MINT),
+            ("sync()", SYNC),
+            ("swap(uint256,bool,uint256,address)", SWAP),
         ];
         for (signature, selector) in signatures {
             assert_eq!(keccak256(signature)[..SELECTOR_BYTES], selector, "{signature}");
@@ -113,10 +200,17 @@ mod tests {
 
     #[test]
     fn the_token_calls_what_we_call() {
-        let code = &TOKEN_CREATION_CODE;
-        for selector in [TRANSFER, BALANCE_OF, TOTAL_SUPPLY] {
-            let dispatched = code.windows(SELECTOR_BYTES).any(|window| window == selector);
-            assert!(dispatched, "{selector:02x?} is not in the token's code");
+        let token: &[_] = &[TRANSFER, BALANCE_OF, TOTAL_SUPPLY, APPROVE, TRANSFER_FROM];
+        let (mintable, pool): (&[_], &[_]) = (&[TRANSFER, MINT], &[SYNC, SWAP]);
+        for (code, selectors) in [
+            (&TOKEN_CREATION_CODE, token),
+            (&MINTABLE_CREATION_CODE, mintable),
+            (&POOL_CREATION_CODE, pool),
+        ] {
+            for selector in selectors {
+                let dispatched = code.windows(SELECTOR_BYTES).any(|window| window == selector);
+                assert!(dispatched, "{selector:02x?} is not in the contract's code");
+            }
         }
     }
 

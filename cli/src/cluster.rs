@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parsec_client::{Client, ClientConfig};
-use parsec_executor::{Executor, ExecutorConfig};
+use parsec_executor::{Executor, ExecutorConfig, Traffic};
 use parsec_protocol::message::ClusterId;
 use parsec_protocol::transport::tls::{NodeIdentity, development_authority, development_identity};
 use parsec_protocol::transport::{PeerAddress, PeerListener, PeerOptions};
@@ -23,6 +23,9 @@ use crate::node::{SequencerParts, start_sequencer};
 
 /// How often stores are synced.
 pub const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long an executor that starts again waits for its address: sockets close in the background.
+const REBIND_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Opens the store of a partition.
 pub type OpenStore = Arc<dyn Fn(PartitionId) -> Arc<dyn Store> + Send + Sync>;
@@ -96,8 +99,11 @@ pub fn log_directory(data: &Path) -> PathBuf {
 
 /// A cluster in one process. Dropping it without [`Cluster::stop`] is like a crash.
 pub struct Cluster {
+    options: ClusterOptions,
+    layout: Layout,
+    id: ClusterId,
     sequencer: Sequencer,
-    executors: Vec<Executor>,
+    executors: BTreeMap<NodeId, Executor>,
     client_config: ClientConfig,
     address: SocketAddr,
 }
@@ -109,15 +115,9 @@ impl Cluster {
     /// # Errors
     /// What is wrong with the directory, or can't be listened on.
     pub async fn start(options: &ClusterOptions) -> Result<Self, Failure> {
-        let certificates = options.data.join("certs");
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let listeners = (0..=options.hosts)
-            .map(|node| {
-                let identity = development_identity(&certificates, NodeId(node)).map_err(failed)?;
-                let identity = Arc::new(identity);
-                let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-                let listener = PeerListener::bind(any, identity.clone(), PeerOptions::default());
-                Ok((identity, listener.map_err(failed)?))
-            })
+            .map(|node| bind(options, NodeId(node), any))
             .collect::<Result<Vec<_>, Failure>>()?;
         let layout = layout(options, &listeners)?;
         let cluster = options.genesis.cluster_id(options.chain_id, &layout.map);
@@ -140,24 +140,15 @@ impl Cluster {
         };
         let (sequencer, address) = start_sequencer(parts, &layout, peers).await?;
 
-        let mut executors = Vec::new();
-        for ((_, listener), node) in listeners.zip(1..) {
-            let (network, inbox) = listener.start(cluster, &layout.addresses).map_err(failed)?;
-            let config = ExecutorConfig {
-                node: NodeId(node),
-                sequencer: layout.sequencer,
-                map: layout.map.clone(),
-                hosts: layout.hosts.clone(),
-                stores: stores(options, cluster, &layout, NodeId(node)).await?,
-                workers_per_partition: options.workers_per_partition,
-                sync_interval: SYNC_INTERVAL,
-                runtimes: options.runtimes.clone(),
-            };
-            executors.push(Executor::start(config, network, inbox).map_err(failed)?);
+        let mut executors = BTreeMap::new();
+        for ((_, listener), node) in listeners.zip((1..).map(NodeId)) {
+            let executor = start_executor(options, cluster, &layout, node, listener).await?;
+            executors.insert(node, executor);
         }
-        let trust = development_authority(&certificates).and_then(|ca| ca.trust());
+        let trust = development_authority(&certificates(options)).and_then(|ca| ca.trust());
         let client_config = ClientConfig::new(vec![address], trust.map_err(failed)?);
-        Ok(Self { sequencer, executors, client_config, address })
+        let options = options.clone();
+        Ok(Self { options, layout, id: cluster, sequencer, executors, client_config, address })
     }
 
     /// Where clients connect.
@@ -183,7 +174,7 @@ impl Cluster {
     /// Waits until every partition has applied `epoch`.
     pub async fn applied(&self, epoch: EpochNumber) {
         let all = || {
-            let progress = self.executors.iter().flat_map(Executor::progress);
+            let progress = self.executors.values().flat_map(Executor::progress);
             progress.into_iter().all(|status| status.applied >= epoch)
         };
         while !all() {
@@ -191,14 +182,39 @@ impl Cluster {
         }
     }
 
+    /// What each partition has had to do since the cluster started, in their order.
+    #[must_use]
+    pub fn traffic(&self) -> BTreeMap<PartitionId, Traffic> {
+        self.executors.values().flat_map(Executor::traffic).collect()
+    }
+
     /// Returns when a part of the cluster has stopped of itself, with the reason.
     pub async fn failed(&self) -> Failure {
-        let executors = self.executors.iter().map(|executor| Box::pin(executor.stopped()));
+        let executors = self.executors.values().map(|executor| Box::pin(executor.stopped()));
         let executors = first(executors.collect());
         tokio::select! {
             reason = self.sequencer.stopped() => failed(format!("the sequencer stopped: {reason}")),
             stop = executors => failed(format!("an executor stopped: {stop}")),
         }
+    }
+
+    /// Ends the executor of a host, if it has not stopped of itself, and starts it again over its
+    /// stores. All else runs on.
+    ///
+    /// # Errors
+    /// If the cluster has no such executor, or it can't be started; the cluster then lacks it.
+    pub async fn restart_executor(&mut self, node: NodeId) -> Result<(), Failure> {
+        let executor = self.executors.remove(&node);
+        let executor = executor.ok_or_else(|| failed(format!("no executor is {node}")))?;
+        if let Err(stop) = executor.shutdown().await {
+            tracing::warn!(%node, reason = %stop, "the executor had stopped");
+        }
+        let address = self.layout.addresses.iter().find(|peer| peer.node == node);
+        let address = address.ok_or_else(|| failed(format!("{node} has no address")))?.address;
+        let listener = bind_again(&self.options, node, address).await?;
+        let executor = start_executor(&self.options, self.id, &self.layout, node, listener).await?;
+        self.executors.insert(node, executor);
+        Ok(())
     }
 
     /// Stops the cluster in order: what was acknowledged is on disk.
@@ -207,7 +223,7 @@ impl Cluster {
     /// Why a part of it had stopped before.
     pub async fn stop(self) -> Result<(), Failure> {
         self.sequencer.shutdown().await.map_err(failed)?;
-        for executor in self.executors {
+        for executor in self.executors.into_values() {
             executor.shutdown().await.map_err(failed)?;
         }
         Ok(())
@@ -225,6 +241,58 @@ async fn first<F: Future + Unpin>(mut futures: Vec<F>) -> F::Output {
         std::task::Poll::Pending
     })
     .await
+}
+
+fn certificates(options: &ClusterOptions) -> PathBuf {
+    options.data.join("certs")
+}
+
+fn bind(
+    options: &ClusterOptions,
+    node: NodeId,
+    address: SocketAddr,
+) -> Result<(Arc<NodeIdentity>, PeerListener), Failure> {
+    let identity = development_identity(&certificates(options), node).map_err(failed)?;
+    let identity = Arc::new(identity);
+    let listener = PeerListener::bind(address, identity.clone(), PeerOptions::default());
+    Ok((identity, listener.map_err(failed)?))
+}
+
+/// Takes an address again that was in use a moment ago.
+async fn bind_again(
+    options: &ClusterOptions,
+    node: NodeId,
+    address: SocketAddr,
+) -> Result<PeerListener, Failure> {
+    let deadline = tokio::time::Instant::now() + REBIND_PATIENCE;
+    loop {
+        match bind(options, node, address) {
+            Ok((_, listener)) => return Ok(listener),
+            Err(error) if tokio::time::Instant::now() > deadline => return Err(error),
+            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    }
+}
+
+async fn start_executor(
+    options: &ClusterOptions,
+    cluster: ClusterId,
+    layout: &Layout,
+    node: NodeId,
+    listener: PeerListener,
+) -> Result<Executor, Failure> {
+    let (network, inbox) = listener.start(cluster, &layout.addresses).map_err(failed)?;
+    let config = ExecutorConfig {
+        node,
+        sequencer: layout.sequencer,
+        map: layout.map.clone(),
+        hosts: layout.hosts.clone(),
+        stores: stores(options, cluster, layout, node).await?,
+        workers_per_partition: options.workers_per_partition,
+        sync_interval: SYNC_INTERVAL,
+        runtimes: options.runtimes.clone(),
+    };
+    Executor::start(config, network, inbox).map_err(failed)
 }
 
 fn layout(

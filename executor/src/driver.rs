@@ -5,6 +5,7 @@
 //! session is up, whatever channel it comes on.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parsec_executor_core::{Host as Protocol, HostOutput, Request};
@@ -12,7 +13,7 @@ use parsec_protocol::transport::{Inbox, LinkEvent, Links, Received};
 use parsec_protocol::{EpochNumber, PartitionId, Push, Receipt};
 use parsec_storage::StoreError;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use crate::config::Stop;
@@ -32,6 +33,19 @@ enum Answer {
     Receipts(Request, Vec<(EpochNumber, Vec<Receipt>)>),
 }
 
+/// What the driver takes in.
+enum Input {
+    Link(LinkEvent),
+    Message(Received),
+    Answer(Answer),
+    /// Something has happened to a partition.
+    Attention,
+    /// Progress was collected for long enough.
+    ReportDue,
+    /// A task that asks a store has ended.
+    Asked(Result<(), JoinError>),
+}
+
 /// Drives the protocol of a host.
 pub(crate) struct Driver {
     host: Arc<Host>,
@@ -40,6 +54,9 @@ pub(crate) struct Driver {
     /// pair of partitions to forget what was synced since the last time.
     asking: JoinSet<()>,
     answers: mpsc::Sender<Answer>,
+    /// Whether every partition has room for another epoch. Looked at anew when one was delivered,
+    /// and when a worker calls for attention because it has taken some in.
+    has_room: bool,
 }
 
 /// What arrives at a host, but for queries.
@@ -55,36 +72,48 @@ impl Driver {
         let applied = host.shards.values().map(|shard| (shard.id, *shard.applied.borrow()));
         let protocol = Protocol::new(host.routes.clone(), host.sequencer, &applied.collect());
         let (answers, answered) = mpsc::channel(ANSWERS_MAX);
-        let driver = Self { host, protocol, asking: JoinSet::new(), answers };
+        let driver = Self { host, protocol, asking: JoinSet::new(), answers, has_room: true };
         driver.drive(inboxes, answered).await;
     }
 
     async fn drive(mut self, inboxes: Inboxes, mut answered: mpsc::Receiver<Answer>) {
         let Inboxes { mut links, mut order, mut exchange } = inboxes;
         let mut reported = Instant::now();
-        while self.bring_about() {
-            let has_room = !self.host.shards.values().any(|shard| shard.is_full());
+        while !self.host.is_closing() && self.bring_about() {
             let is_due = self.protocol.is_progress_due();
-            let going_on = tokio::select! {
-                event = links.recv() => event.map(|event| self.on_link(&event)),
-                received = order.recv(), if has_room => received.map(|it| self.on_message(it)),
-                received = exchange.recv() => received.map(|it| self.on_message(it)),
-                answer = answered.recv() => answer.map(|answer| self.on_answer(answer)),
-                () = self.host.attention.notified() => Some(self.look_at_partitions()),
+            let input = tokio::select! {
+                event = links.recv() => event.map(Input::Link),
+                received = order.recv(), if self.has_room => received.map(Input::Message),
+                received = exchange.recv() => received.map(Input::Message),
+                answer = answered.recv() => answer.map(Input::Answer),
+                () = self.host.attention.notified() => Some(Input::Attention),
                 () = tokio::time::sleep_until(reported + PROGRESS_INTERVAL), if is_due => {
                     reported = Instant::now();
-                    self.protocol.report_progress();
-                    Some(())
+                    Some(Input::ReportDue)
                 }
-                Some(ended) = self.asking.join_next() => {
-                    if let Err(error) = ended {
-                        self.host.stop(Stop(format!("a store could not be asked: {error}")));
-                    }
-                    Some(())
-                }
+                Some(asked) = self.asking.join_next() => Some(Input::Asked(asked)),
             };
-            if going_on.is_none() {
-                return;
+            // The network has stopped.
+            let Some(input) = input else { return };
+            self.take_in(input);
+        }
+    }
+
+    fn take_in(&mut self, input: Input) {
+        match input {
+            Input::Link(event) => self.on_link(&event),
+            Input::Message(received) => self.on_message(received),
+            Input::Answer(Answer::Outbox(request, pushes)) => {
+                self.protocol.on_outbox(request, pushes);
+            }
+            Input::Answer(Answer::Receipts(request, epochs)) => {
+                self.protocol.on_stored_receipts(request, epochs);
+            }
+            Input::Attention => self.look_at_partitions(),
+            Input::ReportDue => self.protocol.report_progress(),
+            Input::Asked(Ok(())) => {}
+            Input::Asked(Err(error)) => {
+                self.host.stop(Stop(format!("a store could not be asked: {error}")));
             }
         }
     }
@@ -109,24 +138,24 @@ impl Driver {
         }
     }
 
-    fn on_answer(&mut self, answer: Answer) {
-        match answer {
-            Answer::Outbox(request, pushes) => self.protocol.on_outbox(request, pushes),
-            Answer::Receipts(request, epochs) => {
-                self.protocol.on_stored_receipts(request, epochs);
-            }
-        }
-    }
-
-    /// Partitions have applied or synced epochs, or have room again.
+    /// Partitions have applied or synced epochs, or have room again for epochs or pushes.
     fn look_at_partitions(&mut self) {
         let mut synced = Vec::new();
         for shard in self.host.shards.values() {
             let status = shard.status();
             self.protocol.on_applied(status.partition, status.applied);
             synced.push((status.partition, status.durable));
+            if shard.pushes_lost.swap(false, Ordering::AcqRel) {
+                tracing::warn!(partition = %shard.id, "more pushes came early than there is room for");
+                self.protocol.on_pushes_lost(shard.id);
+            }
         }
         self.protocol.on_durable(&synced);
+        self.look_for_room();
+    }
+
+    fn look_for_room(&mut self) {
+        self.has_room = !self.host.shards.values().any(|shard| shard.is_full());
     }
 
     /// Brings about all that was decided; whether the host goes on.
@@ -141,6 +170,7 @@ impl Driver {
                 }
                 HostOutput::Epoch { partition, context, entries } => {
                     self.deliver(partition, Event::Epoch(context, entries));
+                    self.look_for_room();
                 }
                 HostOutput::Pushes { partition, pushes } => {
                     self.deliver(partition, Event::Pushes(pushes));

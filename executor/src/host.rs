@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use parsec_executor_core::{Destination, Partition, Routes};
+use parsec_executor_core::{Destination, Partition, Routes, Traffic};
 use parsec_protocol::message::PartitionStatus;
 use parsec_protocol::transport::{PeerInbox, PeerNetwork};
 use parsec_protocol::{NodeId, PartitionId, Push, Receipt};
@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::config::{ExecutorConfig, Stop};
 use crate::driver::{Driver, Inboxes};
+use crate::monitor::lock;
 use crate::outgoing::Outgoing;
 use crate::send::{self, Parcel};
 use crate::shard::{Event, Shard};
@@ -31,9 +32,9 @@ pub(crate) struct Host {
     pub(crate) outgoing: BTreeMap<NodeId, Arc<Outgoing<Parcel>>>,
     pub(crate) workers_per_partition: usize,
     pub(crate) network: PeerNetwork,
-    /// A partition has applied an epoch, or synced one, or has room for another.
+    /// A partition has applied an epoch, or synced one, or has room for another, or for pushes.
     pub(crate) attention: Notify,
-    pub(crate) closing: AtomicBool,
+    closing: AtomicBool,
     stop: watch::Sender<Option<Stop>>,
 }
 
@@ -86,6 +87,11 @@ impl Host {
         self.closing.store(true, Ordering::Release);
         self.shards.values().for_each(|shard| shard.close());
         self.outgoing.values().for_each(|outgoing| outgoing.close());
+    }
+
+    /// Whether this host tells nobody anything any more.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
     }
 
     /// How far the partitions of this host are.
@@ -154,6 +160,13 @@ impl Executor {
     #[must_use]
     pub fn progress(&self) -> Vec<PartitionStatus> {
         self.host.statuses()
+    }
+
+    /// What the partitions of this host have had to do since it started.
+    #[must_use]
+    pub fn traffic(&self) -> Vec<(PartitionId, Traffic)> {
+        let shards = self.host.shards.values();
+        shards.map(|shard| (shard.id, lock(&shard.core).traffic())).collect()
     }
 
     /// Ends all threads and tasks, and syncs the stores. What is not finished is done again at
@@ -240,13 +253,52 @@ fn spawn(
 fn start_tasks(host: &Arc<Host>, inbox: PeerInbox) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let PeerInbox { links, order, exchange, query } = inbox;
-    tasks.spawn(Driver::run(host.clone(), Inboxes { links, order, exchange }));
-    tasks.spawn(queries::answer(host.clone(), query));
+    let driver = Driver::run(host.clone(), Inboxes { links, order, exchange });
+    tasks.spawn(guarded(host.clone(), "driver", driver));
+    tasks.spawn(guarded(host.clone(), "query", queries::answer(host.clone(), query)));
     for (node, outgoing) in &host.outgoing {
-        let (host, node, outgoing) = (host.clone(), *node, outgoing.clone());
-        tasks.spawn(async move {
-            send::send_all(&outgoing, &host.network, node).await;
-        });
+        let (host_, node, outgoing) = (host.clone(), *node, outgoing.clone());
+        let sender = async move { send::send_all(&outgoing, &host_.network, node).await };
+        tasks.spawn(guarded(host.clone(), "sender", sender));
     }
     tasks
+}
+
+/// Runs a task whose panic stops the executor.
+async fn guarded(
+    host: Arc<Host>,
+    name: &'static str,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
+    if let Some(stop) = panic_of(name, task).await {
+        host.stop(stop);
+    }
+}
+
+/// Runs a task; why it stops everything, if it panicked.
+async fn panic_of(
+    name: &'static str,
+    task: impl Future<Output = ()> + Send + 'static,
+) -> Option<Stop> {
+    // In a set of its own, so that it ends when this is dropped.
+    let mut only = JoinSet::new();
+    only.spawn(task);
+    match only.join_next().await {
+        Some(Err(error)) if error.is_panic() => {
+            Some(Stop(format!("the task {name} panicked; see standard error")))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_a_reason_to_stop() {
+        assert_eq!(panic_of("calm", async {}).await, None);
+        let stop = panic_of("wild", async { panic!("as it should") }).await;
+        assert!(stop.is_some_and(|stop| stop.0.contains("wild")));
+    }
 }

@@ -115,13 +115,17 @@ impl<T> Handover<T> {
         self.filled.notify_one();
     }
 
-    /// All that is there, as soon as there is any. Nothing once closed.
+    /// All that is there, as soon as there is any. Nothing once closed, even if there is: whoever
+    /// closes may have found that it can't be trusted.
     pub(crate) fn take(&self) -> VecDeque<T> {
         let mut state = lock(&self.state);
         while state.items.is_empty() && !state.closed {
             state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        std::mem::take(&mut state.items)
+        match state.closed {
+            true => VecDeque::new(),
+            false => std::mem::take(&mut state.items),
+        }
     }
 
     pub(crate) fn close(&self) {

@@ -44,14 +44,18 @@ impl<T> Outgoing<T> {
         }
     }
 
-    /// All that waits, as soon as there is any; nothing once closed.
+    /// All that waits, as soon as there is any. Nothing once closed, even if there is: whoever
+    /// closes may have found that it can't be trusted.
     pub(crate) async fn take(&self) -> Vec<T> {
         loop {
-            let (items, closed) = {
+            let items = {
                 let mut waiting = lock(&self.waiting);
-                (std::mem::take(&mut waiting.items), waiting.closed)
+                if waiting.closed {
+                    return Vec::new();
+                }
+                std::mem::take(&mut waiting.items)
             };
-            if !items.is_empty() || closed {
+            if !items.is_empty() {
                 self.emptied.notify_waiters();
                 return items;
             }

@@ -30,27 +30,29 @@ pub(crate) struct Addressed {
 /// Adds a message to what waits for a host. How far this host is takes the place of how far it
 /// was, so that a host that does not read makes no heap of it.
 pub(crate) fn queue(waiting: &mut Vec<Parcel>, new: Addressed) {
-    let known = waiting.iter_mut().find_map(|parcel| match parcel {
-        Parcel::Message(old) if is_replaced(old, &new) => Some(old),
-        _ => None,
-    });
+    let known = match replaces(&new.message) {
+        Some(kind) => waiting.iter_mut().find_map(|parcel| match parcel {
+            Parcel::Message(old) if old.session == new.session && kind(&old.message) => Some(old),
+            _ => None,
+        }),
+        None => None,
+    };
     match known {
         Some(old) => old.message = new.message,
         None => waiting.push(Parcel::Message(new)),
     }
 }
 
-fn is_replaced(old: &Addressed, new: &Addressed) -> bool {
-    let is_same_kind = match (&old.message, &new.message) {
-        (PeerMessage::Progress(_), PeerMessage::Progress(_)) => true,
-        // A wish to resume is never replaced by a mere watermark.
-        (
-            PeerMessage::Watermarks { resume: old, .. },
-            PeerMessage::Watermarks { resume: new, .. },
-        ) => old == new,
-        _ => false,
-    };
-    is_same_kind && old.session == new.session
+/// Whether a message takes the place of older ones, and of which. A wish to resume is never
+/// replaced by a mere watermark.
+fn replaces(new: &PeerMessage) -> Option<fn(&PeerMessage) -> bool> {
+    match new {
+        PeerMessage::Progress(_) => Some(|old| matches!(old, PeerMessage::Progress(_))),
+        PeerMessage::Watermarks { resume: false, .. } => {
+            Some(|old| matches!(old, PeerMessage::Watermarks { resume: false, .. }))
+        }
+        _ => None,
+    }
 }
 
 /// Sends what is for `peer` until closed.

@@ -39,6 +39,8 @@ pub(crate) struct Shard {
     pub(crate) durable: watch::Sender<EpochNumber>,
     /// Whether the graph has as many transactions as it should.
     pub(crate) graph_full: AtomicBool,
+    /// Whether pushes have to come again.
+    pub(crate) pushes_lost: AtomicBool,
 }
 
 impl Shard {
@@ -53,6 +55,7 @@ impl Shard {
             applied: watch::Sender::new(applied),
             durable: watch::Sender::new(EpochNumber(0)),
             graph_full: AtomicBool::new(false),
+            pushes_lost: AtomicBool::new(false),
         }
     }
 

@@ -60,7 +60,11 @@ pub(crate) fn work(host: &Host, shard: &Arc<Shard>, mut sessions: Sessions) -> R
             }
             let full = core.is_full();
             let was_full = shard.graph_full.swap(full, Ordering::Relaxed);
-            if took_epochs || (was_full && !full) {
+            let pushes_lost = core.take_pushes_lost();
+            if pushes_lost {
+                shard.pushes_lost.store(true, Ordering::Release);
+            }
+            if took_epochs || (was_full && !full) || pushes_lost {
                 host.attention.notify_one();
             }
             task

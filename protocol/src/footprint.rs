@@ -126,6 +126,12 @@ impl Footprint {
         })
     }
 
+    /// Whether it allows to write what stands on every partition: contract code, sources.
+    #[must_use]
+    pub fn may_deploy(&self) -> bool {
+        self.accesses.iter().any(|access| access.mode.may_change() && access.key.is_replicated())
+    }
+
     /// The footprint that allows what either allows.
     ///
     /// # Errors

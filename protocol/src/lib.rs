@@ -18,6 +18,7 @@ pub mod key;
 pub mod limits;
 pub mod message;
 pub mod placement;
+pub mod plant;
 pub mod receipt;
 pub mod slice;
 pub mod transaction;

@@ -1,8 +1,10 @@
 //! The two ways in which a transaction sees the state: a [`Workspace`] that holds it to its
 //! footprint, and a [`Recorder`] that finds the footprint out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use parsec_protocol::limits::FOOTPRINT_KEYS_MAX;
+use parsec_protocol::plant::{self, Bug};
 use parsec_protocol::transaction::Entry;
 use parsec_protocol::{
     Access, Change, Delta, EpochRecord, ErrorCode, Footprint, Key, Mode, Outcome, Position,
@@ -54,7 +56,9 @@ impl Execution {
         let done = match result {
             Ok(done) => done,
             Err(Interrupt::Stray(Access { key, mode })) => {
-                workspace.forget();
+                if !plant::is(Bug::StrayKeepsEffects) {
+                    workspace.forget();
+                }
                 Done {
                     outcome: Outcome::Strayed { key, mode },
                     work: 0,
@@ -168,18 +172,54 @@ pub struct Recording {
     pub changes: Vec<(Key, Change)>,
 }
 
+/// What stands for a value that is not at hand, while a trial goes on to see what else it needs.
+pub type Guess<'a> = &'a dyn Fn(&Key) -> Option<Value>;
+
+/// How a [`Recorder`] goes on without values that are not at hand.
+struct Speculation<'a> {
+    guess: Guess<'a>,
+    /// What was guessed.
+    missing: BTreeSet<Key>,
+    missing_max: usize,
+}
+
 /// The state for a trial run: anything may be touched, nothing takes effect, and what was touched
 /// is the footprint.
+///
+/// Without speculation, a trial ends at the first value that is not at hand. With it, it goes on
+/// with a guess and takes down what was [`missing`](Recorder::missing), so that all of it can be
+/// fetched at once. **Invariant:** a recording is that of a real run only if nothing was missing.
 pub struct Recorder<'a, S: ?Sized> {
     source: &'a S,
     touched: BTreeMap<Key, (Mode, Change)>,
+    speculation: Option<Speculation<'a>>,
+    is_overfull: bool,
 }
 
 impl<'a, S: Source + ?Sized> Recorder<'a, S> {
     /// A recorder over `source`.
     #[must_use]
     pub fn new(source: &'a S) -> Self {
-        Self { source, touched: BTreeMap::new() }
+        Self { source, touched: BTreeMap::new(), speculation: None, is_overfull: false }
+    }
+
+    /// A recorder over `source` that goes on with what `guess` says where a value is not at hand,
+    /// until `missing_max` of them are missing.
+    #[must_use]
+    pub fn speculating(source: &'a S, guess: Guess<'a>, missing_max: usize) -> Self {
+        let speculation = Some(Speculation { guess, missing: BTreeSet::new(), missing_max });
+        Self { source, touched: BTreeMap::new(), speculation, is_overfull: false }
+    }
+
+    /// Takes the keys whose values were guessed so far.
+    pub fn missing(&mut self) -> BTreeSet<Key> {
+        self.speculation.as_mut().map(|s| std::mem::take(&mut s.missing)).unwrap_or_default()
+    }
+
+    /// Whether the run was ended because it would touch more keys than a footprint may have.
+    #[must_use]
+    pub fn is_overfull(&self) -> bool {
+        self.is_overfull
     }
 
     /// What was touched and changed.
@@ -194,26 +234,51 @@ impl<'a, S: Source + ?Sized> Recorder<'a, S> {
         Ok(Recording { footprint, changes: changed.map(|(key, (_, c))| (key, c)).collect() })
     }
 
-    fn touch(&mut self, key: &Key, mode: Mode) -> &mut Change {
+    fn touch(&mut self, key: &Key, mode: Mode) -> Result<&mut Change, Interrupt> {
+        if self.touched.len() >= FOOTPRINT_KEYS_MAX && !self.touched.contains_key(key) {
+            self.is_overfull = true;
+            return Err(Interrupt::Fatal(format!("more than {FOOTPRINT_KEYS_MAX} keys")));
+        }
         let (known, change) = self.touched.entry(key.clone()).or_insert((mode, Change::Keep));
         *known = known.union(mode);
-        change
+        Ok(change)
+    }
+
+    /// The value of a key that is not at hand.
+    fn guess(&mut self, key: &Key) -> Result<Option<Value>, Interrupt> {
+        let missing = || Interrupt::Missing(key.clone());
+        let speculation = self.speculation.as_mut().ok_or_else(missing)?;
+        if speculation.missing.insert(key.clone())
+            && speculation.missing.len() >= speculation.missing_max
+        {
+            return Err(missing());
+        }
+        Ok((speculation.guess)(key))
     }
 }
 
 impl<S: Source + ?Sized> State for Recorder<'_, S> {
     fn get(&mut self, key: &Key) -> Result<Option<Value>, Interrupt> {
-        let value = self.source.value(key).ok_or_else(|| Interrupt::Missing(key.clone()))?;
-        Ok(self.touch(key, Mode::Read).apply(value.as_ref()))
+        // What was overwritten needs no value.
+        if let Some((_, change @ (Change::Put(_) | Change::Delete))) = self.touched.get(key) {
+            return Ok(change.apply(None));
+        }
+        // ORDER: before a guess, which counts as missing only if the key fits the footprint.
+        self.touch(key, Mode::Read)?;
+        let value = match self.source.value(key) {
+            Some(value) => value,
+            None => self.guess(key)?,
+        };
+        Ok(self.touch(key, Mode::Read)?.apply(value.as_ref()))
     }
 
     fn put(&mut self, key: &Key, value: Option<Value>) -> Result<(), Interrupt> {
-        *self.touch(key, Mode::Write) = value.map_or(Change::Delete, Change::Put);
+        *self.touch(key, Mode::Write)? = value.map_or(Change::Delete, Change::Put);
         Ok(())
     }
 
     fn add(&mut self, key: &Key, delta: Delta) -> Result<(), Interrupt> {
-        let change = self.touch(key, Mode::Add);
+        let change = self.touch(key, Mode::Add)?;
         *change = combine(change, delta);
         Ok(())
     }

@@ -15,6 +15,7 @@ pub mod predict;
 pub mod system;
 #[cfg(test)]
 mod testing;
+pub mod trial;
 
 use std::sync::Arc;
 
@@ -119,6 +120,17 @@ pub struct Admitted {
     pub footprint: Option<Footprint>,
 }
 
+/// What a payload declares of its footprint, beside what [`Runtime::admit`] says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Declared {
+    /// Nothing.
+    Nothing,
+    /// It can be told when the values of these replicated keys are at hand.
+    Needs(Vec<Key>),
+    /// All of it.
+    Footprint(Footprint),
+}
+
 /// Why a transaction is refused at admission.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{code:?}: {detail}")]
@@ -153,6 +165,26 @@ pub trait Runtime: Send + Sync {
     fn likely_keys(&self, sender: &[u8], payload: &Bytes) -> Vec<Key> {
         let _ = (sender, payload);
         Vec::new()
+    }
+
+    /// What the value of a key may well be, where a trial goes on before it is at hand. Never asked
+    /// about replicated keys.
+    fn guess(&self, key: &Key) -> Option<Value> {
+        let _ = key;
+        None
+    }
+
+    /// The footprint that the payload itself declares, where the values of replicated keys are
+    /// needed to tell it.
+    fn declared(&self, sender: &[u8], payload: &Bytes, source: &dyn access::Source) -> Declared {
+        let _ = (sender, payload, source);
+        Declared::Nothing
+    }
+
+    /// Whether transactions that need a trial go where values send them, which other transactions
+    /// write: then a trial has to know what those before it do.
+    fn follows_values(&self) -> bool {
+        false
     }
 
     /// Predicts footprints without a trial, if this runtime can.

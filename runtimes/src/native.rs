@@ -305,6 +305,11 @@ impl Runtime for NativeRuntime {
         program.accesses().into_iter().map(|access| access.key).collect()
     }
 
+    /// Programs that need a trial chase.
+    fn follows_values(&self) -> bool {
+        true
+    }
+
     fn session(&self) -> Box<dyn Session> {
         Box::new(NativeSession)
     }
@@ -322,9 +327,12 @@ impl Session for NativeSession {
         let work = program.work_units();
         let mut steps = Steps::new(state, call.trial);
         let mut results = Results::default();
+        let mut said_no = false;
         for (index, op) in program.ops.into_iter().enumerate() {
             match steps.run(op, &mut results.values)? {
                 Ok(()) => {}
+                // What comes before it may yet turn a no into a yes: a trial sees what is next.
+                Err(_) if call.trial => said_no = true,
                 Err(code) => return Ok(reverted(code, work, format!("operation {index}"))),
             }
         }
@@ -333,7 +341,11 @@ impl Session for NativeSession {
             return Ok(reverted(ErrorCode::TooLarge, work, "the results".into()));
         }
         steps.finish()?;
-        Ok(Done { outcome: Outcome::Committed, work, output, events: Vec::new() })
+        let outcome = match said_no {
+            true => Outcome::Reverted(ErrorCode::Refused),
+            false => Outcome::Committed,
+        };
+        Ok(Done { outcome, work, output, events: Vec::new() })
     }
 }
 

@@ -1,7 +1,7 @@
 //! One host without network or disk, for the tests of runtimes: it admits, discovers and executes
 //! transactions one after another over a map.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parsec_protocol::transaction::Entry;
@@ -11,6 +11,7 @@ use parsec_protocol::{
 };
 
 use crate::access::Source;
+use crate::trial::{Memory, Refusal, Setting, Subject, Trials, Unit};
 use crate::{Call, Execution, Interrupt, Recorder, Rejection, Runtime, Runtimes, Sessions};
 
 /// A host with one runtime.
@@ -125,5 +126,106 @@ impl Host {
             trial: false,
         };
         self.sessions.execute(entry.runtime, &call, state)
+    }
+}
+
+/// Who finds the footprints of units, over a state of which every value has to be fetched.
+pub(crate) struct Scout {
+    runtimes: Runtimes,
+    trials: Trials,
+    setting: Setting,
+    memory: Remembered,
+}
+
+/// Values of replicated keys that were fetched before, and what others had.
+#[derive(Default)]
+struct Remembered {
+    replicated: BTreeMap<Key, Value>,
+    last_known: BTreeMap<Key, Value>,
+}
+
+impl Memory for Remembered {
+    fn replicated(&self, key: &Key) -> Option<Value> {
+        self.replicated.get(key).cloned()
+    }
+
+    fn last_known(&self, key: &Key) -> Option<Value> {
+        self.last_known.get(key).cloned()
+    }
+}
+
+/// What a [`Scout`] found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) footprints: Vec<Result<Footprint, Refusal>>,
+    /// Rounds of reads.
+    pub(crate) rounds: usize,
+    /// Keys that were read.
+    pub(crate) fetched: usize,
+    /// What deployments would write.
+    pub(crate) deployments: Vec<Key>,
+}
+
+impl Found {
+    /// The footprints, all of which were found.
+    pub(crate) fn all(self) -> Vec<Footprint> {
+        self.footprints.into_iter().map(Result::unwrap).collect()
+    }
+}
+
+impl Scout {
+    pub(crate) fn new(runtimes: Runtimes, epoch: EpochRecord, entropy: [u8; 32]) -> Self {
+        let trials = Trials::new(runtimes.clone());
+        let setting = Setting { epoch, entropy };
+        Self { runtimes, trials, setting, memory: Remembered::default() }
+    }
+
+    /// An admitted transaction, to be tried.
+    pub(crate) fn subject(&self, transaction: &Transaction) -> Subject {
+        let runtime = self.runtimes.get(transaction.runtime).unwrap();
+        let admitted = runtime.admit(transaction).unwrap();
+        Subject {
+            id: admitted.id,
+            runtime: transaction.runtime,
+            sender: admitted.sender,
+            payload: transaction.payload.clone(),
+            known: transaction.footprint.clone().or(admitted.footprint),
+            declares: false,
+            erratic: runtime.follows_values(),
+        }
+    }
+
+    /// Finds the footprints of a unit.
+    pub(crate) fn find(&mut self, state: &impl Source, subjects: Vec<Subject>) -> Found {
+        let mut unit = Unit::new(subjects);
+        let (mut rounds, mut fetched) = (0, 0);
+        loop {
+            let mut wanted = BTreeSet::new();
+            for index in unit.open() {
+                let attempt = unit.attempt(index, &self.trials, &self.setting, &self.memory);
+                unit.take(index, attempt, &mut wanted);
+            }
+            if unit.open().is_empty() {
+                wanted.extend(unit.in_order(&self.trials, &self.setting, &self.memory));
+            }
+            wanted.retain(|key| !unit.has(key));
+            if wanted.is_empty() {
+                assert!(unit.open().is_empty(), "a trial does not get on");
+                break;
+            }
+            (rounds, fetched) = (rounds + 1, fetched + wanted.len());
+            for key in wanted {
+                let value = state.value(&key).unwrap();
+                let memory = match key.is_replicated() {
+                    true => &mut self.memory.replicated,
+                    false => &mut self.memory.last_known,
+                };
+                memory.extend(value.clone().map(|value| (key.clone(), value)));
+                unit.learn(key, value);
+            }
+        }
+        let deployments = unit.deployments().map(|(key, _)| key.clone()).collect();
+        let footprints = unit.finish().into_iter().map(Option::unwrap).collect();
+        Found { footprints, rounds, fetched, deployments }
     }
 }

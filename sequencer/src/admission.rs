@@ -7,12 +7,13 @@ use std::time::Instant;
 
 use parsec_protocol::message::{Verdict, short};
 use parsec_protocol::{EpochNumber, ErrorCode, Malformed, RuntimeId, Transaction, TxId};
+use parsec_runtimes::trial::Subject;
 use parsec_runtimes::{Rejection, Runtimes};
 use parsec_sequencer_core::{Candidate, Lookup, Refused};
 use rayon::prelude::*;
 use tokio::sync::watch;
 
-use crate::discovery::{Discovery, Subject, Undiscovered};
+use crate::discovery::{Discovery, Undiscovered, Vantage};
 use crate::index::{IdIndex, IndexError};
 use crate::workers::Workers;
 
@@ -48,7 +49,7 @@ enum Step {
 
 impl Admission {
     /// Admits the transactions of a submission one by one, in their order. Trials see the state
-    /// after `told`, or a later one.
+    /// after `told`, or a later one, and what the client's `earlier` submissions deploy.
     ///
     /// # Errors
     /// If the index of ids fails: then the sequencer must stop.
@@ -56,6 +57,7 @@ impl Admission {
         &self,
         transactions: Vec<Transaction>,
         told: EpochNumber,
+        earlier: watch::Receiver<()>,
     ) -> Result<Vec<Prepared>, IndexError> {
         let started = Instant::now();
         let (runtimes, index) = (self.runtimes.clone(), self.index.clone());
@@ -64,19 +66,26 @@ impl Admission {
         let steps = self.workers.run(work).await?;
         metrics::histogram!("parsec_sequencer_admission_seconds").record(started.elapsed());
         let snapshot = self.least.max(told).max(*self.applied_by_all.borrow());
-        Ok(self.find_footprints(steps, snapshot).await)
+        let vantage = Vantage { snapshot, earlier: Some(earlier) };
+        Ok(self.find_footprints(steps, vantage).await)
     }
 
-    async fn find_footprints(&self, steps: Vec<Step>, snapshot: EpochNumber) -> Vec<Prepared> {
-        let subjects: Vec<_> = steps.iter().filter_map(Step::subject).collect();
-        let found = match subjects.is_empty() {
-            true => Vec::new(),
-            false => self.discovery.predict_or_discover(subjects, snapshot).await,
+    async fn find_footprints(&self, steps: Vec<Step>, vantage: Vantage) -> Vec<Prepared> {
+        // Most submissions declare all, and deploy nothing that others may wait for.
+        let found = match steps.iter().any(Step::is_to_try) {
+            true => {
+                let subjects = steps.iter().filter_map(Step::subject).collect();
+                self.discovery.find(subjects, vantage).await
+            }
+            false => Vec::new(),
         };
         let mut found = found.into_iter();
         let prepare = |step| match step {
-            Step::Ready(candidate, lookup) => Prepared::Ready(candidate, lookup),
             Step::Refused(verdict) => Prepared::Refused(verdict),
+            Step::Ready(candidate, lookup) => {
+                found.next();
+                Prepared::Ready(candidate, lookup)
+            }
             Step::NeedsFootprint(mut candidate, lookup) => match found.next() {
                 Some(Ok(footprint)) => {
                     candidate.footprint = footprint;
@@ -102,16 +111,33 @@ impl Admission {
 }
 
 impl Step {
-    fn subject(&self) -> Option<Subject> {
+    /// Whether it has to be tried: to find its footprint, or to see what it deploys.
+    fn is_to_try(&self) -> bool {
         match self {
-            Self::NeedsFootprint(candidate, _) => Some(Subject {
-                id: candidate.id,
-                runtime: candidate.runtime,
-                sender: candidate.sender.clone(),
-                payload: candidate.payload.clone(),
-            }),
-            Self::Ready(..) | Self::Refused(_) => None,
+            Self::NeedsFootprint(..) => true,
+            Self::Ready(candidate, lookup) => {
+                lookup.found.is_none() && candidate.footprint.may_deploy()
+            }
+            Self::Refused(_) => false,
         }
+    }
+
+    /// The transaction, for discovery: even one that needs none may change what others touch.
+    fn subject(&self) -> Option<Subject> {
+        let (candidate, known) = match self {
+            Self::NeedsFootprint(candidate, _) => (candidate, None),
+            Self::Ready(candidate, _) => (candidate, Some(candidate.footprint.clone())),
+            Self::Refused(_) => return None,
+        };
+        Some(Subject {
+            id: candidate.id,
+            runtime: candidate.runtime,
+            sender: candidate.sender.clone(),
+            payload: candidate.payload.clone(),
+            known,
+            declares: false,
+            erratic: false,
+        })
     }
 }
 

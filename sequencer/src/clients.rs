@@ -4,8 +4,8 @@
 //! them are admitted at once, and a writer. All that one of them holds is bounded per connection,
 //! so that a client that stalls or floods harms only itself.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use parsec_protocol::message::{
     ClientMessage, ClusterStatus, ReadAt, ServerMessage, Verdict, short,
@@ -13,7 +13,7 @@ use parsec_protocol::message::{
 use parsec_protocol::transport::{ClientConnection, ClientListener, ClientReader, ClientWriter};
 use parsec_protocol::{ErrorCode, Key, Transaction};
 use parsec_sequencer_core::{Accepted, Place, Refused, Token, Word, word};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::admission::{Admission, Prepared, refused, rejected};
@@ -76,6 +76,7 @@ async fn serve(service: Arc<Service>, connection: ClientConnection) {
         outbox: outbox.clone(),
         room: Arc::new(room),
         requests: Arc::new(Semaphore::new(CONNECTION_REQUESTS_MAX)),
+        last: Mutex::new(watch::channel(()).1),
     });
     let mut tasks = JoinSet::new();
     tasks.spawn(session.clone().submit_all(submissions));
@@ -138,6 +139,8 @@ struct Session {
     outbox: Arc<Outbox>,
     room: Arc<Semaphore>,
     requests: Arc<Semaphore>,
+    /// Closes when the last submission, and all before it, have been admitted.
+    last: Mutex<watch::Receiver<()>>,
 }
 
 /// A submission that is being admitted.
@@ -212,8 +215,18 @@ impl Session {
         // What the client was told of has happened for what it sends now: a trial in an older
         // state would make calls stray whose contract it has just seen deployed.
         let (service, told) = (self.service.clone(), self.outbox.told());
-        let admitted =
-            tokio::spawn(async move { service.admission.prepare(transactions, told).await });
+        let (admitting, last) = watch::channel(());
+        let mut earlier = {
+            let mut known = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *known, last)
+        };
+        let admitted = tokio::spawn(async move {
+            let prepared = service.admission.prepare(transactions, told, earlier.clone()).await;
+            // It can't be submitted before them anyway.
+            while earlier.changed().await.is_ok() {}
+            drop(admitting);
+            prepared
+        });
         let submission = Submission { request, admitted, left_out, _room: [own, shared] };
         units.send(submission).await.ok()
     }

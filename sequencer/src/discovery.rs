@@ -1,35 +1,27 @@
-//! Finding the footprint of a transaction: by predicting it from earlier calls, or by trying it
-//! against a snapshot (reconnaissance).
+//! Finding the footprint of a transaction: by what its payload declares, by predicting it from
+//! earlier calls, or by trying it against a snapshot (reconnaissance).
 //!
-//! All transactions of a unit are tried together, round after round: each trial runs until it
-//! needs a value that is not at hand; then all values that any of them needs are fetched, in one
-//! query per partition, and those trials run again.
+//! All transactions of a submission are tried together, round after round: see
+//! [`parsec_runtimes::trial`]. All values that any of them needs are fetched at once, in one query
+//! per partition.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use parsec_protocol::{
-    EpochNumber, EpochRecord, ErrorCode, Footprint, Key, RuntimeId, TxId, Value,
-};
-use parsec_runtimes::{Call, Interrupt, Predictors, Recorder, Runtimes, Sessions};
+use parsec_protocol::{EpochNumber, EpochRecord, ErrorCode, Footprint, Key, Value};
+use parsec_runtimes::access::Source;
+use parsec_runtimes::trial::{Refusal, Setting, Subject, Trials, Unit};
+use parsec_runtimes::{Declared, Predictors, Runtimes};
 use rayon::prelude::*;
 use tokio::sync::{Semaphore, watch};
 
 use crate::cache::ReplicatedCache;
-use crate::limits::{DISCOVERIES_MAX, DISCOVERY_BYTES_MAX, DISCOVERY_ROUNDS_MAX};
+use crate::limits::{
+    DISCOVERIES_MAX, DISCOVERY_BYTES_MAX, DISCOVERY_ROUNDS_MAX, ORDERLY_ROUNDS_MAX, TRIAL_TIME_MAX,
+};
 use crate::queries::{Queries, QueryError};
 use crate::workers::Workers;
-
-/// A transaction whose footprint is to be found.
-#[derive(Debug, Clone)]
-pub(crate) struct Subject {
-    pub(crate) id: TxId,
-    pub(crate) runtime: RuntimeId,
-    pub(crate) sender: Bytes,
-    pub(crate) payload: Bytes,
-}
 
 /// Why no footprint was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,13 +32,17 @@ pub(crate) enum Undiscovered {
     Refused(ErrorCode, String),
 }
 
-/// How far a trial came.
-enum Trial {
-    Found(Result<Footprint, Undiscovered>),
-    Needs(Key),
+/// Where trials see the state.
+#[derive(Debug, Clone)]
+pub(crate) struct Vantage {
+    /// The epoch after which values are read.
+    pub(crate) snapshot: EpochNumber,
+    /// Closes when the client's earlier submissions have been through discovery.
+    pub(crate) earlier: Option<watch::Receiver<()>>,
 }
 
-type Values = BTreeMap<Key, Option<Value>>;
+/// What was found for each transaction.
+type Footprints = Vec<Result<Footprint, Undiscovered>>;
 
 /// Finds footprints.
 #[derive(Clone)]
@@ -55,14 +51,32 @@ pub(crate) struct Discovery(Arc<Inner>);
 struct Inner {
     predictors: Predictors,
     runtimes: Runtimes,
+    trials: Trials,
     workers: Workers,
-    /// Sessions that no thread uses at the moment.
-    idle: Mutex<Vec<Sessions>>,
     queries: Queries,
     cache: Arc<ReplicatedCache>,
     /// The last epoch that was ordered: trials see the one that may come next.
     latest: watch::Receiver<Option<Arc<EpochRecord>>>,
     permits: Semaphore,
+}
+
+/// A unit on its way through rounds.
+struct Job {
+    unit: Unit,
+    /// How long the trials of each transaction took.
+    spent: Vec<Duration>,
+    rounds: usize,
+    /// How often it was tried in order.
+    orderly: usize,
+}
+
+/// Values of replicated keys, as far as they are remembered.
+struct Remembered<'a>(&'a ReplicatedCache);
+
+impl Source for Remembered<'_> {
+    fn value(&self, key: &Key) -> Option<Option<Value>> {
+        self.0.get(key).map(Some)
+    }
 }
 
 impl Discovery {
@@ -74,13 +88,13 @@ impl Discovery {
         latest: watch::Receiver<Option<Arc<EpochRecord>>>,
     ) -> Self {
         let permits = Semaphore::new(DISCOVERIES_MAX);
-        let idle = Mutex::default();
         let predictors = runtimes.predictors();
+        let trials = Trials::new(runtimes.clone());
         Self(Arc::new(Inner {
             predictors,
             runtimes,
+            trials,
             workers,
-            idle,
             queries,
             cache,
             latest,
@@ -88,95 +102,129 @@ impl Discovery {
         }))
     }
 
-    /// The footprint of each transaction, in their order: predicted from earlier calls, or else as
-    /// [`Self::discover`] finds it.
-    pub(crate) async fn predict_or_discover(
-        &self,
-        subjects: Vec<Subject>,
-        snapshot: EpochNumber,
-    ) -> Vec<Result<Footprint, Undiscovered>> {
+    /// The footprint of each transaction of a submission, in their order: the known one, what the
+    /// payload declares, what is predicted from earlier calls, or else what a trial finds.
+    pub(crate) async fn find(&self, subjects: Vec<Subject>, vantage: Vantage) -> Footprints {
         let inner = self.0.clone();
-        let predict = move || {
-            let predict = |subject: &Subject| {
-                let Subject { runtime, sender, payload, .. } = subject;
-                inner.predictors.predict(*runtime, sender, payload)
-            };
-            let predicted: Vec<_> = subjects.par_iter().map(predict).collect();
-            (subjects, predicted)
+        let foresee = move || {
+            let mut subjects = subjects;
+            let foreseen: Vec<_> = subjects.par_iter_mut().map(|s| inner.foresee(s)).collect();
+            count(&foreseen);
+            subjects
         };
-        let (subjects, predicted) = self.0.workers.run(predict).await;
-        let others = subjects.into_iter().zip(&predicted).filter(|(_, found)| found.is_none());
-        let others: Vec<Subject> = others.map(|(subject, _)| subject).collect();
-        let count = |by, count: usize| {
-            metrics::counter!("parsec_sequencer_footprints_total", "by" => by)
-                .increment(count as u64);
-        };
-        count("prediction", predicted.len() - others.len());
-        count("trial", others.len());
-        let mut found = match others.is_empty() {
-            true => Vec::new(),
-            false => self.discover(others, snapshot).await,
+        let subjects = self.0.workers.run(foresee).await;
+        let to_try = |subject: &Subject| subject.known.as_ref().is_none_or(Footprint::may_deploy);
+        if !subjects.iter().any(to_try) {
+            return subjects.into_iter().filter_map(|subject| subject.known).map(Ok).collect();
         }
-        .into_iter();
-        let pick = |predicted: Option<Footprint>| predicted.map(Ok).or_else(|| found.next());
-        predicted.into_iter().map_while(pick).collect()
+        let (unit, failure) = self.discover(Unit::new(subjects), vantage).await;
+        let inner = self.0.clone();
+        let learn = move || {
+            for (Subject { runtime, sender, payload, .. }, footprint) in unit.found() {
+                inner.predictors.learn(*runtime, sender, payload, footprint);
+            }
+            unit
+        };
+        finish(self.0.workers.run(learn).await, failure)
     }
 
-    /// What was predicted for these transactions was wrong.
-    pub(crate) fn forget(&self, subjects: &[Subject]) {
-        for Subject { runtime, sender, payload, .. } in subjects {
-            self.0.predictors.forget(*runtime, sender, payload);
-        }
-    }
-
-    /// The footprint of each transaction, as it would be in the state after `snapshot`, in their
-    /// order. A trial that ends badly has a footprint too: the order decides how it ends.
-    pub(crate) async fn discover(
+    /// The footprint of each transaction that strayed, in the state after `snapshot`.
+    pub(crate) async fn find_again(
         &self,
-        subjects: Vec<Subject>,
+        mut subjects: Vec<Subject>,
         snapshot: EpochNumber,
-    ) -> Vec<Result<Footprint, Undiscovered>> {
-        let Ok(_permit) = self.0.permits.acquire().await else { return Vec::new() };
-        let started = std::time::Instant::now();
-        let mut unit = Unit::new(subjects);
-        let mut wanted = self.likely(&unit.subjects);
-        for _ in 0..DISCOVERY_ROUNDS_MAX {
-            if let Err(error) = self.fetch(&mut unit, wanted, snapshot).await {
-                unit.give_up(&Undiscovered::Unavailable(error.to_string()));
-                break;
-            }
-            if unit.bytes > DISCOVERY_BYTES_MAX {
-                unit.give_up(&too_large("it reads too much"));
-                break;
-            }
-            (unit, wanted) = self.round(unit).await;
-            if wanted.is_empty() {
-                break;
+    ) -> Footprints {
+        subjects.iter_mut().for_each(|subject| self.0.judge(subject));
+        let vantage = Vantage { snapshot, earlier: None };
+        // Nothing is learnt from strays: the rare case would pass for the usual one.
+        let (unit, failure) = self.discover(Unit::new(subjects), vantage).await;
+        finish(unit, failure)
+    }
+
+    /// A transaction strayed from the footprint with which it was ordered.
+    pub(crate) fn strayed(&self, subject: &Subject, footprint: &Footprint) {
+        let Subject { runtime, sender, payload, .. } = subject;
+        self.0.predictors.strayed(*runtime, sender, payload, footprint);
+    }
+
+    /// Tries all transactions of a unit whose footprints are not known. What is still open after
+    /// that could not be tried, for the reason that is returned.
+    async fn discover(&self, unit: Unit, vantage: Vantage) -> (Unit, Option<QueryError>) {
+        let started = Instant::now();
+        let Vantage { snapshot, earlier } = vantage;
+        let (mut job, mut failure) = self.try_all(Job::new(unit), snapshot).await;
+        let cache = &self.0.cache;
+        if let Some(mut earlier) = earlier {
+            // This submission comes after those in any case, so waiting for them costs nothing. Not
+            // with a permit: they may need it.
+            while earlier.changed().await.is_ok() {}
+            let expected = |key: &Key| cache.expected(key, snapshot);
+            if failure.is_none() && !cache.expects_nothing() && job.unit.fill(expected) {
+                (job, failure) = self.try_all(job, snapshot).await;
             }
         }
-        unit.give_up(&too_large("it needs too many rounds of reads"));
+        let now = self.0.latest.borrow().as_ref().map_or(snapshot, |latest| latest.number);
+        for (key, value) in job.unit.deployments() {
+            cache.expect(key, value, now);
+        }
         metrics::histogram!("parsec_sequencer_discovery_seconds").record(started.elapsed());
-        unit.found.into_iter().flatten().collect()
+        (job.unit, failure)
     }
 
-    /// What the transactions are likely to touch.
-    fn likely(&self, subjects: &[Subject]) -> BTreeSet<Key> {
-        let keys = |subject: &Subject| {
-            let runtime = self.0.runtimes.get(subject.runtime);
-            runtime.map_or_else(Vec::new, |r| r.likely_keys(&subject.sender, &subject.payload))
+    /// Rounds of trials and reads, until nothing more is needed.
+    async fn try_all(&self, mut job: Job, snapshot: EpochNumber) -> (Job, Option<QueryError>) {
+        let Ok(_permit) = self.0.permits.acquire().await else { return (job, None) };
+        let mut wanted = self.likely(&job.unit);
+        for round in 0.. {
+            let needed;
+            (job, needed) = self.step(job).await;
+            wanted.extend(needed);
+            wanted.retain(|key| !job.unit.has(key));
+            let open = job.unit.open();
+            if open.is_empty() && (job.orderly >= ORDERLY_ROUNDS_MAX || wanted.is_empty()) {
+                metrics::histogram!("parsec_sequencer_discovery_rounds").record(round);
+                break;
+            }
+            let too_much = match () {
+                () if wanted.is_empty() => Some("its trial does not get on"),
+                () if job.rounds > DISCOVERY_ROUNDS_MAX => {
+                    Some("it needs too many rounds of reads")
+                }
+                () if job.unit.bytes() > DISCOVERY_BYTES_MAX => Some("it reads too much"),
+                () => None,
+            };
+            if let Some(reason) = too_much {
+                open.into_iter().for_each(|index| job.unit.refuse(index, too_large(reason)));
+                break;
+            }
+            if let Err(error) = self.fetch(&mut job.unit, &mut wanted, snapshot).await {
+                return (job, Some(error));
+            }
+        }
+        (job, None)
+    }
+
+    /// What the transactions to be tried are likely to touch.
+    fn likely(&self, unit: &Unit) -> BTreeSet<Key> {
+        let keys = |index: usize| {
+            let Subject { runtime, sender, payload, .. } = &unit.subjects()[index];
+            let runtime = self.0.runtimes.get(*runtime);
+            runtime.map_or_else(Vec::new, |runtime| runtime.likely_keys(sender, payload))
         };
-        subjects.iter().flat_map(keys).collect()
+        unit.open().into_iter().flat_map(keys).collect()
     }
 
+    /// Fetches all that is wanted.
     async fn fetch(
         &self,
         unit: &mut Unit,
-        wanted: BTreeSet<Key>,
+        wanted: &mut BTreeSet<Key>,
         snapshot: EpochNumber,
     ) -> Result<(), QueryError> {
+        let cache = &self.0.cache;
         let mut missing = Vec::new();
-        for key in wanted {
-            match self.0.cache.get(&key) {
+        for key in std::mem::take(wanted) {
+            match cache.get(&key) {
                 Some(value) => unit.learn(key, Some(value)),
                 None => missing.push(key),
             }
@@ -185,94 +233,105 @@ impl Discovery {
             return Ok(());
         }
         let values = self.0.queries.read(snapshot, &missing).await?;
+        cache.keep(missing.iter().zip(&values).filter_map(|(key, v)| Some((key, v.as_ref()?))));
+        let expects = !cache.expects_nothing();
         for (key, value) in missing.into_iter().zip(values) {
-            self.0.cache.keep(&key, value.as_ref());
+            let expected = |key| cache.expected(key, snapshot).filter(|_| expects);
+            let value = value.or_else(|| expected(&key));
             unit.learn(key, value);
         }
         Ok(())
     }
 
-    /// Tries every transaction whose footprint is not found yet. Returns the keys that are needed
-    /// to go on.
-    async fn round(&self, mut unit: Unit) -> (Unit, BTreeSet<Key>) {
+    /// Tries every transaction that is open, and all in order when none is. Returns the keys that
+    /// are needed to go on.
+    async fn step(&self, mut job: Job) -> (Job, BTreeSet<Key>) {
         let inner = self.0.clone();
-        let trial = move || {
-            let epoch = inner.next_epoch();
-            let entropy = epoch.digest();
-            let open = (0..unit.found.len()).filter(|index| unit.found[*index].is_none());
-            let trials: Vec<(usize, Trial)> = open
-                .collect::<Vec<_>>()
-                .into_par_iter()
-                .map(|index| (index, inner.try_one(&unit, index, &epoch, &entropy)))
-                .collect();
-            let mut wanted = BTreeSet::new();
-            for (index, trial) in trials {
-                let Subject { runtime, sender, payload, .. } = &unit.subjects[index];
-                if let Trial::Found(Ok(footprint)) = &trial {
-                    inner.predictors.learn(*runtime, sender, payload, footprint);
-                }
-                match trial {
-                    Trial::Found(result) => unit.found[index] = Some(result),
-                    Trial::Needs(key) => {
-                        wanted.insert(key);
-                    }
-                }
+        let step = move || {
+            let setting = inner.setting();
+            let mut wanted = inner.try_open(&mut job, &setting);
+            if job.unit.open().is_empty() && job.orderly < ORDERLY_ROUNDS_MAX {
+                job.orderly += 1;
+                wanted.extend(job.unit.in_order(&inner.trials, &setting, &*inner.cache));
             }
-            (unit, wanted)
+            (job, wanted)
         };
-        self.0.workers.run(trial).await
+        self.0.workers.run(step).await
     }
 }
 
+/// How a footprint is come by, for the metrics.
+const DECLARED: &str = "access list";
+const PREDICTED: &str = "prediction";
+const TRIED: &str = "trial";
+
 impl Inner {
-    fn try_one(&self, unit: &Unit, index: usize, epoch: &EpochRecord, entropy: &[u8; 32]) -> Trial {
-        let subject = &unit.subjects[index];
-        let mut sessions = self.sessions();
-        // A runtime that panics here would panic at every executor: the transaction must not get
-        // there. The sessions it used are not used again.
-        let tried = catch_unwind(AssertUnwindSafe(|| {
-            let mut recorder = Recorder::new(&unit.values);
-            let call = Call {
-                id: &subject.id,
-                sender: &subject.sender,
-                payload: &subject.payload,
-                epoch,
-                entropy,
-                trial: true,
-            };
-            let result = sessions.execute(subject.runtime, &call, &mut recorder);
-            (result, recorder.finish())
-        }));
-        let Ok((result, recording)) = tried else {
-            tracing::error!(id = %subject.id, "a runtime panicked in a trial");
-            return Trial::Found(Err(refused(ErrorCode::Unsupported, "its runtime failed")));
-        };
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(sessions);
-        match (result, recording) {
-            (Err(Interrupt::Missing(key)), _) => Trial::Needs(key),
-            (Ok(_), Ok(recording)) => Trial::Found(Ok(recording.footprint)),
-            (Ok(_), Err(error)) => Trial::Found(Err(too_large(&error.to_string()))),
-            (Err(Interrupt::Stray(access)), _) => {
-                let detail = format!("its runtime strayed in a trial, at {}", access.key);
-                Trial::Found(Err(refused(ErrorCode::Unsupported, &detail)))
-            }
-            (Err(Interrupt::Fatal(reason)), _) => {
-                tracing::error!(id = %subject.id, reason, "a runtime gave up in a trial");
-                Trial::Found(Err(refused(ErrorCode::Unsupported, &reason)))
-            }
+    /// Finds the footprint of a transaction without a trial, if that can be done. Says how.
+    fn foresee(&self, subject: &mut Subject) -> Option<&'static str> {
+        if subject.known.is_some() {
+            return None;
         }
+        let Subject { runtime, sender, payload, .. } = &*subject;
+        let declared = self.runtimes.get(*runtime).map_or(Declared::Nothing, |runtime| {
+            runtime.declared(sender, payload, &Remembered(&self.cache))
+        });
+        match declared {
+            Declared::Footprint(footprint) => {
+                subject.known = Some(footprint);
+                return Some(DECLARED);
+            }
+            Declared::Needs(_) => {
+                subject.declares = true;
+                return Some(DECLARED);
+            }
+            Declared::Nothing => {}
+        }
+        subject.known = self.predictors.predict(*runtime, sender, payload);
+        if subject.known.is_some() {
+            return Some(PREDICTED);
+        }
+        self.judge(subject);
+        Some(TRIED)
     }
 
-    fn sessions(&self) -> Sessions {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        idle.unwrap_or_else(|| self.runtimes.sessions())
+    /// Looks how far a trial of the transaction can be relied upon.
+    fn judge(&self, subject: &mut Subject) {
+        let Subject { runtime, sender, payload, .. } = &*subject;
+        let follows = self.runtimes.get(*runtime).is_some_and(|runtime| runtime.follows_values());
+        subject.erratic = follows || self.predictors.is_erratic(*runtime, sender, payload);
+    }
+
+    /// Tries every transaction that is open, in parallel. Returns the keys that are needed to go
+    /// on.
+    fn try_open(&self, job: &mut Job, setting: &Setting) -> BTreeSet<Key> {
+        let mut wanted = BTreeSet::new();
+        let open = job.unit.open();
+        if open.is_empty() {
+            return wanted;
+        }
+        job.rounds += 1;
+        let unit = &job.unit;
+        let attempt = |index| {
+            let started = Instant::now();
+            let attempt = unit.attempt(index, &self.trials, setting, &*self.cache);
+            (index, attempt, started.elapsed())
+        };
+        let attempts: Vec<_> = open.into_par_iter().map(attempt).collect();
+        for (index, attempt, took) in attempts {
+            job.unit.take(index, attempt, &mut wanted);
+            job.spent[index] += took;
+            if job.spent[index] > TRIAL_TIME_MAX {
+                job.unit.refuse(index, too_large("its trials take too long"));
+            }
+        }
+        wanted
     }
 
     /// The epoch that may come next, for the context of a trial.
-    fn next_epoch(&self) -> EpochRecord {
+    fn setting(&self) -> Setting {
         let latest = self.latest.borrow().clone();
         let now = crate::clock::now().as_millis();
-        match latest {
+        let epoch = match latest {
             Some(latest) => EpochRecord {
                 number: latest.number.next(),
                 timestamp_ms: now.max(latest.timestamp_ms),
@@ -287,40 +346,36 @@ impl Inner {
                 parent: [0; 32],
                 batches: Vec::new(),
             },
-        }
+        };
+        Setting { entropy: epoch.digest(), epoch }
     }
 }
 
-/// Transactions whose footprints are found together.
-struct Unit {
-    subjects: Vec<Subject>,
-    found: Vec<Option<Result<Footprint, Undiscovered>>>,
-    values: Values,
-    bytes: usize,
-}
-
-impl Unit {
-    fn new(subjects: Vec<Subject>) -> Self {
-        Self { found: vec![None; subjects.len()], subjects, values: Values::new(), bytes: 0 }
-    }
-
-    fn learn(&mut self, key: Key, value: Option<Value>) {
-        self.bytes += key.encoded().len() + value.as_ref().map_or(0, Value::len);
-        self.values.insert(key, value);
-    }
-
-    /// Gives this as the reason for every transaction whose footprint is not found.
-    fn give_up(&mut self, reason: &Undiscovered) {
-        for found in &mut self.found {
-            found.get_or_insert_with(|| Err(reason.clone()));
-        }
+impl Job {
+    fn new(unit: Unit) -> Self {
+        let spent = vec![Duration::ZERO; unit.subjects().len()];
+        Self { unit, spent, rounds: 0, orderly: 0 }
     }
 }
 
-fn refused(code: ErrorCode, detail: &str) -> Undiscovered {
-    Undiscovered::Refused(code, detail.to_owned())
+fn count(foreseen: &[Option<&'static str>]) {
+    for by in [DECLARED, PREDICTED, TRIED] {
+        let count = foreseen.iter().filter(|each| **each == Some(by)).count();
+        metrics::counter!("parsec_sequencer_footprints_total", "by" => by).increment(count as u64);
+    }
 }
 
-fn too_large(detail: &str) -> Undiscovered {
-    refused(ErrorCode::TooLarge, &format!("no footprint was found: {detail}"))
+fn finish(unit: Unit, failure: Option<QueryError>) -> Footprints {
+    let reason = failure.map_or_else(|| "it is stopping".to_owned(), |error| error.to_string());
+    let finish = |found: Option<Result<Footprint, Refusal>>| match found {
+        Some(Ok(footprint)) => Ok(footprint),
+        Some(Err(Refusal { code, detail })) => Err(Undiscovered::Refused(code, detail)),
+        None => Err(Undiscovered::Unavailable(reason.clone())),
+    };
+    unit.finish().into_iter().map(finish).collect()
+}
+
+fn too_large(detail: &str) -> Refusal {
+    let detail = format!("no footprint was found: {detail}");
+    Refusal { code: ErrorCode::TooLarge, detail }
 }

@@ -54,8 +54,14 @@ pub const RETRY_DELAY: Duration = Duration::from_millis(250);
 
 /// Most submissions whose footprints are being found at a time. Full: they wait in turn.
 pub const DISCOVERIES_MAX: usize = 256;
-/// Most rounds of trial and read to find a footprint. More: refused as too large.
-pub const DISCOVERY_ROUNDS_MAX: usize = 256;
+/// Most rounds of trial and read to find a footprint: enough for the longest chase of a native
+/// program. More: refused as too large.
+pub const DISCOVERY_ROUNDS_MAX: usize = parsec_runtimes::native::HOPS_MAX + 16;
+/// Most time that the trials of one transaction may take together. More: refused as too large.
+pub const TRIAL_TIME_MAX: Duration = Duration::from_secs(5);
+/// Most times that the transactions of a submission are tried in order because earlier ones may
+/// send later ones another way. More: what was found is taken.
+pub const ORDERLY_ROUNDS_MAX: usize = 8;
 /// Most bytes of values read to find the footprints of one submission. More: refused as too large.
 pub const DISCOVERY_BYTES_MAX: usize = 128 * 1_024 * 1_024;
 /// Most transactions that strayed whose footprints are found together.
@@ -65,6 +71,15 @@ pub const REDISCOVERIES_MAX: usize = 32;
 /// Bytes of replicated values (contract code) kept for finding footprints. Full: what was not
 /// used for longest goes.
 pub const CACHE_BYTES_MAX: usize = 64 * 1_024 * 1_024;
+/// Bytes of other values kept to guess with. Full: what was not used for longest goes.
+pub const RECENT_BYTES_MAX: usize = 16 * 1_024 * 1_024;
+/// Longest such value, bytes.
+pub const RECENT_VALUE_BYTES_MAX: usize = 256;
+/// Bytes kept of what deployments on their way will write. Full: what was not used for longest
+/// goes.
+pub const EXPECTED_BYTES_MAX: usize = 16 * 1_024 * 1_024;
+/// Epochs for which a deployment is expected to take effect.
+pub const EXPECTED_EPOCHS: u64 = 1_024;
 
 /// Stack of the threads that admit and try transactions, bytes.
 pub const WORKER_STACK_BYTES: usize = 16 * 1_024 * 1_024;

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use parsec_protocol::{EpochNumber, ErrorCode, Footprint, TxId};
+use parsec_runtimes::trial::Subject;
 use parsec_sequencer_core::Rediscovery;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::cache::ReplicatedCache;
-use crate::discovery::{Discovery, Subject, Undiscovered};
+use crate::discovery::{Discovery, Undiscovered};
 use crate::driver::Input;
 use crate::limits::{REDISCOVERIES_MAX, REDISCOVERY_UNIT_MAX, RETRY_DELAY};
 use crate::stop::Stop;
@@ -42,15 +43,15 @@ impl Rediscoverer {
     async fn find(&self, mut unit: Vec<Rediscovery>) {
         while !unit.is_empty() {
             for stray in &unit {
-                // What is kept of them may be why it strayed.
+                // What is remembered of them may be why it strayed.
                 let old = stray.entry.footprint.accesses();
-                self.cache.forget(old.iter().chain([&stray.stray]).map(|access| &access.key));
+                self.cache.distrust(old.iter().chain([&stray.stray]).map(|access| &access.key));
+                self.discovery.strayed(&subject(stray), &stray.entry.footprint);
             }
             let least = unit.iter().map(|stray| stray.least).max().unwrap_or_default();
             let snapshot = least.max(*self.applied_by_all.borrow());
             let subjects: Vec<_> = unit.iter().map(subject).collect();
-            self.discovery.forget(&subjects);
-            let found = self.discovery.discover(subjects, snapshot).await;
+            let found = self.discovery.find_again(subjects, snapshot).await;
             let (done, again) = sort(unit, found);
             if self.inputs.send(Input::Discovered(done)).await.is_err() {
                 return;
@@ -69,6 +70,9 @@ fn subject(stray: &Rediscovery) -> Subject {
         runtime: stray.entry.runtime,
         sender: stray.entry.sender.clone(),
         payload: stray.entry.payload.clone(),
+        known: None,
+        declares: false,
+        erratic: false,
     }
 }
 

@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use parsec_protocol::message::{ClientMessage, ReadAt, ServerMessage, Verdict};
 use parsec_protocol::{
     Access, EpochNumber, ErrorCode, Footprint, Mode, Outcome, RuntimeId, Transaction, Value,
@@ -176,7 +178,7 @@ async fn a_host_that_was_away_is_sent_the_log() {
     ));
     let ordered = || async {
         while running.sequencer.ordered() == EpochNumber(0) {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     tokio::time::timeout(PATIENCE, ordered()).await.unwrap();
@@ -186,6 +188,40 @@ async fn a_host_that_was_away_is_sent_the_log() {
     let receipts = running.client().await.submit(transactions).await;
     assert!(receipts.values().all(|receipt| receipt.position.epoch == EpochNumber(1)));
     running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_ordered_before_a_crash_is_answered_once_after_it() {
+    let cluster = Cluster::new();
+    let running = cluster.try_start(false).await.unwrap();
+    let write = vec![Access { key: key("a"), mode: Mode::Write }];
+    let footprint = Some(Footprint::new(write).unwrap());
+    let transaction = Transaction { footprint, ..call("set a 1", 0) };
+    let mut client = running.client().await;
+    let request = client.send(vec![transaction.clone()]).await;
+    client.verdicts(request).await;
+    let ordered = async {
+        while running.sequencer.ordered() == EpochNumber(0) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ordered).await.unwrap();
+    running.crash().await;
+
+    // One asks again before its receipt is there, and once more after that; another does, too.
+    let running = cluster.start().await;
+    let (mut client, mut other) = (running.client().await, running.client().await);
+    let receipts = client.submit(vec![transaction.clone(), transaction.clone()]).await;
+    assert_eq!(receipts[&0].position.epoch, EpochNumber(1));
+    assert_eq!(receipts[&0], receipts[&1]);
+    for client in [&mut client, &mut other] {
+        assert_eq!(client.submit(vec![transaction.clone()]).await[&0], receipts[&0]);
+        let more = client.connection.reader.recv();
+        let more = tokio::time::timeout(Duration::from_millis(400), more).await;
+        assert!(more.is_err(), "answered more than once: {more:?}");
+    }
+    running.stop().await;
+    assert_eq!(cluster.host.lock().unwrap().epochs.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

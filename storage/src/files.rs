@@ -1,41 +1,39 @@
 //! Files that are whole or absent, whatever happens.
 
-use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
+
+use crate::disk::{Disk, DiskFile as _};
 
 /// Ends the names of files that are not whole yet.
 pub(crate) const UNFINISHED: &str = "tmp";
 
 /// Puts a file with these bytes in place of whatever was there: the old file or the new one
 /// survives a crash, never a part of one. Returns when the new one is durable.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let unfinished = path.with_added_extension(UNFINISHED);
-    let mut file = File::create(&unfinished)?;
+    let mut file = disk.create(&unfinished)?;
     file.write_all(bytes)?;
     // ORDER: content before name, name before the directory's own sync. Else a crash could leave
     // an empty file under the final name, or the old one after success was reported.
     file.sync_all()?;
-    fs::rename(&unfinished, path)?;
-    sync_directory(path.parent().unwrap_or_else(|| Path::new(".")))
-}
-
-/// Makes the names in a directory durable.
-pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    File::open(path)?.sync_all()
+    disk.rename(&unfinished, path)?;
+    disk.sync_directory(path.parent().unwrap_or_else(|| Path::new(".")))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::disk::StdDisk;
 
     #[test]
     fn a_file_is_replaced_and_nothing_is_left_over() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
-        replace(&path, b"one").unwrap();
-        replace(&path, b"two").unwrap();
+        replace(&StdDisk, &path, b"one").unwrap();
+        replace(&StdDisk, &path, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
@@ -44,10 +42,10 @@ mod tests {
     fn an_unfinished_file_does_not_touch_the_old_one() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
-        replace(&path, b"one").unwrap();
+        replace(&StdDisk, &path, b"one").unwrap();
         // A directory stands where the unfinished file would be written.
         fs::create_dir(path.with_added_extension(UNFINISHED)).unwrap();
-        assert!(replace(&path, b"two").is_err());
+        assert!(replace(&StdDisk, &path, b"two").is_err());
         assert_eq!(fs::read(&path).unwrap(), b"one");
     }
 }

@@ -5,6 +5,7 @@
 //!   clusters that need not survive.
 //! - [`log`]: the hash-chained log, which is also the format of recordings (`FORMAT.md`).
 //! - [`digest`]: the state digest, by which hosts, replicas and replays are compared.
+//! - [`disk`]: what the log needs of a disk, so that a simulated one can stand in for it.
 //!
 //! The log is the truth and is synced before anyone hears "committed". A store is a cache of
 //! what the log implies: it may lose its last second in a crash, and it is rebuilt when damaged.
@@ -13,13 +14,15 @@
 //! This crate knows neither runtimes nor the network.
 
 pub mod digest;
+pub mod disk;
 mod files;
 pub mod limits;
 pub mod log;
 pub mod store;
 
 pub use digest::Digest;
+pub use disk::{Disk, DiskFile, StdDisk};
 pub use log::{LogEnd, LogError, LogLocation, LogOptions, LogReader, LogWriter, Record};
 pub use store::{
-    Applied, EpochCommit, FjallStore, MemoryStore, Store, StoreError, StoreOptions, Write,
+    Applied, EpochCommit, FjallStore, Floor, MemoryStore, Store, StoreError, StoreOptions, Write,
 };

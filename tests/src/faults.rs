@@ -19,11 +19,26 @@ struct Shared {
     changed: Condvar,
 }
 
+impl Shared {
+    fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap()
+    }
+}
+
 #[derive(Default)]
 struct Faults {
     held: Vec<PartitionId>,
-    /// How often there was a crash. What was opened before one writes no more.
+    /// How often everything crashed. What was opened before such a crash writes no more.
     crashes: u64,
+    /// How often a partition crashed alone.
+    crashes_alone: BTreeMap<PartitionId, u64>,
+}
+
+impl Faults {
+    /// How often a partition crashed, alone or with all others.
+    fn crashes_of(&self, partition: PartitionId) -> u64 {
+        self.crashes + self.crashes_alone.get(&partition).copied().unwrap_or_default()
+    }
 }
 
 impl HeldStores {
@@ -31,8 +46,8 @@ impl HeldStores {
     #[must_use]
     pub fn open(&self) -> OpenStore {
         let shared = self.0.clone();
-        let crashes = self.faults().crashes;
         Arc::new(move |partition| {
+            let crashes = shared.faults().crashes_of(partition);
             let mut partitions = shared.partitions.lock().unwrap();
             let inner = partitions.entry(partition).or_default().clone();
             Arc::new(HeldStore { partition, inner, crashes, shared: shared.clone() })
@@ -53,6 +68,16 @@ impl HeldStores {
         self.0.changed.notify_all();
     }
 
+    /// What was opened of these partitions writes no more, until they are opened anew.
+    pub fn crash_alone(&self, partitions: &[PartitionId]) {
+        let mut faults = self.faults();
+        for partition in partitions {
+            *faults.crashes_alone.entry(*partition).or_default() += 1;
+            faults.held.retain(|held| held != partition);
+        }
+        self.0.changed.notify_all();
+    }
+
     /// The last epoch in the store of each partition.
     #[must_use]
     pub fn applied(&self) -> Vec<EpochNumber> {
@@ -60,7 +85,7 @@ impl HeldStores {
     }
 
     fn faults(&self) -> MutexGuard<'_, Faults> {
-        self.0.faults.lock().unwrap()
+        self.0.faults()
     }
 }
 
@@ -75,11 +100,12 @@ impl HeldStore {
     /// Waits while it is held. What it then writes, it writes before the next crash.
     fn writable(&self) -> Result<MutexGuard<'_, Faults>, StoreError> {
         let held = |faults: &mut Faults| {
-            faults.crashes == self.crashes && faults.held.contains(&self.partition)
+            faults.crashes_of(self.partition) == self.crashes
+                && faults.held.contains(&self.partition)
         };
-        let faults = self.shared.faults.lock().unwrap();
-        let faults = self.shared.changed.wait_while(faults, held).unwrap();
-        if faults.crashes == self.crashes { Ok(faults) } else { Err(StoreError::Poisoned) }
+        let faults = self.shared.changed.wait_while(self.shared.faults(), held).unwrap();
+        let is_open = faults.crashes_of(self.partition) == self.crashes;
+        if is_open { Ok(faults) } else { Err(StoreError::Poisoned) }
     }
 }
 

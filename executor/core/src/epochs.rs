@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use parsec_protocol::plant::{self, Bug};
 use parsec_protocol::{Change, EpochNumber, Key, Push, Receipt, Value};
 use smallvec::SmallVec;
 
@@ -127,7 +128,8 @@ impl Epochs {
             writers.remove(0);
         }
         let writer = writers.last().copied();
-        if writer.is_some_and(|(last, _)| last > epoch) {
+        let is_late = writer.is_some_and(|(last, _)| last > epoch);
+        if is_late && !plant::is(Bug::AdditionInWrongEpoch) {
             return self.write_late(keys, epoch, index, key, &change);
         }
         let old = keys.change(index, change);
@@ -175,6 +177,13 @@ impl Epochs {
         }
     }
 
+    /// What a key held before the last open epoch wrote it, if one has: not what it holds now. Only
+    /// a planted bug wants that.
+    pub(crate) fn value_before(&self, writers: &Writers) -> Option<Option<Value>> {
+        let (epoch, place) = writers.last().filter(|(epoch, _)| *epoch > self.finished())?;
+        Some(self.open[self.place(*epoch)].writes[*place as usize].old.clone())
+    }
+
     /// Adds an epoch's first write to a key. Returns its place.
     fn add(&mut self, epoch: EpochNumber, write: EpochWrite) -> u32 {
         let writes = &mut self.get_mut(epoch).writes;
@@ -191,6 +200,9 @@ impl Epochs {
         // ORDER: workers finish in any order; what is stored must not depend on it.
         epoch.receipts.sort_by_key(|receipt| receipt.position);
         epoch.outbox.sort_by_key(|push| (push.to, push.position));
+        if plant::is(Bug::LostOutboxEntry) {
+            epoch.outbox.pop();
+        }
         Some(FinishedEpoch {
             epoch: epoch.context.record.number,
             writes: epoch.writes,

@@ -3,29 +3,63 @@
 
 use std::collections::BTreeMap;
 
+use parsec_protocol::plant::{self, Bug};
 use parsec_protocol::{
     Access, Change, Entry, EpochNumber, PartitionId, Position, Push, PushKind, Value, slice,
 };
 
+use crate::epochs::Epochs;
+use crate::keys::{KeyIndex, KeyTable};
 use crate::limits::EARLY_PUSHES_MAX;
 use crate::nodes::{NodeIndex, Part};
 use crate::partition::{Entering, Output, Partition};
 
-/// Pushes for epochs that were not taken in yet.
-#[derive(Debug, Default)]
+/// Pushes for transactions that are not in the graph yet.
+#[derive(Debug)]
 pub(crate) struct Early {
     pushes: BTreeMap<Position, Vec<Push>>,
     count: usize,
+    max: usize,
+    /// Whether some did not fit.
+    lost: bool,
+}
+
+impl Default for Early {
+    fn default() -> Self {
+        Self { pushes: BTreeMap::new(), count: 0, max: EARLY_PUSHES_MAX, lost: false }
+    }
 }
 
 impl Early {
-    /// Keeps a push, if there is room. One that does not fit is not lost for good: its sender keeps
-    /// it, and pushes it again when this partition resumes.
+    /// Keeps a push, once. If there is no room, the one that is needed last goes: what is kept
+    /// lets this partition go on, and then there is room to have the rest pushed again.
     pub(crate) fn keep(&mut self, push: Push) {
-        if self.count < EARLY_PUSHES_MAX {
-            self.count += 1;
-            self.pushes.entry(push.position).or_default().push(push);
+        let known = self.pushes.entry(push.position).or_default();
+        if known.contains(&push) {
+            return;
         }
+        known.push(push);
+        self.count += 1;
+        if self.count > self.max {
+            self.lose_last();
+        }
+    }
+
+    fn lose_last(&mut self) {
+        let Some(mut last) = self.pushes.last_entry() else { return };
+        last.get_mut().pop();
+        if last.get().is_empty() {
+            last.remove();
+        }
+        self.count -= 1;
+        self.lost = true;
+    }
+
+    /// Whether some were lost and half of the room is free again. Says so once.
+    fn take_lost(&mut self) -> bool {
+        let may_come_again = self.lost && self.count <= self.max / 2;
+        self.lost &= !may_come_again;
+        may_come_again
     }
 
     /// Takes out those for a transaction.
@@ -46,6 +80,21 @@ impl Early {
 }
 
 impl Partition {
+    /// As [`Self::new`] makes one, but with room for no more than `pushes_max` pushes to
+    /// transactions that are not in the graph yet.
+    #[must_use]
+    pub fn with_early_pushes(mut self, pushes_max: usize) -> Self {
+        self.early.max = pushes_max;
+        self
+    }
+
+    /// Whether pushes were lost here, because more came early than there was room for, and have to
+    /// come again now: tell [`Host::on_pushes_lost`](crate::Host::on_pushes_lost). Says so once.
+    /// To be asked whenever epochs or tasks were taken.
+    pub fn take_pushes_lost(&mut self) -> bool {
+        self.early.take_lost()
+    }
+
     pub(crate) fn enter_participant(
         &mut self,
         entering: &mut Entering,
@@ -111,8 +160,8 @@ impl Partition {
         *holds = true;
         let (home, awaited) = (*home, *awaited);
         let pushed = node.accesses.iter().filter(|access| access.pushed);
-        let items: Vec<_> =
-            pushed.map(|access| (access.index, self.keys.value(access.key).cloned())).collect();
+        let value = |key| value_to_push(&self.keys, &self.epochs, key);
+        let items: Vec<_> = pushed.map(|access| (access.index, value(access.key))).collect();
         let position = node.position;
         if !items.is_empty() {
             let kind = PushKind::Reads(items);
@@ -128,7 +177,7 @@ impl Partition {
         let Part::Participant { changes, .. } = &mut node.part else { return };
         for (item, change) in std::mem::take(changes) {
             if let Some(access) = node.accesses.iter().find(|access| access.index == item) {
-                let key = self.keys.get(access.key).key.clone();
+                let key = self.keys.get(access.key).key();
                 self.apply(node.position.epoch, access.key, key, change);
             }
         }
@@ -153,7 +202,64 @@ impl Partition {
     }
 
     fn push(&mut self, push: Push) {
+        self.traffic.pushes_sent += 1;
         self.epochs.get_mut(push.position.epoch).outbox.push(push.clone());
         self.outputs.push_back(Output::Push(push));
+    }
+}
+
+/// The value of a key that a participant holds.
+fn value_to_push(keys: &KeyTable, epochs: &Epochs, key: KeyIndex) -> Option<Value> {
+    if plant::is(Bug::StaleRemoteRead)
+        && let Some(stale) = epochs.value_before(&keys.get(key).writers)
+    {
+        return stale;
+    }
+    keys.value(key).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(index: u32, from: u16) -> Push {
+        let position = Position { epoch: EpochNumber(1), index };
+        let (from, to) = (PartitionId(from), PartitionId(9));
+        Push { position, from, to, kind: PushKind::Reads(Vec::new()) }
+    }
+
+    fn early(max: usize) -> Early {
+        Early { max, ..Early::default() }
+    }
+
+    fn take(early: &mut Early, index: u32) -> Vec<Push> {
+        early.take(Position { epoch: EpochNumber(1), index })
+    }
+
+    #[test]
+    fn what_comes_again_takes_no_room() {
+        let mut early = early(2);
+        for _ in 0..10 {
+            early.keep(push(1, 0));
+            early.keep(push(1, 1));
+        }
+        assert_eq!(take(&mut early, 1), [push(1, 0), push(1, 1)]);
+        assert!(!early.take_lost());
+    }
+
+    #[test]
+    fn what_is_needed_first_is_kept_and_the_rest_comes_again_when_there_is_room() {
+        let mut early = early(4);
+        for index in [9, 3, 8, 1, 7, 2] {
+            early.keep(push(index, 0));
+        }
+        assert!(!early.take_lost(), "there is no room yet");
+        assert_eq!(take(&mut early, 1).len(), 1);
+        assert!(!early.take_lost());
+        assert_eq!(take(&mut early, 2).len(), 1);
+        assert!(early.take_lost());
+        assert!(!early.take_lost());
+        assert_eq!([3, 7, 8, 9].map(|index| take(&mut early, index).len()), [1, 1, 0, 0]);
+        assert_eq!(early.count, 0);
     }
 }

@@ -4,10 +4,15 @@ use ahash::RandomState;
 use hashbrown::HashTable;
 use parsec_protocol::{Change, EpochNumber, Key, Value};
 
+use smallvec::SmallVec;
+
 use crate::epochs::Writers;
 use crate::limits::{CACHE_BYTES_MAX, CACHE_KEYS_MAX, EVICTION_STEPS};
 use crate::nodes::NodeIndex;
 use crate::queue::Queue;
+
+/// Longer keys are kept elsewhere. A slot of a contract's storage, the longest that is usual, has 63.
+const NAME_BYTES: usize = 64;
 
 /// A key in the table of its partition, for as long as it is in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +37,8 @@ pub(crate) enum Cached {
 /// A key, its value and its queue.
 #[derive(Debug)]
 pub(crate) struct KeyState {
-    pub(crate) key: Key,
+    /// The encoded key. Within the state, so that looking it up touches no other place in memory.
+    name: SmallVec<[u8; NAME_BYTES]>,
     pub(crate) cached: Cached,
     pub(crate) queue: Queue,
     pub(crate) writers: Writers,
@@ -43,12 +49,16 @@ pub(crate) struct KeyState {
 }
 
 impl KeyState {
+    pub(crate) fn key(&self) -> Key {
+        Key::from_encoded(Value::copy_from_slice(&self.name)).expect("it was a key's encoded form")
+    }
+
     fn size(&self) -> usize {
         let value = match &self.cached {
             Cached::Known(Some(value)) => value.len(),
             _ => 0,
         };
-        size_of::<Self>() + self.key.encoded().len() + value
+        size_of::<Self>() + self.name.len() + value
     }
 
     /// Whether it may be dropped: nobody uses it, and the store has its value, if it has the epochs
@@ -92,9 +102,10 @@ impl KeyTable {
     /// The index of `key`, and whether it was entered just now: its value must then be fetched.
     /// `counted` says of a new one whether the state digest counts it here.
     pub(crate) fn enter(&mut self, key: &Key, counted: impl FnOnce() -> bool) -> (KeyIndex, bool) {
-        let key_hash = hash(&self.hasher, key);
-        let known = self.index.find(key_hash, |slot| {
-            self.slots[*slot as usize].as_ref().is_some_and(|state| state.key == *key)
+        let name = key.encoded();
+        let name_hash = hash(&self.hasher, name);
+        let known = self.index.find(name_hash, |slot| {
+            self.slots[*slot as usize].as_ref().is_some_and(|state| state.name[..] == *name)
         });
         if let Some(slot) = known {
             let index = KeyIndex(*slot);
@@ -103,7 +114,7 @@ impl KeyTable {
         }
         self.make_room();
         let state = KeyState {
-            key: key.clone(),
+            name: SmallVec::from_slice(name),
             cached: Cached::Fetching(Vec::new()),
             queue: Queue::default(),
             writers: Writers::new(),
@@ -117,9 +128,9 @@ impl KeyTable {
         });
         self.slots[slot as usize] = Some(state);
         let (slots, hasher) = (&self.slots, &self.hasher);
-        self.index.insert_unique(key_hash, slot, |slot| {
+        self.index.insert_unique(name_hash, slot, |slot| {
             let state = slots[*slot as usize].as_ref();
-            hash(hasher, &state.expect("indexed slots are full").key)
+            hash(hasher, &state.expect("indexed slots are full").name)
         });
         (KeyIndex(slot), true)
     }
@@ -203,15 +214,15 @@ impl KeyTable {
     fn drop_slot(&mut self, slot: usize) {
         let Some(state) = self.slots[slot].take() else { return };
         self.bytes -= state.size();
-        let key_hash = hash(&self.hasher, &state.key);
-        let found = self.index.find_entry(key_hash, |other| *other as usize == slot);
+        let name_hash = hash(&self.hasher, &state.name);
+        let found = self.index.find_entry(name_hash, |other| *other as usize == slot);
         found.expect("a full slot is indexed").remove();
         self.free.push(u32::try_from(slot).expect("slots are numbered by u32"));
     }
 }
 
-fn hash(hasher: &RandomState, key: &Key) -> u64 {
-    hasher.hash_one(key.encoded())
+fn hash(hasher: &RandomState, name: &[u8]) -> u64 {
+    hasher.hash_one(name)
 }
 
 #[cfg(test)]

@@ -11,8 +11,9 @@ pub const EVICTION_STEPS: usize = 16;
 pub const NODES_MAX: usize = 65_536;
 /// Slices that may be there before the epoch that orders them.
 pub const UNORDERED_SLICES_MAX: usize = 4_096;
-/// Pushes that may arrive for epochs which this partition has not taken in yet. A well-behaved
-/// peer runs ahead by no more than the sequencer's window.
+/// Pushes that a partition keeps for transactions that it has not entered into its graph yet. A
+/// well-behaved peer runs ahead by no more than the sequencer's window. What exceeds it is asked
+/// for again when there is room.
 pub const EARLY_PUSHES_MAX: usize = 1 << 20;
 /// How many transactions are ready before no more are entered into the graph: enough for the workers
 /// of a partition, and few enough that they are executed while their keys are in a cache.

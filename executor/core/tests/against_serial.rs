@@ -6,71 +6,17 @@
 
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test may")]
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parsec_executor_core::{EpochContext, FinishedEpoch, Output, Partition, Task};
-use parsec_protocol::codec::digest;
-use parsec_protocol::transaction::{Batch, LaneId};
-use parsec_protocol::{
-    Access, Change, Delta, Entry, EpochNumber, EpochRecord, Footprint, Key, Mode, Namespace,
-    Outcome, PartitionId, PartitionMap, Position, Push, Receipt, Role, RuntimeId, TxId, Value,
-    slice,
-};
+use parsec_executor_core::{EpochContext, FinishedEpoch, Output, Partition, Task, Traffic};
+use parsec_protocol::transaction::Batch;
+use parsec_protocol::{EpochNumber, Key, PartitionMap, Position, Push, Receipt, Role, slice};
 use proptest::prelude::*;
 
-/// What a transaction does, as a pure function of what it reads: writes a digest of all it read to
-/// every second key that it may write, adds to every key that it may add to.
-fn execute(entry: &Entry, position: Position, values: &[Option<Value>]) -> (Vec<Change>, Receipt) {
-    let mut seen = digest(&entry.id.0);
-    for value in values.iter().flatten() {
-        seen = digest(&[&seen[..], value].concat());
-    }
-    let changes = entry.footprint.indexed().map(|(index, access)| match access.mode {
-        Mode::Read => Change::Keep,
-        Mode::Add => Change::Add(Delta::from(i128::from(position.index) + 1)),
-        Mode::Write if (index + u16::from(seen[0])) % 3 == 0 => Change::Keep,
-        Mode::Write if seen[1].is_multiple_of(5) => Change::Delete,
-        Mode::Write => Change::Put(Value::copy_from_slice(&seen)),
-    });
-    let receipt = Receipt {
-        id: entry.id,
-        position,
-        attempt: 0,
-        outcome: Outcome::Committed,
-        work: 1,
-        output: Value::copy_from_slice(&seen),
-        events: Vec::new(),
-    };
-    (changes.collect(), receipt)
-}
-
-type State = BTreeMap<Key, Value>;
-
-/// One thread, in order.
-fn serial(epochs: &[(Arc<EpochContext>, Batch)]) -> (State, Vec<Receipt>) {
-    let (mut state, mut receipts) = (State::new(), Vec::new());
-    for (context, batch) in epochs {
-        for (index, entry) in (0..).zip(&batch.entries) {
-            let position = Position { epoch: context.record.number, index };
-            let accesses = entry.footprint.accesses();
-            let read = |access: &Access| match access.mode {
-                Mode::Add => None,
-                _ => state.get(&access.key).cloned(),
-            };
-            let values: Vec<_> = accesses.iter().map(read).collect();
-            let (changes, receipt) = execute(entry, position, &values);
-            for (access, change) in accesses.iter().zip(changes) {
-                match change.apply(state.get(&access.key)) {
-                    Some(value) => drop(state.insert(access.key.clone(), value)),
-                    None => drop(state.remove(&access.key)),
-                }
-            }
-            receipts.push(receipt);
-        }
-    }
-    (state, receipts)
-}
+use crate::support::{State, build, execute, serial, transaction};
 
 /// A partition with what it keeps across a restart.
 struct Host {
@@ -266,53 +212,29 @@ fn cache_of(pick: usize) -> usize {
     if pick & 1024 == 0 { 2 } else { 1_000 }
 }
 
-/// Transactions over few keys, so that they conflict; some keys are replicated.
-fn transaction() -> impl Strategy<Value = Vec<(u8, u8)>> {
-    prop::collection::vec((0u8..14, 0u8..3), 0..6)
-}
-
-fn build(epochs: &[Vec<Vec<(u8, u8)>>]) -> Vec<(Arc<EpochContext>, Batch)> {
-    let mut id = 0u64;
-    let mut parent = [0; 32];
-    let mut built = Vec::new();
-    for (sequence, transactions) in (1..).zip(epochs) {
-        let entries = transactions.iter().map(|accesses| {
-            id += 1;
-            entry(id, accesses)
-        });
-        let batch = Batch { lane: LaneId(0), sequence, map_version: 0, entries: entries.collect() };
-        let record = EpochRecord {
-            number: EpochNumber(sequence),
-            timestamp_ms: sequence,
-            block: 0,
-            parent,
-            batches: vec![batch.reference(&parsec_protocol::codec::encode(&batch))],
-        };
-        parent = record.digest();
-        built.push((Arc::new(EpochContext { record, entropy: parent }), batch));
+/// What each partition must have counted: its parts of the slices, every push that was made once,
+/// and every push that was delivered, which may be more often.
+fn expected_traffic(cluster: &Cluster<'_>, counted: &[Traffic]) -> Vec<Traffic> {
+    let mut expected = vec![Traffic::default(); cluster.hosts.len()];
+    for slice in cluster.epochs.iter().flat_map(|(_, batch)| slice::cut(batch, &cluster.map)) {
+        let traffic = &mut expected[slice.partition.index()];
+        for entry in slice.entries {
+            match entry.role {
+                Role::Home(_) => traffic.homed += 1,
+                Role::Participant { .. } => traffic.participations += 1,
+            }
+        }
     }
-    built
-}
-
-fn entry(id: u64, accesses: &[(u8, u8)]) -> Entry {
-    let access = |(key, mode): &(u8, u8)| {
-        let namespace = match key {
-            12.. => Namespace::replicated(2),
-            _ => Namespace::partitioned(1),
-        };
-        let mode = [Mode::Read, Mode::Write, Mode::Add][usize::from(*mode)];
-        Access { key: Key::new(namespace, &[*key]).unwrap(), mode }
-    };
-    Entry {
-        id: TxId(digest(&id.to_be_bytes())),
-        runtime: RuntimeId::NATIVE,
-        attempt: 0,
-        home: PartitionId(0),
-        sender: Value::new(),
-        payload: Value::new(),
-        footprint: Footprint::new(accesses.iter().map(access).collect()).unwrap(),
-        expires: None,
+    for (traffic, counted) in expected.iter_mut().zip(counted) {
+        traffic.pushes_received = counted.pushes_received;
     }
+    for push in &cluster.past {
+        expected[push.from.index()].pushes_sent += 1;
+    }
+    let made = |to| cluster.past.iter().filter(|push| push.to.index() == to).count() as u64;
+    let received = |to: usize| counted[to].pushes_received;
+    assert!((0..expected.len()).all(|to| received(to) >= made(to)), "a push was not counted");
+    expected
 }
 
 proptest! {
@@ -346,6 +268,23 @@ proptest! {
             prop_assert!(cluster.hosts[owner].stored.contains_key(key));
         }
     }
+}
+
+#[test]
+fn partitions_count_what_they_have_to_do() {
+    let transactions = (0u8..200).map(|n| vec![(n % 14, n % 3), ((n / 3) % 14, 1)]).collect();
+    let epochs = build(&[transactions]);
+    let mut cluster = Cluster::new(&epochs, 5, 1_000);
+    for turn in 0u64.. {
+        if cluster.is_done() {
+            break;
+        }
+        // Odd, so that every step comes with every host and pick in the end.
+        cluster.step(turn.wrapping_mul(0x9e37_79b9_7f4a_7c15), false);
+    }
+    let traffic: Vec<_> = cluster.hosts.iter().map(|host| host.partition.traffic()).collect();
+    assert_eq!(traffic, expected_traffic(&cluster, &traffic));
+    assert!(traffic.iter().all(|traffic| traffic.participations > 0 && traffic.pushes_sent > 0));
 }
 
 #[test]

@@ -61,6 +61,24 @@ pub fn storage_parts(key: &Key) -> Option<(Address, u64, B256)> {
     Some((Address::from(address), u64::from_be_bytes(*incarnation), B256::try_from(slot).ok()?))
 }
 
+/// Whether it is the key of the code of contracts.
+#[must_use]
+pub fn is_code(key: &Key) -> bool {
+    key.namespace() == CODE
+}
+
+/// Whether it is the key of a word of storage.
+#[must_use]
+pub fn is_storage(key: &Key) -> bool {
+    key.namespace() == STORAGE
+}
+
+/// Whether it is the key of the balance and nonce of an account.
+#[must_use]
+pub fn is_account(key: &Key) -> bool {
+    key.namespace() == ACCOUNT
+}
+
 /// The key of the chain's parameters.
 #[must_use]
 pub fn params() -> Key {

@@ -14,6 +14,7 @@
 //! What a contract can see: BLOCKHASH fails, like an instruction that does not exist, for blocks
 //! of the last 256 whose hash the parameters do not give. Outside of them it is zero as usual.
 
+mod access_list;
 pub mod block;
 pub mod import;
 pub mod keys;
@@ -31,16 +32,27 @@ mod view;
 use alloy_consensus::Transaction as _;
 use alloy_primitives::{Address, keccak256};
 use bytes::Bytes;
-use parsec_protocol::limits::PAYLOAD_BYTES_MAX;
-use parsec_protocol::{ErrorCode, Key, RuntimeId, Transaction, TxId};
+use parsec_protocol::limits::{FOOTPRINT_KEYS_MAX, PAYLOAD_BYTES_MAX};
+use parsec_protocol::{ErrorCode, Key, RuntimeId, Transaction, TxId, Value};
 
 pub use params::{BlobGas, BlockOverride, ChainParams, GenesisAccount, genesis};
 pub use payload::SignedTransaction;
 
-use crate::{Admitted, Predictor, Rejection, Runtime, Session};
+use crate::access::Source;
+use crate::{Admitted, Declared, Predictor, Rejection, Runtime, Session};
 
 /// Longest raw transaction that is admitted from clients, bytes.
 pub const TRANSACTION_BYTES_MAX: usize = 128 * 1_024;
+
+/// Most addresses and slots in the access list of a transaction from a client: each becomes a part
+/// of its footprint.
+pub const ACCESS_LIST_MAX: usize = 1_024;
+
+// An address is up to three keys, and those that every call touches come on top.
+const _: () = assert!(3 * ACCESS_LIST_MAX + 16 <= FOOTPRINT_KEYS_MAX);
+
+/// What a word of storage, or a balance, may well be where it is not known: plenty, and true.
+const PLENTY: u128 = 1 << 127 | 1;
 
 const BLOB_TRANSACTION: u8 = 3;
 const DELEGATING_TRANSACTION: u8 = 4;
@@ -80,6 +92,20 @@ impl EvmRuntime {
         }
     }
 
+    /// Refuses access lists that would make a footprint too long.
+    fn check_access_list(&self, transaction: &SignedTransaction) -> Result<(), Rejection> {
+        match access_list::length(transaction) {
+            length if length > ACCESS_LIST_MAX && !self.import => {
+                let detail = format!(
+                    "an access list of {length} addresses and slots; at most {ACCESS_LIST_MAX} \
+                     are allowed"
+                );
+                Err(Rejection::new(ErrorCode::TooLarge, detail))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn check_chain(&self, transaction: &SignedTransaction) -> Result<(), Rejection> {
         match transaction.chain_id() {
             Some(id) if id != self.chain_id => {
@@ -114,6 +140,7 @@ impl Runtime for EvmRuntime {
         let signed = payload::decode(raw)?;
         payload::check_canonical(&signed, raw)?;
         self.check_chain(&signed)?;
+        self.check_access_list(&signed)?;
         let sender = payload::signer(&signed, self.import)?;
         Ok(Admitted {
             id: TxId(keccak256(raw).0),
@@ -124,12 +151,27 @@ impl Runtime for EvmRuntime {
 
     fn likely_keys(&self, sender: &[u8], payload: &Bytes) -> Vec<Key> {
         let mut keys = vec![keys::params()];
-        let to = payload::decode(payload).ok().and_then(|signed| signed.to());
-        for address in Address::try_from(sender).ok().into_iter().chain(to) {
-            keys.push(keys::account(&address));
-            keys.push(keys::code_record(&address));
+        if let Ok(sender) = Address::try_from(sender) {
+            keys.extend([keys::account(&sender), keys::code_record(&sender)]);
+        }
+        let Ok(signed) = payload::decode(payload) else { return keys };
+        if let Some(to) = signed.to() {
+            keys.push(keys::code_record(&to));
+            // Whoever is called with data is most likely a contract, whose record most calls leave
+            // alone.
+            if signed.input().is_empty() || !signed.value().is_zero() {
+                keys.push(keys::account(&to));
+            }
         }
         keys
+    }
+
+    fn guess(&self, _: &Key) -> Option<Value> {
+        Some([[0; 16], PLENTY.to_be_bytes()].concat().into())
+    }
+
+    fn declared(&self, sender: &[u8], payload: &Bytes, source: &dyn Source) -> Declared {
+        access_list::declared(sender, payload, source)
     }
 
     fn predictor(&self) -> Option<Box<dyn Predictor>> {

@@ -1,203 +1,178 @@
-//! Predicts footprints from those of earlier calls of the same entry point, without executing.
+//! How the footprints of Ethereum transactions follow from their callers and arguments.
 //!
-//! An entry point is a called address and the first four bytes of the call data. Most contracts
-//! touch the same fields in each call of one: a token's `transfer` touches the balances of caller
-//! and payee, whose slots are Keccak-256 hashes of the two addresses and the place of the mapping
-//! in the contract (Solidity's storage layout).
+//! An entry point is a called address and the first four bytes of the call data. The keys of a
+//! call are mostly accounts of its caller, callee and arguments, and entries of mappings, whose
+//! slots are Keccak-256 hashes of the mapping's key and place in the contract (Solidity's storage
+//! layout). What is learnt from that, and when it predicts, is [`learner`]'s.
 //!
-//! Learning: the first recorded footprint of an entry point is explained, key by key, by every
-//! [`Formula`] over the caller and the call data's words that gives the key. Each further one
-//! rules out the formulas that don't fit it. When [`SAMPLES_MIN`] calls by different callers
-//! agree, the remaining formulas predict. A wrong prediction is only a stray: the transaction has
-//! no effect, and its entry point is learnt anew, and after some failures only a good while later.
+//! [`learner`]: crate::predict::learner
 
-use std::collections::BTreeMap;
-
-use ahash::AHashMap;
 use alloy_consensus::Transaction as _;
-use alloy_primitives::{Address, B256, U256, keccak256};
+use alloy_primitives::{Address, B256, Bytes as Input, U256, b256, keccak256};
 use bytes::Bytes;
-use parsec_protocol::{Access, Footprint, Key, Mode};
+use parsec_protocol::{Footprint, Key};
 
 use super::{keys, payload};
-use crate::Predictor;
+use crate::predict::learner::{Calls, Learner};
 
-/// Calls of one entry point that must agree before it is predicted.
-const SAMPLES_MIN: u32 = 3;
-/// Entry points that are remembered; with more, all are forgotten.
-const ENTRY_POINTS_MAX: usize = 16_384;
-/// Times in a row that an entry point is learnt anew before it is left to trials for a while.
-const FAILURES_MAX: u32 = 8;
-/// How many trials that while lasts.
-const RESTING_TRIALS: u32 = 10_000;
+/// Predicts the footprints of Ethereum transactions.
+pub(super) type EvmPredictor = Learner<EvmCalls>;
+
 /// Words of call data that formulas look at.
-const WORDS_MAX: usize = 6;
-/// Places of mappings in a contract that formulas look at.
+const WORDS_MAX: usize = 8;
+/// Most different words that formulas for slots begin with.
+const SLOT_WORDS_MAX: usize = 8;
+/// Most different words that formulas for slots of nested mappings are made of.
+const NESTED_WORDS_MAX: usize = 5;
+/// Places of mappings in a contract that formulas look at, from the first on.
 const PLACES: u64 = 16;
-/// Footprints with more keys are not learnt: explaining them costs too much.
-const KEYS_MAX: usize = 48;
+/// Words of one entry of a mapping that formulas look at, from the first on.
+const ENTRY_WORDS: u64 = 4;
+/// Where OpenZeppelin's upgradeable ERC-20 has its mapping of balances (ERC-7201,
+/// "openzeppelin.storage.ERC20"); that of allowances comes next.
+const NAMESPACED_ERC20: B256 =
+    b256!("52c63247e1f47db19d5ce0460030c497f067ca4cebf71ba98eeadabe20bace00");
 
-/// A 32-byte word that a call brings with it: the caller, or the n-th argument.
+/// Ethereum transactions as calls to be predicted.
+pub(super) enum EvmCalls {}
+
+/// What identifies an entry point.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct EntryPointId {
+    /// The called address; none for transfers of Ether, which are the same to all but contracts.
+    callee: Option<Address>,
+    /// None for a call without data.
+    selector: Option<[u8; 4]>,
+    /// Whether it pays for its gas, so that the coinbase gains.
+    pays: bool,
+    /// Whether it brings Ether along.
+    brings: bool,
+}
+
+/// A call, as formulas see it.
+pub(super) struct EvmCall {
+    id: EntryPointId,
+    caller: Address,
+    callee: Address,
+    /// What follows the selector.
+    arguments: Input,
+}
+
+/// A 32-byte word that a call brings with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Word {
+pub(super) enum Word {
     Caller,
     Callee,
     Argument(usize),
 }
 
+/// Whose storage a slot is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    Of(Word),
+    Always(Address),
+}
+
 /// How a key follows from a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Formula {
+pub(super) enum Formula {
     /// The account record of an address.
     Account(Word),
     /// The code record of an address.
     CodeRecord(Word),
-    /// A slot of a mapping of the callee at a place, of one key or two nested ones.
-    Mapping { incarnation: u64, place: u64, outer: Word, inner: Option<Word> },
+    /// A slot of an entry of a mapping, of one key or two nested ones.
+    Slot(Box<Slot>),
     /// Always this key.
     Constant(Key),
 }
 
-/// A key of a footprint, explained.
-#[derive(Debug, Clone)]
-struct Explained {
-    /// What gives the key in every call so far; the most general first.
-    formulas: Vec<Formula>,
-    mode: Mode,
+/// A slot of an entry of a mapping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Slot {
+    whose: Whose,
+    incarnation: u64,
+    place: B256,
+    outer: Word,
+    inner: Option<Word>,
+    /// How many words it is behind the first of its entry.
+    offset: u64,
 }
 
-#[derive(Debug, Default)]
-struct EntryPoint {
-    keys: Vec<Explained>,
-    samples: u32,
-    failures: u32,
-    /// How many trials to let pass before learning begins again.
-    resting: u32,
-    last_caller: Address,
-}
+impl Calls for EvmCalls {
+    type Id = EntryPointId;
+    type Call = EvmCall;
+    type Formula = Formula;
+    type Origin = Address;
 
-/// What identifies an entry point: the called address (none for a mere transfer of Ether, which
-/// is the same everywhere), and the selector.
-type EntryPointId = (Option<Address>, [u8; 4]);
-
-/// A call, as formulas see it.
-struct CallWords<'a> {
-    id: EntryPointId,
-    caller: Address,
-    callee: Address,
-    arguments: &'a [u8],
-}
-
-/// Predicts the footprints of Ethereum transactions.
-#[derive(Debug, Default)]
-pub(super) struct EvmPredictor {
-    /// Never iterated.
-    entry_points: AHashMap<EntryPointId, EntryPoint>,
-}
-
-impl Predictor for EvmPredictor {
-    fn predict(&self, sender: &[u8], payload: &Bytes) -> Option<Footprint> {
+    fn call(sender: &[u8], payload: &Bytes) -> Option<EvmCall> {
         let transaction = payload::decode(payload).ok()?;
-        let call = call_words(sender, &transaction)?;
-        let entry_point = self.entry_points.get(&call.id)?;
-        if entry_point.samples < SAMPLES_MIN {
-            return None;
-        }
-        let access = |explained: &Explained| {
-            let key = explained.formulas.first()?.key(&call)?;
-            Some(Access { key, mode: explained.mode })
+        let callee = transaction.kind().into_to()?;
+        let caller = Address::try_from(sender).ok()?;
+        let input = transaction.input();
+        let selector = match input.first_chunk::<4>() {
+            None if !input.is_empty() => return None,
+            selector => selector.copied(),
         };
-        let accesses: Option<Vec<_>> = entry_point.keys.iter().map(access).collect();
-        Footprint::new(accesses?).ok()
+        let arguments = input.slice(input.len().min(4)..);
+        let pays = transaction.max_fee_per_gas() > 0;
+        let brings = !transaction.value().is_zero();
+        let id = EntryPointId { callee: Some(callee), selector, pays, brings };
+        Some(EvmCall { id, caller, callee, arguments })
     }
 
-    fn learn(&mut self, sender: &[u8], payload: &Bytes, footprint: &Footprint) {
-        let Ok(transaction) = payload::decode(payload) else { return };
-        let Some(call) = call_words(sender, &transaction) else { return };
-        if footprint.accesses().len() > KEYS_MAX {
-            return;
-        }
-        if self.entry_points.len() >= ENTRY_POINTS_MAX && !self.entry_points.contains_key(&call.id)
-        {
-            self.entry_points.clear();
-        }
-        self.entry_points.entry(call.id).or_default().learn(&call, footprint);
+    fn id(call: &EvmCall) -> EntryPointId {
+        call.id.clone()
     }
 
-    fn forget(&mut self, sender: &[u8], payload: &Bytes) {
-        let Ok(transaction) = payload::decode(payload) else { return };
-        let Some(call) = call_words(sender, &transaction) else { return };
-        if let Some(entry_point) = self.entry_points.get_mut(&call.id) {
-            entry_point.fail();
+    fn general(call: &EvmCall) -> Option<EntryPointId> {
+        let general = EntryPointId { callee: None, ..call.id.clone() };
+        call.id.selector.is_none().then_some(general)
+    }
+
+    fn is_general(footprint: &Footprint) -> bool {
+        !footprint.accesses().iter().any(|access| keys::is_code(&access.key))
+    }
+
+    fn origin(call: &EvmCall) -> Option<Address> {
+        Some(call.caller)
+    }
+
+    fn explain(call: &EvmCall, keys: &[&Key]) -> Vec<Vec<Formula>> {
+        let mut all: Vec<Vec<Formula>> = keys.iter().map(|key| simple(call, key)).collect();
+        explain_slots(call, keys, &mut all);
+        for (formulas, key) in all.iter_mut().zip(keys) {
+            formulas.push(Formula::Constant(Key::clone(key)));
+        }
+        all
+    }
+
+    fn key(formula: &Formula, call: &EvmCall) -> Option<Key> {
+        match formula {
+            Formula::Account(word) => Some(keys::account(&word.address(call)?)),
+            Formula::CodeRecord(word) => Some(keys::code_record(&word.address(call)?)),
+            Formula::Slot(slot) => slot.key(call),
+            Formula::Constant(key) => Some(key.clone()),
         }
     }
 }
 
-impl EntryPoint {
-    fn learn(&mut self, call: &CallWords<'_>, footprint: &Footprint) {
-        if self.resting > 0 {
-            self.resting -= 1;
-            return;
+impl Slot {
+    fn key(&self, call: &EvmCall) -> Option<Key> {
+        let mut slot = entry(self.outer.word(call)?, self.place);
+        if let Some(inner) = self.inner {
+            slot = entry(inner.word(call)?, slot);
         }
-        if self.samples == 0 {
-            let explain = |access: &Access| Explained {
-                formulas: explain(call, &access.key),
-                mode: access.mode,
-            };
-            self.keys = footprint.accesses().iter().map(explain).collect();
-            self.samples = 1;
-        } else if !self.agrees(call, footprint) {
-            self.fail();
-        } else if self.last_caller != call.caller || self.samples >= SAMPLES_MIN {
-            self.samples = self.samples.saturating_add(1);
-        }
-        self.last_caller = call.caller;
-    }
-
-    /// Rules out formulas that don't fit `footprint`; whether the rest explains all of it.
-    fn agrees(&mut self, call: &CallWords<'_>, footprint: &Footprint) -> bool {
-        let mut seen: BTreeMap<Key, Mode> = BTreeMap::new();
-        for explained in &mut self.keys {
-            explained.formulas.retain(|formula| {
-                formula.key(call).is_some_and(|key| footprint.find(&key).is_some())
-            });
-            let key = explained.formulas.first().and_then(|formula| formula.key(call));
-            let Some(key) = key else { return false };
-            let Some(index) = footprint.find(&key) else { return false };
-            explained.mode = explained.mode.union(footprint.accesses()[index].mode);
-            seen.insert(key, explained.mode);
-        }
-        footprint.accesses().iter().all(|access| seen.contains_key(&access.key))
-    }
-
-    fn fail(&mut self) {
-        let failures = self.failures + 1;
-        *self = match failures > FAILURES_MAX {
-            true => Self { resting: RESTING_TRIALS, ..Self::default() },
-            false => Self { failures, ..Self::default() },
+        let address = match self.whose {
+            Whose::Of(word) => word.address(call)?,
+            Whose::Always(address) => address,
         };
-    }
-}
-
-impl Formula {
-    fn key(&self, call: &CallWords<'_>) -> Option<Key> {
-        match self {
-            Self::Account(word) => Some(keys::account(&word.address(call)?)),
-            Self::CodeRecord(word) => Some(keys::code_record(&word.address(call)?)),
-            Self::Mapping { incarnation, place, outer, inner } => {
-                let mut slot = mapping_slot(outer.word(call)?, B256::from(U256::from(*place)));
-                if let Some(inner) = inner {
-                    slot = mapping_slot(inner.word(call)?, slot);
-                }
-                Some(keys::storage(&call.callee, *incarnation, slot.into()))
-            }
-            Self::Constant(key) => Some(key.clone()),
-        }
+        let slot = U256::from_be_bytes(slot.0).wrapping_add(U256::from(self.offset));
+        Some(keys::storage(&address, self.incarnation, slot))
     }
 }
 
 impl Word {
-    fn word(self, call: &CallWords<'_>) -> Option<B256> {
+    fn word(self, call: &EvmCall) -> Option<B256> {
         match self {
             Self::Caller => Some(call.caller.into_word()),
             Self::Callee => Some(call.callee.into_word()),
@@ -206,7 +181,7 @@ impl Word {
     }
 
     /// The word as an address, if it is one.
-    fn address(self, call: &CallWords<'_>) -> Option<Address> {
+    fn address(self, call: &EvmCall) -> Option<Address> {
         let word = self.word(call)?;
         word[..12].iter().all(|byte| *byte == 0).then(|| Address::from_word(word))
     }
@@ -216,155 +191,209 @@ impl Word {
     }
 }
 
-/// The slot of the entry `key` of a mapping at `place`.
-fn mapping_slot(key: B256, place: B256) -> B256 {
+/// The first slot of the entry `key` of a mapping at `place`.
+fn entry(key: B256, place: B256) -> B256 {
     let mut bytes = [0; 64];
     bytes[..32].copy_from_slice(key.as_slice());
     bytes[32..].copy_from_slice(place.as_slice());
     keccak256(bytes)
 }
 
-/// Every formula that gives `key` in this call, the constant one last.
-fn explain(call: &CallWords<'_>, key: &Key) -> Vec<Formula> {
-    let mut formulas: Vec<Formula> = Word::all()
-        .flat_map(|word| [Formula::Account(word), Formula::CodeRecord(word)])
-        .filter(|formula| formula.key(call).as_ref() == Some(key))
-        .collect();
-    if let Some((address, incarnation, slot)) = keys::storage_parts(key)
-        && address == call.callee
-    {
-        formulas.extend(explain_slot(call, incarnation, slot));
-    }
-    formulas.push(Formula::Constant(key.clone()));
-    formulas
+/// Formulas for keys of accounts.
+fn simple(call: &EvmCall, key: &Key) -> Vec<Formula> {
+    let formulas = Word::all().flat_map(|word| [Formula::Account(word), Formula::CodeRecord(word)]);
+    formulas.filter(|formula| EvmCalls::key(formula, call).as_ref() == Some(key)).collect()
 }
 
-fn explain_slot(call: &CallWords<'_>, incarnation: u64, slot: B256) -> Vec<Formula> {
-    let words: Vec<_> =
-        Word::all().filter_map(|word| word.word(call).map(|value| (word, value))).collect();
-    let mut formulas = Vec::new();
-    for place in 0..PLACES {
-        for (outer, outer_value) in &words {
-            let first = mapping_slot(*outer_value, B256::from(U256::from(place)));
-            let formula = |inner| Formula::Mapping { incarnation, place, outer: *outer, inner };
-            if first == slot {
-                formulas.push(formula(None));
-            }
-            let nested = words.iter().filter(|(_, value)| mapping_slot(*value, first) == slot);
-            formulas.extend(nested.map(|(inner, _)| formula(Some(*inner))));
+/// A word of storage whose slot is to be explained: which key it is, and what it says.
+struct Target {
+    index: usize,
+    address: Address,
+    incarnation: u64,
+    slot: U256,
+}
+
+/// Adds formulas for slots of mappings.
+fn explain_slots(call: &EvmCall, keys: &[&Key], all: &mut [Vec<Formula>]) {
+    let target = |(index, key): (usize, &&Key)| {
+        let (address, incarnation, slot) = keys::storage_parts(key)?;
+        Some(Target { index, address, incarnation, slot: slot.into() })
+    };
+    let mut targets: Vec<Target> = keys.iter().enumerate().filter_map(target).collect();
+    // Slots of variables that are no mappings have small numbers.
+    targets.retain(|target| target.slot >= U256::from(PLACES));
+    if targets.is_empty() {
+        return;
+    }
+    let words = distinct_words(call);
+    let places = (0..PLACES).map(|place| B256::from(U256::from(place)));
+    let namespaced = U256::from_be_bytes(NAMESPACED_ERC20.0);
+    let namespaced = [0u64, 1].map(|n| B256::from(namespaced + U256::from(n)));
+    let mut firsts = Vec::with_capacity(words.len() * 18);
+    for place in places.chain(namespaced) {
+        firsts
+            .extend(words.iter().enumerate().map(|(n, (_, word))| (place, n, entry(*word, place))));
+    }
+    for (place, outer, slot) in &firsts {
+        let found = Found { place: *place, outer: &words[*outer].0, inner: None, slot: *slot };
+        found.explain(call, &targets, all);
+    }
+    targets.retain(|target| all[target.index].is_empty());
+    if targets.is_empty() {
+        return;
+    }
+    // Keys of nested mappings are mostly addresses.
+    let (numbers, nested): (Vec<_>, Vec<_>) =
+        (0..words.len()).partition(|n| words[*n].1[..12].iter().any(|byte| *byte != 0));
+    let nested: Vec<usize> = nested.into_iter().chain(numbers).take(NESTED_WORDS_MAX).collect();
+    for (place, outer, first) in firsts.iter().filter(|(_, outer, _)| nested.contains(outer)) {
+        for inner in &nested {
+            let slot = entry(words[*inner].1, *first);
+            let inner = Some(&words[*inner].0[..]);
+            let found = Found { place: *place, outer: &words[*outer].0, inner, slot };
+            found.explain(call, &targets, all);
         }
     }
-    formulas
 }
 
-fn call_words<'a>(
-    sender: &[u8],
-    transaction: &'a payload::SignedTransaction,
-) -> Option<CallWords<'a>> {
-    let callee = transaction.kind().into_to()?;
-    let caller = Address::try_from(sender).ok()?;
-    let input = transaction.input();
-    let id = match input.first_chunk::<4>() {
-        Some(selector) => (Some(callee), *selector),
-        None if input.is_empty() => (None, [0; 4]),
-        None => return None,
-    };
-    let arguments = input.get(4..).unwrap_or(&[]);
-    Some(CallWords { id, caller, callee, arguments })
+/// The first slot of an entry of a mapping, and the words that may have led there.
+struct Found<'a> {
+    place: B256,
+    outer: &'a [Word],
+    inner: Option<&'a [Word]>,
+    slot: B256,
+}
+
+impl Found<'_> {
+    /// Adds formulas for those targets that are here.
+    fn explain(&self, call: &EvmCall, targets: &[Target], all: &mut [Vec<Formula>]) {
+        for target in targets {
+            let offset = target.slot.wrapping_sub(U256::from_be_bytes(self.slot.0));
+            let Ok(offset) = u64::try_from(offset) else { continue };
+            if offset >= ENTRY_WORDS {
+                continue;
+            }
+            let inners =
+                self.inner.map_or_else(|| vec![None], |i| i.iter().copied().map(Some).collect());
+            for whose in whose(call, target.address) {
+                for outer in self.outer {
+                    all[target.index].extend(inners.iter().map(|inner| {
+                        Formula::Slot(Box::new(Slot {
+                            whose,
+                            incarnation: target.incarnation,
+                            place: self.place,
+                            outer: *outer,
+                            inner: *inner,
+                            offset,
+                        }))
+                    }));
+                }
+            }
+        }
+    }
+}
+
+/// Whose storage it is that `address` has.
+fn whose(call: &EvmCall, address: Address) -> Vec<Whose> {
+    if address == call.callee {
+        // An entry point is one of a callee, so it is the same for all of its calls.
+        return vec![Whose::Of(Word::Callee)];
+    }
+    let named = Word::all().filter(|word| word.address(call) == Some(address)).map(Whose::Of);
+    named.chain([Whose::Always(address)]).collect()
+}
+
+/// The words of a call that mappings may have as keys, each with where it occurs: addresses first.
+fn distinct_words(call: &EvmCall) -> Vec<(Vec<Word>, B256)> {
+    let mut distinct: Vec<(Vec<Word>, B256)> = Vec::new();
+    for (word, value) in Word::all().filter_map(|word| Some((word, word.word(call)?))) {
+        match distinct.iter_mut().find(|(_, known)| *known == value) {
+            Some((words, _)) => words.push(word),
+            None => distinct.push((vec![word], value)),
+        }
+    }
+    distinct.truncate(SLOT_WORDS_MAX);
+    distinct
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// An unsigned stand-in would not decode, so the tests work on the words of calls.
-    fn call(caller: u8, arguments: &[u8]) -> CallWords<'_> {
+    fn call(arguments: &[B256]) -> EvmCall {
         let callee = Address::repeat_byte(0xcc);
-        CallWords {
-            id: (Some(callee), [1; 4]),
-            caller: Address::repeat_byte(caller),
-            callee,
-            arguments,
-        }
-    }
-
-    fn argument(address: u8) -> Vec<u8> {
-        Address::repeat_byte(address).into_word().to_vec()
-    }
-
-    fn balance(holder: u8, place: u64) -> Key {
-        let word = Address::repeat_byte(holder).into_word();
-        let slot = mapping_slot(word, B256::from(U256::from(place)));
-        keys::storage(&Address::repeat_byte(0xcc), 0, slot.into())
-    }
-
-    fn transfer(from: u8, to: u8) -> Footprint {
-        let write = |key| Access { key, mode: Mode::Write };
-        Footprint::new(vec![
-            Access { key: keys::params(), mode: Mode::Read },
-            Access { key: keys::code_record(&Address::repeat_byte(0xcc)), mode: Mode::Read },
-            write(keys::account(&Address::repeat_byte(from))),
-            write(balance(from, 3)),
-            write(balance(to, 3)),
-        ])
-        .unwrap()
-    }
-
-    fn predict(entry_point: &EntryPoint, call: &CallWords<'_>) -> Footprint {
-        let accesses = entry_point.keys.iter().map(|explained| Access {
-            key: explained.formulas[0].key(call).unwrap(),
-            mode: explained.mode,
-        });
-        Footprint::new(accesses.collect()).unwrap()
-    }
-
-    #[test]
-    fn a_transfer_is_learnt_from_three_callers() {
-        let mut entry_point = EntryPoint::default();
-        for (from, to) in [(1, 2), (3, 1), (5, 6)] {
-            entry_point.learn(&call(from, &argument(to)), &transfer(from, to));
-        }
-        assert_eq!((entry_point.samples, entry_point.failures), (3, 0));
-        assert_eq!(predict(&entry_point, &call(8, &argument(9))), transfer(8, 9));
-    }
-
-    #[test]
-    fn one_caller_alone_teaches_nothing_about_callers() {
-        let mut entry_point = EntryPoint::default();
-        for to in 2..40 {
-            entry_point.learn(&call(1, &argument(to)), &transfer(1, to));
-        }
-        assert!(entry_point.samples < SAMPLES_MIN);
-    }
-
-    #[test]
-    fn what_does_not_follow_from_the_call_is_given_up() {
-        let mut entry_point = EntryPoint::default();
-        for n in 0..200 {
-            let key = balance(n, 40);
-            let footprint = Footprint::new(vec![Access { key, mode: Mode::Read }]).unwrap();
-            entry_point.learn(&call(n, &argument(n.wrapping_add(7))), &footprint);
-        }
-        assert!(entry_point.samples < SAMPLES_MIN);
-        assert!(entry_point.resting > RESTING_TRIALS - 200);
-    }
-
-    #[test]
-    fn nested_mappings_are_understood() {
-        let allowance = |owner: u8, spender: u8| {
-            let word = |n| Address::repeat_byte(n).into_word();
-            let first = mapping_slot(word(owner), B256::from(U256::from(1)));
-            let slot = mapping_slot(word(spender), first);
-            keys::storage(&Address::repeat_byte(0xcc), 0, slot.into())
+        let id = EntryPointId {
+            callee: Some(callee),
+            selector: Some([1; 4]),
+            pays: false,
+            brings: false,
         };
-        let footprint = |owner, spender| {
-            let key = allowance(owner, spender);
-            Footprint::new(vec![Access { key, mode: Mode::Write }]).unwrap()
-        };
-        let mut entry_point = EntryPoint::default();
-        for (spender, owner) in [(1, 2), (3, 4), (5, 6)] {
-            entry_point.learn(&call(spender, &argument(owner)), &footprint(owner, spender));
+        let arguments = arguments.iter().flat_map(|word| word.0).collect::<Vec<_>>().into();
+        EvmCall { id, caller: Address::repeat_byte(1), callee, arguments }
+    }
+
+    fn word(byte: u8) -> B256 {
+        Address::repeat_byte(byte).into_word()
+    }
+
+    fn place(number: u64) -> B256 {
+        B256::from(U256::from(number))
+    }
+
+    /// The first formulas for a key, and the key that it gives in another call.
+    fn carried_over(from: &EvmCall, key: &Key, to: &EvmCall) -> Key {
+        let formulas = EvmCalls::explain(from, &[key]).remove(0);
+        for formula in &formulas {
+            assert_eq!(EvmCalls::key(formula, from).as_ref(), Some(key), "{formula:?}");
         }
-        assert_eq!(predict(&entry_point, &call(9, &argument(8))), footprint(8, 9));
+        EvmCalls::key(&formulas[0], to).unwrap()
+    }
+
+    #[test]
+    fn entries_of_mappings_are_understood() {
+        let (first, second) = (call(&[word(2), word(3)]), call(&[word(7), word(8)]));
+        let at = |slot: B256, offset: u64| {
+            let slot = U256::from_be_bytes(slot.0) + U256::from(offset);
+            keys::storage(&Address::repeat_byte(0xcc), 0, slot)
+        };
+        let deep = |a, b, at: u64| entry(word(b), entry(word(a), place(at)));
+        let cases = [
+            (at(entry(word(2), place(3)), 0), at(entry(word(7), place(3)), 0)),
+            (at(entry(word(3), place(15)), 2), at(entry(word(8), place(15)), 2)),
+            (at(deep(2, 3, 1), 0), at(deep(7, 8, 1), 0)),
+            (at(deep(3, 1, 1), 1), at(deep(8, 1, 1), 1)),
+            (at(entry(word(2), NAMESPACED_ERC20), 0), at(entry(word(7), NAMESPACED_ERC20), 0)),
+            (at(place(5), 0), at(place(5), 0)),
+            (at(entry(word(9), place(3)), 0), at(entry(word(9), place(3)), 0)),
+            (keys::account(&Address::repeat_byte(2)), keys::account(&Address::repeat_byte(7))),
+            (
+                keys::code_record(&Address::repeat_byte(3)),
+                keys::code_record(&Address::repeat_byte(8)),
+            ),
+        ];
+        for (key, expected) in cases {
+            assert_eq!(carried_over(&first, &key, &second), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn the_storage_of_other_contracts_is_understood() {
+        let (first, second) = (call(&[word(2), word(3)]), call(&[word(7), word(8)]));
+        let balance = |token: u8, holder: u8| {
+            let slot = entry(word(holder), place(0));
+            keys::storage(&Address::repeat_byte(token), 0, slot.into())
+        };
+        // A token that is an argument, and one that is none.
+        assert_eq!(carried_over(&first, &balance(2, 3), &second), balance(7, 8));
+        assert_eq!(carried_over(&first, &balance(0x55, 3), &second), balance(0x55, 8));
+    }
+
+    #[test]
+    fn equal_words_are_told_apart_later() {
+        let same = call(&[word(2), word(2)]);
+        let key = keys::account(&Address::repeat_byte(2));
+        let formulas = EvmCalls::explain(&same, &[&key]).remove(0);
+        let (first, second) = (Formula::Account(Word::Argument(0)), Word::Argument(1));
+        assert_eq!(formulas, [first, Formula::Account(second), Formula::Constant(key)]);
     }
 }

@@ -25,7 +25,7 @@ fn entry(number: u32, keys: u32, together: bool, hot: bool) -> Entry {
         let owner = if together && !hot { number } else { number * 64 + index };
         let parts = [&owner.to_be_bytes()[..], &index.to_be_bytes(), &[0; 24]];
         let key = Key::with_affinity(Namespace::partitioned(1), 4, &parts).unwrap();
-        Access { key, mode: if index % 2 == 0 { Mode::Write } else { Mode::Read } }
+        Access { key, mode: if index.is_multiple_of(2) { Mode::Write } else { Mode::Read } }
     };
     let mut id = [0; 32];
     id[..4].copy_from_slice(&number.wrapping_mul(0x9E37_79B9).to_be_bytes());

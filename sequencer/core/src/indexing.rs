@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use parsec_protocol::plant::{self, Bug};
 use parsec_protocol::{Batch, EpochNumber, EpochRecord, LaneId, TxId};
 
 use crate::{Place, positions};
@@ -89,7 +90,10 @@ impl Indexing {
             self.told = self.written.through;
             return None;
         }
-        let next = IndexWrite { places: Vec::new(), mark: *mark };
+        if plant::is(Bug::IndexLosesIds) {
+            self.next.places.pop();
+        }
+        let next = IndexWrite { places: Vec::new(), mark: self.next.mark };
         Some(std::mem::replace(&mut self.next, next))
     }
 

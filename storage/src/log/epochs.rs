@@ -9,14 +9,15 @@ use super::end::{Summary, Unordered, check_succession};
 use super::format::Kind;
 use super::reader::{LogReader, Raw};
 use super::{LogError, segments};
+use crate::disk::{Disk, StdDisk};
 use crate::limits::UNORDERED_BATCHES_MAX;
 
 /// Iterates over the epochs of a log, each with its batches in order.
 ///
 /// Like [`LogReader`], it ends where the log does at the moment, and after an error for good.
 #[derive(Debug)]
-pub struct Epochs {
-    reader: LogReader,
+pub struct Epochs<D: Disk = StdDisk> {
+    reader: LogReader<D>,
     /// Epochs before it are read, but not returned.
     first: EpochNumber,
     last: Option<EpochRecord>,
@@ -27,8 +28,8 @@ pub struct Epochs {
     failed: bool,
 }
 
-impl Epochs {
-    pub(super) fn new(reader: LogReader) -> Self {
+impl<D: Disk> Epochs<D> {
+    pub(super) fn new(reader: LogReader<D>) -> Self {
         Self {
             reader,
             first: EpochNumber(0),
@@ -40,17 +41,21 @@ impl Epochs {
     }
 
     /// From an epoch on, in the last segment that begins before it.
-    pub(super) fn from_epoch(directory: &Path, first: EpochNumber) -> Result<Self, LogError> {
-        for segment in segments::list(directory)?.into_iter().rev() {
+    pub(super) fn from_epoch(
+        disk: &D,
+        directory: &Path,
+        first: EpochNumber,
+    ) -> Result<Self, LogError> {
+        for segment in segments::list(disk, directory)?.into_iter().rev() {
             let path = segments::path(directory, segment);
-            let mut reader = LogReader::enter(Some(directory.into()), path, segment)?;
+            let mut reader = LogReader::enter(disk.clone(), Some(directory.into()), path, segment)?;
             let begins_after = match reader.next_raw()? {
                 Some(raw) if raw.kind == Kind::Summary => decode_summary(&raw)?.last_epoch,
                 _ => None,
             };
             if begins_after.is_none_or(|last| last.number < first) {
                 let path = segments::path(directory, segment);
-                let reader = LogReader::enter(Some(directory.into()), path, segment)?;
+                let reader = LogReader::enter(disk.clone(), Some(directory.into()), path, segment)?;
                 return Ok(Self { first, ..Self::new(reader) });
             }
         }
@@ -92,7 +97,7 @@ impl Epochs {
         self.last = summary.last_epoch;
         let Some(directory) = self.reader.directory().map(Path::to_path_buf) else { return Ok(()) };
         for Unordered { location, .. } in summary.unordered {
-            match LogReader::open_at(&directory, location) {
+            match LogReader::open_at_on(self.reader.disk().clone(), &directory, location) {
                 Ok(mut reader) => {
                     let raw = reader.next_raw()?.ok_or(LogError::NoRecord { location })?;
                     self.take_batch(&raw)?;
@@ -131,7 +136,7 @@ impl Epochs {
     }
 }
 
-impl Iterator for Epochs {
+impl<D: Disk> Iterator for Epochs<D> {
     type Item = Result<(EpochRecord, Vec<Batch>), LogError>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -29,7 +29,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 pub use end::{LogEnd, Unordered};
 pub use epochs::Epochs;
-pub use reader::{LogReader, verify};
+pub use reader::{LogReader, verify, verify_on};
 pub use writer::{LogOptions, LogWriter};
 
 pub use location::LogLocation;

@@ -1,16 +1,16 @@
 //! Reading a log, also while it is being written.
 
-use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use parsec_protocol::codec;
+use parsec_protocol::{EpochNumber, codec};
 
 use super::end::LogEnd;
 use super::epochs::Epochs;
 use super::format::{Cursor, Kind, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::{LogError, LogLocation, Record, segments};
+use crate::disk::{Disk, StdDisk};
 
 /// Bytes that are read at once, unless a record needs more.
 const READ_AHEAD_BYTES: usize = 256 * 1_024;
@@ -20,13 +20,14 @@ const READ_AHEAD_BYTES: usize = 256 * 1_024;
 /// As an iterator it ends where the log does at the moment, before a record that is not whole;
 /// asked again, it goes on with what has been appended since. After an error it ends for good.
 #[derive(Debug)]
-pub struct LogReader {
+pub struct LogReader<D: Disk = StdDisk> {
+    disk: D,
     /// The log's directory; none if one file is read.
     directory: Option<PathBuf>,
     path: PathBuf,
     segment: u64,
     header: SegmentHeader,
-    file: File,
+    file: D::File,
     cursor: Cursor,
     /// Where the next record begins.
     offset: u64,
@@ -54,13 +55,7 @@ impl LogReader {
     /// [`LogError::Damaged`] or [`LogError::MissingSegment`] if it can't be read,
     /// [`LogError::Io`].
     pub fn open(path: &Path) -> Result<Self, LogError> {
-        if !path.is_dir() {
-            let segment = segments::number(path).unwrap_or(1);
-            return Self::enter(None, path.into(), segment);
-        }
-        let first =
-            *segments::list(path)?.first().ok_or_else(|| LogError::Empty { path: path.into() })?;
-        Self::enter(Some(path.into()), segments::path(path, first), first)
+        Self::open_on(StdDisk, path)
     }
 
     /// Reads a log from a record on.
@@ -69,40 +64,75 @@ impl LogReader {
     /// [`LogError::NoRecord`] if none begins there, [`LogError::MissingSegment`] if its segment is
     /// not there, and as [`open`](Self::open).
     pub fn open_at(directory: &Path, location: LogLocation) -> Result<Self, LogError> {
-        let path = segments::path(directory, location.segment);
-        if !path.exists() {
-            return Err(LogError::MissingSegment { path });
-        }
-        let mut reader = Self::enter(Some(directory.into()), path, location.segment)?;
-        if location.offset != reader.offset {
-            reader.jump(location)?;
-        }
-        Ok(reader)
+        Self::open_at_on(StdDisk, directory, location)
     }
 
     /// Reads the epochs from `first` on, with their batches. Begins in the segment that holds it.
     ///
     /// # Errors
     /// [`LogError::UnknownEpoch`] if the log begins later, and as [`open`](Self::open).
-    pub fn epochs_from(
+    pub fn epochs_from(directory: &Path, first: EpochNumber) -> Result<Epochs, LogError> {
+        Epochs::from_epoch(&StdDisk, directory, first)
+    }
+}
+
+impl<D: Disk> LogReader<D> {
+    /// As [`open`](LogReader::open), on some disk.
+    ///
+    /// # Errors
+    /// As [`open`](LogReader::open).
+    pub fn open_on(disk: D, path: &Path) -> Result<Self, LogError> {
+        if !disk.is_directory(path) {
+            let segment = segments::number(path).unwrap_or(1);
+            return Self::enter(disk, None, path.into(), segment);
+        }
+        let segments = segments::list(&disk, path)?;
+        let first = *segments.first().ok_or_else(|| LogError::Empty { path: path.into() })?;
+        Self::enter(disk, Some(path.into()), segments::path(path, first), first)
+    }
+
+    /// As [`open_at`](LogReader::open_at), on some disk.
+    ///
+    /// # Errors
+    /// As [`open_at`](LogReader::open_at).
+    pub fn open_at_on(disk: D, directory: &Path, location: LogLocation) -> Result<Self, LogError> {
+        let path = segments::path(directory, location.segment);
+        if !disk.exists(&path) {
+            return Err(LogError::MissingSegment { path });
+        }
+        let mut reader = Self::enter(disk, Some(directory.into()), path, location.segment)?;
+        if location.offset != reader.offset {
+            reader.jump(location)?;
+        }
+        Ok(reader)
+    }
+
+    /// As [`epochs_from`](LogReader::epochs_from), on some disk.
+    ///
+    /// # Errors
+    /// As [`epochs_from`](LogReader::epochs_from).
+    pub fn epochs_from_on(
+        disk: &D,
         directory: &Path,
-        first: parsec_protocol::EpochNumber,
-    ) -> Result<Epochs, LogError> {
-        Epochs::from_epoch(directory, first)
+        first: EpochNumber,
+    ) -> Result<Epochs<D>, LogError> {
+        Epochs::from_epoch(disk, directory, first)
     }
 
     /// At the start of a segment.
     pub(super) fn enter(
+        disk: D,
         directory: Option<PathBuf>,
         path: PathBuf,
         segment: u64,
     ) -> Result<Self, LogError> {
-        let mut file = File::open(&path).map_err(LogError::io(&path))?;
+        let mut file = disk.open(&path).map_err(LogError::io(&path))?;
         let mut bytes = Vec::with_capacity(SEGMENT_HEADER_BYTES);
         let limit = SEGMENT_HEADER_BYTES as u64;
         (&mut file).take(limit).read_to_end(&mut bytes).map_err(LogError::io(&path))?;
         let header = segments::decode_header(&path, &bytes)?;
         Ok(Self {
+            disk,
             directory,
             path,
             segment,
@@ -147,6 +177,11 @@ impl LogReader {
         self.torn_bytes
     }
 
+    /// Where the log is.
+    pub(super) fn disk(&self) -> &D {
+        &self.disk
+    }
+
     /// The log's directory; `None` if one file is read.
     pub(super) fn directory(&self) -> Option<&Path> {
         self.directory.as_deref()
@@ -157,7 +192,7 @@ impl LogReader {
     /// An epoch whose batches lie before the point where reading began can't be assembled, unless
     /// that is the start of a segment.
     #[must_use]
-    pub fn epochs(self) -> Epochs {
+    pub fn epochs(self) -> Epochs<D> {
         Epochs::new(self)
     }
 
@@ -168,7 +203,7 @@ impl LogReader {
                 return Ok(Some(raw));
             }
             let next = self.directory.as_ref().map(|at| segments::path(at, self.segment + 1));
-            let Some(next) = next.filter(|next| next.exists()) else {
+            let Some(next) = next.filter(|next| self.disk.exists(next)) else {
                 match self.end_or_damage()? {
                     true => return Ok(None),
                     false => continue,
@@ -211,7 +246,7 @@ impl LogReader {
         if !self.rest()?.is_empty() {
             return Err(self.damaged("it ends in the middle of a record, but another follows it"));
         }
-        let next = Self::enter(self.directory.clone(), path, self.segment + 1)?;
+        let next = Self::enter(self.disk.clone(), self.directory.clone(), path, self.segment + 1)?;
         if next.header.cluster != self.header.cluster {
             return Err(LogError::Foreign { path: next.path });
         }
@@ -292,7 +327,7 @@ impl LogReader {
     }
 }
 
-impl Iterator for LogReader {
+impl<D: Disk> Iterator for LogReader<D> {
     type Item = Result<(LogLocation, Record), LogError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -312,8 +347,15 @@ impl Iterator for LogReader {
 /// with a record; [`LogError::EpochOrder`], [`LogError::EpochParent`], [`LogError::BatchOrder`],
 /// [`LogError::MissingBatch`] and [`LogError::WrongBatch`] if the records don't fit together.
 pub fn verify(path: &Path) -> Result<LogEnd, LogError> {
-    fs::metadata(path).map_err(LogError::io(path))?;
-    let mut reader = LogReader::open(path)?;
+    verify_on(StdDisk, path)
+}
+
+/// As [`verify`], on some disk.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_on<D: Disk>(disk: D, path: &Path) -> Result<LogEnd, LogError> {
+    let mut reader = LogReader::open_on(disk, path)?;
     let mut end = LogEnd { records: reader.header.first_record - 1, ..LogEnd::default() };
     while let Some(raw) = reader.next_raw()? {
         end.note(raw.kind, &raw.body, raw.location)?;

@@ -1,12 +1,11 @@
 //! The segment files of a log's directory.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
 
 use super::LogError;
 use super::format::{HeaderFault, SegmentHeader};
+use crate::disk::Disk;
 use crate::files;
 
 const EXTENSION: &str = "plog";
@@ -25,11 +24,10 @@ pub(super) fn number(path: &Path) -> Option<u64> {
 }
 
 /// The numbers of a directory's segments, in order and without gaps.
-pub(super) fn list(directory: &Path) -> Result<Vec<u64>, LogError> {
+pub(super) fn list<D: Disk>(disk: &D, directory: &Path) -> Result<Vec<u64>, LogError> {
     let mut numbers = BTreeSet::new();
-    for entry in fs::read_dir(directory).map_err(LogError::io(directory))? {
-        let entry = entry.map_err(LogError::io(directory))?;
-        numbers.extend(number(&entry.path()));
+    for path in disk.list(directory).map_err(LogError::io(directory))? {
+        numbers.extend(number(&path));
     }
     let numbers: Vec<u64> = numbers.into_iter().collect();
     match numbers.windows(2).find(|pair| pair[0] + 1 != pair[1]) {
@@ -39,12 +37,11 @@ pub(super) fn list(directory: &Path) -> Result<Vec<u64>, LogError> {
 }
 
 /// Removes what a crash left of segments that were being created.
-pub(super) fn remove_unfinished(directory: &Path) -> Result<(), LogError> {
-    for entry in fs::read_dir(directory).map_err(LogError::io(directory))? {
-        let path = entry.map_err(LogError::io(directory))?.path();
+pub(super) fn remove_unfinished<D: Disk>(disk: &D, directory: &Path) -> Result<(), LogError> {
+    for path in disk.list(directory).map_err(LogError::io(directory))? {
         let unfinished = path.extension().is_some_and(|end| end == files::UNFINISHED);
         if unfinished && number(&path.with_extension("")).is_some() {
-            fs::remove_file(&path).map_err(LogError::io(&path))?;
+            disk.remove(&path).map_err(LogError::io(&path))?;
         }
     }
     Ok(())
@@ -64,19 +61,12 @@ pub(super) fn decode_header(path: &Path, bytes: &[u8]) -> Result<SegmentHeader, 
     })
 }
 
-/// Bytes that nobody outside of this process can guess.
-pub(super) fn salt() -> [u8; 16] {
-    let mut salt = [0; 16];
-    for half in salt.chunks_exact_mut(8) {
-        // The standard library keys its hash maps from the operating system's random source.
-        half.copy_from_slice(&RandomState::new().hash_one(0).to_le_bytes());
-    }
-    salt
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::disk::StdDisk;
 
     #[test]
     fn only_segments_are_listed_and_gaps_are_noticed() {
@@ -85,9 +75,9 @@ mod tests {
         for name in ["0000000002.plog", "0000000003.plog", "3.plog", "0000000009.log", "lock"] {
             fs::write(root.join(name), b"").unwrap();
         }
-        assert_eq!(list(root).unwrap(), [2, 3]);
+        assert_eq!(list(&StdDisk, root).unwrap(), [2, 3]);
         fs::write(path(root, 6), b"").unwrap();
-        match list(root) {
+        match list(&StdDisk, root) {
             Err(LogError::MissingSegment { path: missing }) => assert_eq!(missing, path(root, 4)),
             other => panic!("{other:?}"),
         }
@@ -100,15 +90,9 @@ mod tests {
         for name in ["0000000002.plog", "0000000003.plog.tmp", "notes.tmp"] {
             fs::write(root.join(name), b"").unwrap();
         }
-        remove_unfinished(root).unwrap();
+        remove_unfinished(&StdDisk, root).unwrap();
         assert!(root.join("0000000002.plog").exists());
         assert!(!root.join("0000000003.plog.tmp").exists());
         assert!(root.join("notes.tmp").exists());
-    }
-
-    #[test]
-    fn salts_differ() {
-        assert_ne!(salt(), salt());
-        assert_ne!(salt()[..8], salt()[8..]);
     }
 }

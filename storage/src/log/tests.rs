@@ -13,6 +13,7 @@ use proptest::sample::Index;
 
 use super::format::SEGMENT_HEADER_BYTES;
 use super::*;
+use crate::disk::StdDisk;
 
 const CLUSTER: [u8; 32] = [4; 32];
 
@@ -547,7 +548,7 @@ impl Model<'_> {
     /// Everything in the log is promised now.
     fn promise_all(&mut self) {
         self.promised = self.records.len();
-        let segment = *segments::list(self.root).unwrap().last().unwrap();
+        let segment = *segments::list(&StdDisk, self.root).unwrap().last().unwrap();
         let offset = fs::metadata(segments::path(self.root, segment)).unwrap().len();
         self.promised_at = LogLocation { segment, offset };
     }

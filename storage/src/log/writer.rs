@@ -1,7 +1,6 @@
 //! Writing a log.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Write as _;
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -10,6 +9,7 @@ use parsec_protocol::{BatchRef, EpochRecord, codec};
 use super::end::LogEnd;
 use super::format::{self, Cursor, Kind, SegmentHeader};
 use super::{LogError, LogLocation, segments};
+use crate::disk::{Disk, DiskFile as _, StdDisk};
 use crate::files;
 use crate::limits::{RECORD_BODY_BYTES_MAX, SEGMENT_BYTES};
 
@@ -33,12 +33,13 @@ impl Default for LogOptions {
 /// Every error of the disk is final ([`LogError::Poisoned`]): nobody knows then what it holds.
 /// Whoever runs the log must stop before answering anyone, and open it again.
 #[derive(Debug)]
-pub struct LogWriter {
+pub struct LogWriter<D: Disk = StdDisk> {
+    disk: D,
     directory: PathBuf,
     cluster: [u8; 32],
     options: LogOptions,
     segment: u64,
-    pub(super) file: File,
+    pub(super) file: D::File,
     /// Where the next record will be.
     offset: u64,
     cursor: Cursor,
@@ -49,7 +50,7 @@ pub struct LogWriter {
     /// The record that is being written; kept for its memory.
     buffer: Vec<u8>,
     /// Held for its lock.
-    _lock: File,
+    _lock: D::Lock,
 }
 
 impl LogWriter {
@@ -68,28 +69,44 @@ impl LogWriter {
         cluster: [u8; 32],
         options: LogOptions,
     ) -> Result<(Self, LogEnd), LogError> {
-        fs::create_dir_all(directory).map_err(LogError::io(directory))?;
-        let lock = lock(directory)?;
-        segments::remove_unfinished(directory)?;
-        let writer = match segments::list(directory)?.last() {
-            Some(last) => Self::resume(directory, cluster, options, *last, lock)?,
-            None => Self::begin(directory, cluster, options, lock)?,
+        Self::open_on(StdDisk, directory, cluster, options)
+    }
+}
+
+impl<D: Disk> LogWriter<D> {
+    /// As [`open`](LogWriter::open), on some disk.
+    ///
+    /// # Errors
+    /// As [`open`](LogWriter::open).
+    pub fn open_on(
+        disk: D,
+        directory: &Path,
+        cluster: [u8; 32],
+        options: LogOptions,
+    ) -> Result<(Self, LogEnd), LogError> {
+        disk.create_directory(directory).map_err(LogError::io(directory))?;
+        let lock = lock(&disk, directory)?;
+        segments::remove_unfinished(&disk, directory)?;
+        let writer = match segments::list(&disk, directory)?.last() {
+            Some(last) => Self::resume(disk, directory, cluster, options, *last, lock)?,
+            None => Self::begin(disk, directory, cluster, options, lock)?,
         };
         let end = writer.end.clone();
         Ok((writer, end))
     }
 
     fn begin(
+        disk: D,
         directory: &Path,
         cluster: [u8; 32],
         options: LogOptions,
-        lock: File,
+        lock: D::Lock,
     ) -> Result<Self, LogError> {
-        let header =
-            SegmentHeader { cluster, first_record: 1, chain: [0; 32], salt: segments::salt() };
+        let header = SegmentHeader { cluster, first_record: 1, chain: [0; 32], salt: disk.salt() };
         let bytes = header.encode();
-        let file = create(&segments::path(directory, 1), &bytes)?;
+        let file = create(&disk, &segments::path(directory, 1), &bytes)?;
         Ok(Self {
+            disk,
             directory: directory.into(),
             cluster,
             options,
@@ -106,14 +123,15 @@ impl LogWriter {
     }
 
     fn resume(
+        disk: D,
         directory: &Path,
         cluster: [u8; 32],
         options: LogOptions,
         segment: u64,
-        lock: File,
+        lock: D::Lock,
     ) -> Result<Self, LogError> {
         let path = segments::path(directory, segment);
-        let bytes = fs::read(&path).map_err(LogError::io(&path))?;
+        let bytes = disk.read(&path).map_err(LogError::io(&path))?;
         let header = segments::decode_header(&path, &bytes)?;
         if header.cluster != cluster {
             return Err(LogError::Foreign { path });
@@ -129,7 +147,7 @@ impl LogWriter {
             let location = LogLocation { segment, offset: record.offset as u64 };
             end.note(record.kind, &bytes[record.body.clone()], location)?;
         }
-        let file = open_to_append(&path)?;
+        let file = open_to_append(&disk, &path)?;
         end.torn_bytes = (bytes.len() - scan.end) as u64;
         if end.torn_bytes > 0 {
             tracing::warn!(
@@ -139,8 +157,15 @@ impl LogWriter {
             file.set_len(scan.end as u64).map_err(LogError::io(&path))?;
         }
         // What survived a crash of the process may not have reached the disk yet.
+        let proven = scan.synced_through.saturating_sub(header.first_record - 1);
+        let unproven = scan.records.get(usize::try_from(proven).unwrap_or(usize::MAX));
+        if let Some(first) = unproven {
+            let bytes = &bytes[first.offset..scan.end];
+            rewrite(&disk, &path, first.offset, bytes).map_err(LogError::io(&path))?;
+        }
         file.sync_all().map_err(LogError::io(&path))?;
         Ok(Self {
+            disk,
             directory: directory.into(),
             cluster,
             options,
@@ -249,12 +274,13 @@ impl LogWriter {
             cluster: self.cluster,
             first_record: self.cursor.number(),
             chain: self.cursor.chain(),
-            salt: segments::salt(),
+            salt: self.disk.salt(),
         };
         let mut cursor = Cursor::new(&header);
         let mut bytes = header.encode();
         cursor.write(Kind::Summary, &self.end.summarize(), self.synced_through, &mut bytes);
-        let created = create(&segments::path(&self.directory, self.segment + 1), &bytes);
+        let created =
+            create(&self.disk, &segments::path(&self.directory, self.segment + 1), &bytes);
         self.poisoned |= created.is_err();
         self.file = created?;
         self.segment += 1;
@@ -272,24 +298,30 @@ impl LogWriter {
 }
 
 /// Locks a log's directory against other writers.
-fn lock(directory: &Path) -> Result<File, LogError> {
+fn lock<D: Disk>(disk: &D, directory: &Path) -> Result<D::Lock, LogError> {
     let path = directory.join(LOCK_FILE);
-    let mut options = OpenOptions::new();
-    let lock = options.create(true).truncate(false).write(true).open(&path);
-    let lock = lock.map_err(LogError::io(&path))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(LogError::Locked { path: directory.into() }),
-        Err(TryLockError::Error(source)) => Err(LogError::Io { path, source }),
-    }
+    let lock = disk.lock(&path).map_err(LogError::io(&path))?;
+    lock.ok_or_else(|| LogError::Locked { path: directory.into() })
 }
 
 /// Creates a segment with its first bytes, durably.
-fn create(path: &Path, bytes: &[u8]) -> Result<File, LogError> {
-    files::replace(path, bytes).map_err(LogError::io(path))?;
-    open_to_append(path)
+fn create<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> Result<D::File, LogError> {
+    files::replace(disk, path, bytes).map_err(LogError::io(path))?;
+    open_to_append(disk, path)
 }
 
-fn open_to_append(path: &Path) -> Result<File, LogError> {
-    OpenOptions::new().append(true).open(path).map_err(LogError::io(path))
+/// Writes again what a file holds, so that the next sync makes it durable in any case.
+///
+/// After a failed sync the system may keep what it could not write in its cache and take it for
+/// written: it is read, but a power cut takes it, and no later sync writes it (Rebello et al., "Can
+/// Applications Recover from fsync Failures?", USENIX ATC 2020).
+fn rewrite<D: Disk>(disk: &D, path: &Path, at: usize, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = disk.update(path)?;
+    file.seek(SeekFrom::Start(at as u64))?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn open_to_append<D: Disk>(disk: &D, path: &Path) -> Result<D::File, LogError> {
+    disk.append(path).map_err(LogError::io(path))
 }

@@ -12,11 +12,12 @@ use fjall::{
 };
 use parsec_protocol::{EpochNumber, Key, PartitionId, Position, Push, Receipt, Value};
 
-use super::floor::{self, Identity};
+use super::floor::Floor;
 use super::packed;
 use super::snapshots::Snapshots;
 use super::{Applied, EpochCommit, Store, StoreError};
 use crate::digest::Digest;
+use crate::disk::StdDisk;
 use crate::limits::{CACHE_BYTES, JOURNAL_BYTES_MAX};
 
 /// Version of what is stored, in the identity record.
@@ -48,8 +49,8 @@ impl StoreOptions {
         Self { directory, floor, cluster, partition, cache_bytes: CACHE_BYTES }
     }
 
-    fn identity(&self) -> Identity {
-        Identity { cluster: self.cluster, partition: self.partition }
+    fn floor(&self) -> Floor {
+        Floor::new(StdDisk, self.floor.clone(), self.cluster, self.partition)
     }
 
     fn engine_error(&self, error: fjall::Error) -> StoreError {
@@ -90,7 +91,7 @@ impl FjallStore {
     /// was durable, [`StoreError::Damaged`] if its records or its floor are damaged,
     /// [`StoreError::Engine`] or [`StoreError::File`] if it can't be read.
     pub fn open(options: StoreOptions) -> Result<Self, StoreError> {
-        let floor = floor::read(&options.floor, options.identity())?;
+        let floor = options.floor().read()?;
         let engine_error = |error| options.engine_error(error);
         let database = Database::builder(&options.directory)
             .cache_size(options.cache_bytes)
@@ -112,7 +113,7 @@ impl FjallStore {
             check_empty(&options, [&state, &receipts, &outbox])?;
         }
         let applied = applied.unwrap_or_default();
-        check_floor(&options, floor, &applied)?;
+        options.floor().check(floor.as_ref(), &applied, &options.directory)?;
         claim(&options, &database, &meta)?;
 
         let snapshots = Snapshots::new(applied, Arc::new(database.snapshot()));
@@ -210,10 +211,7 @@ impl FjallStore {
         let started = Instant::now();
         let synced = self.database.persist(PersistMode::SyncData);
         self.poison(synced.map_err(|error| self.engine_error(error)))?;
-        // ORDER: the floor rises after the sync, or a crash between them would condemn a store
-        // that lost nothing.
-        let identity = self.options.identity();
-        self.poison(floor::write(&self.options.floor, identity, applied))?;
+        self.poison(self.options.floor().raise(applied))?;
         metrics::histogram!("parsec_storage_sync_seconds").record(started.elapsed());
         Ok(())
     }
@@ -312,30 +310,6 @@ fn check_empty(options: &StoreOptions, keyspaces: [&Keyspace; 3]) -> Result<(), 
             let what = "it has content, but its mark is missing";
             return Err(StoreError::Damaged { path: options.directory.clone(), what });
         }
-    }
-    Ok(())
-}
-
-fn check_floor(
-    options: &StoreOptions,
-    floor: Option<Applied>,
-    applied: &Applied,
-) -> Result<(), StoreError> {
-    let Some(floor) = floor else {
-        if applied.epoch > EpochNumber(0) {
-            tracing::warn!(
-                floor = %options.floor.display(), %applied,
-                "the store has no floor file: lost data would go unnoticed this time"
-            );
-        }
-        return Ok(());
-    };
-    if applied.epoch < floor.epoch || (applied.epoch == floor.epoch && *applied != floor) {
-        return Err(StoreError::BelowFloor {
-            path: options.directory.clone(),
-            found: Box::new(*applied),
-            floor: Box::new(floor),
-        });
     }
     Ok(())
 }

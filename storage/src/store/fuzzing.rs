@@ -1,10 +1,8 @@
 //! For fuzz targets only: the decoders of what a store keeps, without an engine below them.
 
-use std::path::Path;
+use parsec_protocol::{EpochNumber, Malformed, Position, Push, Receipt};
 
-use parsec_protocol::{EpochNumber, Malformed, PartitionId, Position, Push, Receipt};
-
-use super::{Applied, StoreError, floor, packed};
+use super::packed;
 
 /// A record of the store: its key and its value.
 pub type StoredRecord = (Vec<u8>, Vec<u8>);
@@ -49,16 +47,4 @@ pub fn find_receipt(value: &[u8], position: Position) -> Result<Option<Receipt>,
 #[must_use]
 pub fn receipt_epoch(key: &[u8]) -> Option<EpochNumber> {
     packed::receipt_epoch(key)
-}
-
-/// What a floor file says.
-///
-/// # Errors
-/// As opening a store.
-pub fn read_floor(
-    path: &Path,
-    cluster: [u8; 32],
-    partition: PartitionId,
-) -> Result<Option<Applied>, StoreError> {
-    floor::read(path, floor::Identity { cluster, partition })
 }

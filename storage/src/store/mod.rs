@@ -20,6 +20,7 @@ use std::sync::Arc;
 use parsec_protocol::{EpochNumber, Key, Malformed, PartitionId, Position, Push, Receipt, Value};
 
 pub use disk::{FjallStore, StoreOptions};
+pub use floor::Floor;
 pub use memory::MemoryStore;
 
 use crate::digest::Digest;

@@ -1,3 +1,5 @@
+//! See `targets/src/evm_payload.rs`.
+
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

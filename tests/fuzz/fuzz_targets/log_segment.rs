@@ -1,3 +1,5 @@
+//! See `targets/src/log_segment.rs`.
+
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

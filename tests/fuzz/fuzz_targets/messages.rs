@@ -1,3 +1,5 @@
+//! See `targets/src/messages.rs`.
+
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

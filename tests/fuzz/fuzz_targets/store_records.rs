@@ -1,3 +1,5 @@
+//! See `targets/src/store_records.rs`.
+
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

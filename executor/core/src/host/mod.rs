@@ -7,7 +7,8 @@
 //!
 //!   peer      ── Pushes ─────────▶ to the partitions here
 //!             ◀─ Pushes ────────── of partitions, as they come out; and again ◀─ Watermarks{resume}
-//!             ◀─ Watermarks ────── on a link that came up with `resume`; without as stores sync
+//!             ◀─ Watermarks ────── with `resume` on a link that came up, and by a partition that
+//!                                  had no room for pushes; without it as stores sync
 //!             ── Watermarks ─────▶ forget what is owed for epochs that the peer has synced
 //! ```
 //!
@@ -27,6 +28,7 @@
 //! [is full](crate::Partition::is_full). Everything ordered earlier has got in by then, so
 //! this holds up nothing that others wait for.
 
+mod output;
 mod resend;
 #[cfg(test)]
 mod tests;
@@ -35,143 +37,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use parsec_protocol::message::{PartitionStatus, PeerMessage};
+use parsec_protocol::plant::{self, Bug};
 use parsec_protocol::transport::Channel;
-use parsec_protocol::{EpochNumber, NodeId, PartitionId, Push, Receipt, Role};
+use parsec_protocol::{EpochNumber, NodeId, PartitionId, Push, Receipt};
 
+pub use self::output::{HostError, HostOutput, Refused};
 pub use self::resend::Request;
 use self::resend::{Resends, Wish};
 use crate::frames::{push_frames, receipt_frames};
-use crate::intake::{EpochContext, Intake, IntakeError, ReadyEpoch};
-use crate::routes::{Destination, Routes, Unheld};
-
-/// An effect that the shell has to bring about, in the order in which they come out.
-#[derive(Debug)]
-pub enum HostOutput {
-    /// Send a message. If that session is over, the message is lost.
-    Send {
-        /// To whom.
-        to: NodeId,
-        /// On which session.
-        session: u64,
-        /// On which channel.
-        channel: Channel,
-        /// What.
-        message: PeerMessage,
-    },
-    /// Hand an epoch to a partition: [`Partition::on_epoch`](crate::Partition::on_epoch).
-    Epoch {
-        /// The partition.
-        partition: PartitionId,
-        /// The epoch.
-        context: Arc<EpochContext>,
-        /// The transactions that concern the partition.
-        entries: Vec<(u32, Role)>,
-    },
-    /// Hand pushes to a partition: [`Partition::on_push`](crate::Partition::on_push).
-    Pushes {
-        /// The partition.
-        partition: PartitionId,
-        /// The pushes.
-        pushes: Vec<Push>,
-    },
-    /// Call [`Partition::on_resume`](crate::Partition::on_resume), then hand
-    /// [`Partition::finished`](crate::Partition::finished) to [`Host::on_resumed`]. Between the
-    /// two the partition must not go on.
-    Resume {
-        /// By which to answer.
-        request: Request,
-        /// The partition here.
-        partition: PartitionId,
-        /// The partition that may have lost pushes.
-        to: PartitionId,
-        /// The last epoch that it has applied.
-        after: EpochNumber,
-    },
-    /// Call [`Partition::on_receipts_lost`](crate::Partition::on_receipts_lost), then hand
-    /// [`Partition::finished`](crate::Partition::finished) to [`Host::on_resumed`]. Between the
-    /// two the partition must not go on.
-    ResumeReceipts {
-        /// By which to answer.
-        request: Request,
-        /// The partition here.
-        partition: PartitionId,
-    },
-    /// Read what a partition here owes from its store, whole epochs until there are `limit`
-    /// pushes, and hand it to [`Host::on_outbox`]. May wait until there is room to send it.
-    ReadOutbox {
-        /// By which to answer.
-        request: Request,
-        /// The partition here.
-        partition: PartitionId,
-        /// The partition that is owed.
-        to: PartitionId,
-        /// The epoch after which to begin.
-        after: EpochNumber,
-        /// How many pushes to read at least, if there are.
-        limit: usize,
-    },
-    /// Read receipts from the store of a partition here, whole epochs until there are `limit`,
-    /// and hand them to [`Host::on_stored_receipts`]. May wait until there is room to send them.
-    ReadReceipts {
-        /// By which to answer.
-        request: Request,
-        /// The partition here.
-        partition: PartitionId,
-        /// The epoch to begin with.
-        from: EpochNumber,
-        /// How many receipts to read at least, if there are.
-        limit: usize,
-    },
-    /// Forget what a partition here owes for epochs up to `through`.
-    PruneOutbox {
-        /// The partition here.
-        partition: PartitionId,
-        /// The partition that has durably applied those epochs.
-        to: PartitionId,
-        /// The last of them.
-        through: EpochNumber,
-    },
-    /// Tell the operator: a partition has lost what it had said to be durable, and what it needs
-    /// again is forgotten here. It can only be rebuilt together with all others.
-    Forgotten {
-        /// The partition that has lost its store.
-        partition: PartitionId,
-        /// The last epoch that it has applied now.
-        applied: EpochNumber,
-        /// The last epoch of which everything owed to it is forgotten.
-        pruned: EpochNumber,
-    },
-    /// Stop the host before it answers anyone. Nothing comes out after this.
-    Stop(HostError),
-}
-
-/// Why a host must stop.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum HostError {
-    /// What the sequencer sent can't be right.
-    #[error(transparent)]
-    Intake(#[from] IntakeError),
-    /// A push has nowhere to go.
-    #[error(transparent)]
-    Unheld(#[from] Unheld),
-}
-
-/// Why a message was ignored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// It came on a session that is not up: it will be sent again.
-    #[error("it came on a session that is over")]
-    Stale,
-    /// The sender does not order.
-    #[error("only the sequencer may send it")]
-    NotSequencer,
-    /// The sender has no partitions.
-    #[error("only a host with partitions may send it")]
-    NotExecutor,
-    /// No executor has a use for such a message.
-    #[error("it is not for the executor's order or exchange")]
-    Unexpected,
-}
+use crate::intake::{Intake, ReadyEpoch};
+use crate::routes::{Destination, Routes};
 
 /// The state machine of a host with partitions.
 ///
@@ -188,6 +63,8 @@ pub struct Host {
     statuses: BTreeMap<PartitionId, PartitionStatus>,
     is_progress_due: bool,
     resends: Resends,
+    /// Through which epoch each partition, here or elsewhere, has said to be durable.
+    durables: BTreeMap<PartitionId, EpochNumber>,
     /// Through which epoch what a partition here owes to another is forgotten.
     pruned: BTreeMap<(PartitionId, PartitionId), EpochNumber>,
     /// Bounded by what one input can cause, because it is emptied after each.
@@ -219,6 +96,7 @@ impl Host {
             statuses: applied.iter().map(status).collect(),
             is_progress_due: false,
             resends: Resends::default(),
+            durables: BTreeMap::new(),
             pruned: BTreeMap::new(),
             outputs: VecDeque::new(),
             is_stopped: false,
@@ -357,6 +235,18 @@ impl Host {
         self.serve(self.routes.node(), false, &partitions);
     }
 
+    /// A partition here has lost pushes, because more came early than it had room for, and has
+    /// room now: [`Partition::take_pushes_lost`](crate::Partition::take_pushes_lost).
+    pub fn on_pushes_lost(&mut self, partition: PartitionId) {
+        let Some(status) = self.statuses.get(&partition).cloned() else { return };
+        for peer in self.peers.clone() {
+            let partitions = vec![status.clone()];
+            let message = PeerMessage::Watermarks { resume: true, partitions };
+            self.send(peer, Channel::Exchange, message);
+        }
+        self.resume(&status);
+    }
+
     /// A partition was asked to give again what is unfinished, and is finished through `finished`.
     pub fn on_resumed(&mut self, request: Request, finished: EpochNumber) {
         let applied =
@@ -446,39 +336,64 @@ impl Host {
     /// Pushes again what the partitions of `from` may have lost, and forgets what they have for
     /// good.
     fn serve(&mut self, from: NodeId, resume: bool, theirs: &[PartitionStatus]) {
-        let owned =
-            theirs.iter().filter(|status| self.routes.holder(status.partition) == Some(from));
-        let owned: Vec<_> = owned.cloned().collect();
-        for partition in self.statuses.keys().copied().collect::<Vec<_>>() {
-            for status in owned.iter().filter(|status| status.partition != partition) {
-                if resume {
-                    self.resume(partition, status);
-                }
-                self.prune(partition, status);
+        for status in theirs {
+            if self.routes.holder(status.partition) != Some(from) {
+                continue;
+            }
+            let durable = self.durables.entry(status.partition).or_default();
+            let is_early = plant::is(Bug::ForgottenTooEarly);
+            let through = if is_early { status.applied } else { status.durable };
+            *durable = through.max(*durable);
+            if resume {
+                self.resume(status);
             }
         }
+        self.prune();
     }
 
-    fn resume(&mut self, partition: PartitionId, theirs: &PartitionStatus) {
+    fn resume(&mut self, theirs: &PartitionStatus) {
         let (to, applied) = (theirs.partition, theirs.applied);
-        let pruned = self.pruned.get(&(partition, to)).copied().unwrap_or_default();
-        if applied < pruned {
-            self.emit(HostOutput::Forgotten { partition: to, applied, pruned });
+        for partition in self.others(to) {
+            let pruned = self.pruned.get(&(partition, to)).copied().unwrap_or_default();
+            if applied < pruned {
+                self.emit(HostOutput::Forgotten { partition: to, applied, pruned });
+            }
+            let is_late = plant::is(Bug::ResumesOneLate);
+            let after = if is_late { applied.next() } else { applied };
+            let asked = self.resends.begin(partition, Wish::Pushes { to, after });
+            self.emit(asked);
         }
-        let asked = self.resends.begin(partition, Wish::Pushes { to, after: applied });
-        self.emit(asked);
     }
 
-    fn prune(&mut self, partition: PartitionId, theirs: &PartitionStatus) {
-        let (to, through) = (theirs.partition, theirs.durable);
-        let pruned = self.pruned.entry((partition, to)).or_default();
-        if through > *pruned {
-            *pruned = through;
-            self.emit(HostOutput::PruneOutbox { partition, to, through });
+    /// Forgets what is owed for epochs that are durable at the other end.
+    ///
+    /// A partition that is behind the other end, because it does again what a power cut took back,
+    /// comes to owe for epochs that are durable there already. So it forgets no further than it has
+    /// applied, and the rest later.
+    fn prune(&mut self) {
+        let mut grown = Vec::new();
+        for (to, durable) in &self.durables {
+            for partition in self.others(*to) {
+                let through = self.statuses[&partition].applied.min(*durable);
+                let pruned = self.pruned.entry((partition, *to)).or_default();
+                if through > *pruned {
+                    *pruned = through;
+                    grown.push(HostOutput::PruneOutbox { partition, to: *to, through });
+                }
+            }
         }
+        grown.into_iter().for_each(|prune| self.emit(prune));
+    }
+
+    /// The partitions here, but for one.
+    fn others(&self, than: PartitionId) -> Vec<PartitionId> {
+        self.statuses.keys().copied().filter(|partition| *partition != than).collect()
     }
 
     fn resend_receipts(&mut self, from: EpochNumber) {
+        if plant::is(Bug::ReceiptsNotResent) {
+            return;
+        }
         for partition in self.statuses.keys().copied().collect::<Vec<_>>() {
             let asked = self.resends.begin(partition, Wish::Receipts { from });
             self.emit(asked);

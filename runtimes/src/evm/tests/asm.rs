@@ -40,6 +40,17 @@ impl Code {
         zeros(self).push(value).push_address(to).push(50_000).ops(&[opcode::CALL])
     }
 
+    /// Replaces the top of the stack by the slot of that entry of the mapping at `place`.
+    pub(super) fn entry(self, place: u64) -> Self {
+        let hashed = self.push(0).ops(&[opcode::MSTORE]).push(place).push(32);
+        hashed.ops(&[opcode::MSTORE]).push(64).push(0).ops(&[opcode::KECCAK256])
+    }
+
+    /// Pushes the n-th word of the data behind the selector.
+    pub(super) fn argument(self, n: u64) -> Self {
+        self.push(4 + 32 * n).ops(&[opcode::CALLDATALOAD])
+    }
+
     /// Stores the top of the stack at `slot`.
     pub(super) fn store(self, slot: u64) -> Self {
         self.push(slot).ops(&[opcode::SSTORE])

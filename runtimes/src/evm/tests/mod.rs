@@ -1,11 +1,14 @@
 //! The Ethereum runtime over a state that is a map.
 
+mod access_lists;
 mod admission;
 mod asm;
 mod contracts;
 mod fees;
 mod hollow;
 mod mainnet;
+mod predictions;
+mod trials;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -134,14 +137,20 @@ impl World {
         self.run_with_footprint(raw).0
     }
 
-    fn run_with_footprint(&mut self, raw: &Bytes) -> (Receipt, Footprint) {
-        let mut entry = self.admit(raw);
-        entry.footprint = self.record(&entry, true).1.footprint;
+    /// Executes a raw transaction within a footprint, and takes the changes.
+    fn run_within(&mut self, raw: &Bytes, footprint: Footprint) -> Receipt {
+        let entry = Entry { footprint, ..self.admit(raw) };
         let execution = self.attempt(&entry);
         for (access, change) in entry.footprint.accesses().iter().zip(&execution.changes) {
             self.state.apply(&access.key, change);
         }
-        (execution.receipt, entry.footprint)
+        execution.receipt
+    }
+
+    fn run_with_footprint(&mut self, raw: &Bytes) -> (Receipt, Footprint) {
+        let entry = self.admit(raw);
+        let footprint = self.record(&entry, true).1.footprint;
+        (self.run_within(raw, footprint.clone()), footprint)
     }
 
     pub(super) fn account(&self, address: &Address) -> Option<AccountRecord> {

@@ -124,7 +124,10 @@ impl Host {
                 for entry in slice.entries {
                     let Role::Home(home) = entry.role else { continue };
                     let position = Position { epoch: number, index: first + entry.index };
-                    self.homes.entry((number, slice.partition)).or_default().push((position, home));
+                    self.homes
+                        .entry((number, slice.partition))
+                        .or_default()
+                        .push((position, *home));
                 }
             }
             first += batch.transactions;

@@ -6,7 +6,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod disk;
 mod host;
+mod process;
 mod world;
 
 use parsec_protocol::limits::STRAY_ATTEMPTS_MAX;

@@ -1,131 +1,22 @@
-//! The world around a sequencer: its disk, the network, its hosts and clients.
+//! The world around a sequencer: the network, its hosts and clients, and what has to be true of them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use parsec_protocol::message::PeerMessage;
 use parsec_protocol::{
-    Access, Batch, Entry, EpochNumber, EpochRecord, ErrorCode, Footprint, LaneId, Mode, NodeId,
-    Outcome, PartitionId, PartitionMap, Position, Receipt, RuntimeId, TxId,
+    Access, EpochNumber, ErrorCode, Footprint, Mode, Outcome, PartitionId, Position, Receipt,
+    RuntimeId, TxId,
 };
 use parsec_sequencer_core::{
-    Accepted, Candidate, CutEpoch, Cutter, Durability, Followers, HomeChooser, Identity,
-    IndexWrite, Indexing, LaneOptions, Layout, LogExtent, Lookup, Mark, Orderer, Output, Place,
-    Rediscovery, Refused, Restored, Restorer, RingLimits, SingleLedger, Step, Tick, Token, Word,
-    word,
+    Accepted, Candidate, CutEpoch, Cutter, LaneOptions, Layout, Lookup, Output, Place, Refused,
+    Step, Tick, Token, Word, word,
 };
 
 use crate::Op;
+use crate::disk::{Index, Log, LogCommand, Record};
 use crate::host::{Host, Strays, execute, key};
-
-const LANE: LaneId = LaneId(2);
-const RING: RingLimits = RingLimits { epochs_max: 2, bytes_max: usize::MAX };
-
-/// A record of the log.
-#[derive(Debug, Clone)]
-enum Record {
-    Batch(Arc<Batch>),
-    Epoch(EpochRecord),
-}
-
-/// What is to be done to the log.
-#[derive(Debug)]
-enum LogCommand {
-    Append(Record),
-    Sync,
-}
-
-/// The log on its disk.
-#[derive(Debug, Default)]
-struct Log {
-    records: Vec<Record>,
-    synced: usize,
-}
-
-impl Log {
-    /// The epochs among the first `count` records with their batches, and the batches behind them.
-    fn read(&self, count: usize) -> (Vec<(EpochRecord, Vec<Arc<Batch>>)>, Vec<Arc<Batch>>) {
-        let mut epochs = Vec::new();
-        let mut batches = VecDeque::new();
-        for record in &self.records[..count] {
-            match record {
-                Record::Batch(batch) => batches.push_back(batch.clone()),
-                Record::Epoch(record) => {
-                    epochs.push((record.clone(), batches.drain(..record.batches.len()).collect()));
-                }
-            }
-        }
-        (epochs, batches.into())
-    }
-
-    fn entries(&self, count: usize) -> BTreeMap<Position, Entry> {
-        let (epochs, _) = self.read(count);
-        let mut entries = BTreeMap::new();
-        for (record, batches) in epochs {
-            let all = batches.iter().flat_map(|batch| batch.entries.iter().cloned());
-            let position = |index| Position { epoch: record.number, index };
-            entries.extend((0u32..).map(position).zip(all));
-        }
-        entries
-    }
-}
-
-/// The index on its disk: what each write left, which a crash may take back from the end.
-#[derive(Debug, Default)]
-struct Index {
-    writes: Vec<IndexWrite>,
-}
-
-impl Index {
-    fn mark(&self) -> Mark {
-        self.writes.last().map_or_else(Mark::default, |write| write.mark)
-    }
-
-    fn look_up(&self, id: TxId) -> Lookup {
-        let places = self.writes.iter().flat_map(|write| &write.places);
-        let found = places.rev().find(|(known, _)| *known == id).map(|(_, place)| *place);
-        Lookup { found, through: self.mark().through }
-    }
-}
-
-/// Reading the log for a host.
-#[derive(Debug)]
-struct Reader {
-    session: u64,
-    next: EpochNumber,
-    /// What was read and is not sent yet.
-    ahead: VecDeque<CutEpoch>,
-    ended: bool,
-}
-
-/// What dies with the sequencer.
-struct Process {
-    orderer: Orderer<SingleLedger>,
-    followers: Followers,
-    indexing: Indexing,
-    writing: Option<Mark>,
-    durability: Durability,
-    log: VecDeque<LogCommand>,
-    dispatch: VecDeque<(EpochRecord, Vec<Arc<Batch>>)>,
-    readers: Vec<Option<Reader>>,
-    rediscoveries: Vec<Rediscovery>,
-}
-
-/// A link between the sequencer and a host.
-#[derive(Debug, Default)]
-struct Link {
-    session: Option<u64>,
-    to_host: VecDeque<PeerMessage>,
-    from_host: VecDeque<PeerMessage>,
-    /// What the sequencer has not noticed yet: a session, and whether it came up.
-    events: VecDeque<(u64, bool)>,
-    /// The session whose messages the sequencer takes.
-    open: Option<u64>,
-    /// A session on which the sequencer fails to send the whole of an epoch.
-    fails: Option<u64>,
-    /// A session on which that has happened: it ends sooner or later.
-    doomed: Option<u64>,
-}
+use crate::process::{LANE, Link, Process, Reader, layout, map, options, start};
 
 pub(crate) struct World {
     strays: Strays,
@@ -148,34 +39,8 @@ pub(crate) struct World {
     accepted: BTreeSet<u8>,
 }
 
-fn map() -> PartitionMap {
-    PartitionMap::even(5).unwrap()
-}
-
 fn id(number: u8) -> TxId {
     TxId([number; 32])
-}
-
-fn layout() -> Arc<Layout> {
-    let partitions = |held: &[u16]| held.iter().copied().map(PartitionId).collect::<Vec<_>>();
-    let hosts = [
-        (NodeId(3), partitions(&[0, 3])),
-        (NodeId(5), partitions(&[1, 4])),
-        (NodeId(7), partitions(&[2])),
-    ];
-    Arc::new(Layout::new(&hosts, &map()).unwrap())
-}
-
-fn options() -> LaneOptions {
-    LaneOptions {
-        pending_transactions_max: 8,
-        in_flight_transactions_max: 10,
-        epochs_in_flight_max: 4,
-        batch_transactions_max: 3,
-        retained_transactions_max: 16,
-        epoch_interval_min_us: 1_000,
-        ..LaneOptions::default()
-    }
 }
 
 impl World {
@@ -637,48 +502,5 @@ impl World {
         idle && self.process.followers.applied_by_all() == lane.ordered()
             && self.hosts.iter().all(|host| host.applied() == lane.ordered())
             && self.process.dispatch.is_empty()
-    }
-}
-
-impl Link {
-    fn say(&mut self, message: PeerMessage) {
-        if self.session.is_some() {
-            self.from_host.push_back(message);
-        }
-    }
-}
-
-/// Starts the sequencer from what is on its disk.
-fn start(options: &LaneOptions, layout: &Arc<Layout>, disk: &Log, index: &mut Index) -> Process {
-    let (epochs, unordered) = disk.read(disk.synced);
-    let last_epoch = epochs.last().map(|(record, _)| record.clone());
-    let ordered = last_epoch.as_ref().map_or(EpochNumber(0), |record| record.number);
-    let batches = epochs.iter().flat_map(|(_, batches)| batches).chain(&unordered);
-    let extent = LogExtent {
-        last_epoch,
-        last_batch: batches.last().map_or(0, |batch| batch.sequence),
-        unordered: unordered.len() as u64,
-    };
-    let identity =
-        Identity { lane: LANE, options: options.clone(), homes: HomeChooser::new(map()) };
-    let mut restorer = Restorer::new(identity, &extent, index.mark()).unwrap();
-    let first = restorer.first_epoch().unwrap_or(ordered.next());
-    for (record, batches) in epochs.iter().filter(|(record, _)| record.number >= first) {
-        let batches = batches.iter().map(|batch| Batch::clone(batch));
-        index.writes.extend(restorer.on_epoch(record, batches).unwrap());
-    }
-    unordered.iter().for_each(|batch| restorer.on_unordered(Batch::clone(batch)));
-    let (Restored { orderer, indexing }, write) = restorer.finish().unwrap();
-    index.writes.extend(write);
-    Process {
-        orderer,
-        followers: Followers::new(layout.clone(), ordered, RING),
-        indexing,
-        writing: None,
-        durability: Durability::new(ordered),
-        log: VecDeque::new(),
-        dispatch: VecDeque::new(),
-        readers: layout.hosts().iter().map(|_| None).collect(),
-        rediscoveries: Vec::new(),
     }
 }

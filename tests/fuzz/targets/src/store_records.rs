@@ -8,9 +8,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use parsec_protocol::{EpochNumber, PartitionId, Position, Receipt, codec};
+use parsec_storage::StdDisk;
+use parsec_storage::store::Floor;
 use parsec_storage::store::fuzzing::{
-    find_receipt, pack_pushes, pack_receipts, read_floor, receipt_epoch, unpack_pushes,
-    unpack_receipts,
+    find_receipt, pack_pushes, pack_receipts, receipt_epoch, unpack_pushes, unpack_receipts,
 };
 use tempfile::TempDir;
 
@@ -80,7 +81,8 @@ fn of_pushes(bytes: &[u8]) -> bool {
 
 fn of_a_floor(bytes: &[u8]) -> bool {
     let path = file(bytes);
-    let Ok(found) = read_floor(&path, CLUSTER, PARTITION) else { return false };
+    let floor = Floor::new(StdDisk, path, CLUSTER, PARTITION);
+    let Ok(found) = floor.read() else { return false };
     let applied = found.expect("the file is there");
     let body =
         floor_body(applied.epoch.0, &bytes[54..118], applied.executed, applied.multi_partition);
