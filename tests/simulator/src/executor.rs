@@ -4,6 +4,7 @@
 //! the other, runs transactions, and commits what is finished.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use parsec_executor_core::{
@@ -40,8 +41,10 @@ pub(crate) enum HostTimer {
     Flush,
     /// The next message of the sequencer is taken.
     Order,
-    /// Stores are synced.
-    Sync,
+    /// The store of a partition is synced, and then that of the next one.
+    Sync(PartitionId),
+    /// All stores have been synced.
+    Synced,
     /// The sequencer is told how far this host is.
     Progress,
     /// Pushes are read from a store, to be sent again.
@@ -99,6 +102,8 @@ pub(crate) struct Executor {
     is_order_planned: bool,
     is_progress_planned: bool,
     is_sync_planned: bool,
+    /// What has been synced in this round.
+    synced: Vec<(PartitionId, EpochNumber)>,
     waiting: Vec<Waiting>,
     /// The last number of a waiting read.
     reads: u64,
@@ -144,6 +149,7 @@ impl Executor {
             is_order_planned: false,
             is_progress_planned: false,
             is_sync_planned: false,
+            synced: Vec::new(),
             waiting: Vec::new(),
             reads: 0,
             sessions: cluster.runtimes.sessions(),
@@ -258,7 +264,8 @@ impl Executor {
             HostTimer::Commit(partition) => self.commit(s, partition)?,
             HostTimer::Flush => self.flush(),
             HostTimer::Order => self.take_order(s)?,
-            HostTimer::Sync => self.sync(s)?,
+            HostTimer::Sync(partition) => self.sync(s, partition)?,
+            HostTimer::Synced => self.tell_synced(s),
             HostTimer::Progress => {
                 self.is_progress_planned = false;
                 self.host.report_progress();
@@ -537,17 +544,26 @@ impl Executor {
 
     fn sync_soon(&mut self, s: &mut Surroundings) {
         if !std::mem::replace(&mut self.is_sync_planned, true) {
+            let first = *self.shards.keys().next().expect("a host has partitions");
             let delay = s.within(s.options.executors.sync_interval);
-            self.plan(s, delay, HostTimer::Sync);
+            self.plan(s, delay, HostTimer::Sync(first));
         }
     }
 
-    fn sync(&mut self, s: &mut Surroundings) -> Result<(), Halt> {
+    fn sync(&mut self, s: &mut Surroundings, partition: PartitionId) -> Result<(), Halt> {
+        let epoch = self.shard(partition).store.sync()?;
+        self.synced.push((partition, epoch));
+        let after = (Bound::Excluded(partition), Bound::Unbounded);
+        let next = self.shards.range(after).next().map(|(next, _)| HostTimer::Sync(*next));
+        let delay = s.within(s.options.executors.sync);
+        self.plan(s, delay, next.unwrap_or(HostTimer::Synced));
+        Ok(())
+    }
+
+    /// Commits went on meanwhile: what is told to be durable is less than what is applied.
+    fn tell_synced(&mut self, s: &mut Surroundings) {
         self.is_sync_planned = false;
-        let mut synced = Vec::new();
-        for (id, shard) in &self.shards {
-            synced.push((*id, shard.store.sync()?));
-        }
+        let synced = std::mem::take(&mut self.synced);
         let before = self.host.statuses();
         self.host.on_durable(&synced);
         if self.host.statuses() != before {
@@ -556,7 +572,12 @@ impl Executor {
                 format!("has synced {}", each.collect::<Vec<_>>().join(", "))
             });
         }
-        Ok(())
+        let is_behind = |(id, epoch): &(PartitionId, EpochNumber)| {
+            self.shards[id].store.applied().epoch > *epoch
+        };
+        if synced.iter().any(is_behind) {
+            self.sync_soon(s);
+        }
     }
 }
 

@@ -410,9 +410,9 @@ impl World {
             Kind::Partition => self.part(),
             Kind::DiskError => {
                 let fault = *self.s.random.pick(&[DiskFault::WriteError, DiskFault::SyncError]);
-                self.arm(node, fault);
+                self.arm(node, fault, 64);
             }
-            Kind::FullDisk => self.arm(node, DiskFault::Full),
+            Kind::FullDisk => self.arm(node, DiskFault::Full, 64),
             Kind::Damage if node == SEQUENCER => self.damage_log(),
             Kind::Damage => self.damage_store(node),
             Kind::ClockJump => {
@@ -424,8 +424,8 @@ impl World {
         }
     }
 
-    fn arm(&mut self, node: NodeId, fault: DiskFault) {
-        let later = self.s.random.magnitude(1, 64) - 1;
+    fn arm(&mut self, node: NodeId, fault: DiskFault, most: u64) {
+        let later = self.s.random.magnitude(1, most) - 1;
         self.s.note(node, || format!("{fault:?} at its disk after {later} operations"));
         self.disk(node).arm(fault, later);
     }
@@ -435,7 +435,8 @@ impl World {
         match self.s.random.below(4) {
             0 => self.end(node, false),
             1 => self.end(node, true),
-            _ => self.arm(node, DiskFault::Crash),
+            2 => self.arm(node, DiskFault::Crash, 64),
+            _ => self.arm(node, DiskFault::CrashBeforeSync, 8),
         }
     }
 

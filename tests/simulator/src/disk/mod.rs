@@ -15,8 +15,10 @@ use crate::random::Random;
 /// What may befall a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DiskFault {
-    /// The host loses its power before the operation.
+    /// The host loses its power before an operation.
     Crash,
+    /// The host loses its power before a sync.
+    CrashBeforeSync,
     /// A write fails.
     WriteError,
     /// A sync fails, and drops what it should have written.
@@ -24,6 +26,9 @@ pub(crate) enum DiskFault {
     /// There is no room for a write, and for none after it until there is again.
     Full,
 }
+
+/// What concerns a sync.
+const SYNC: [DiskFault; 2] = [DiskFault::SyncError, DiskFault::CrashBeforeSync];
 
 /// A simulated disk. Clones are the same disk.
 #[derive(Debug, Clone)]
@@ -238,7 +243,7 @@ impl Inner {
         self.struck = true;
         self.dropped |= fault == DiskFault::SyncError;
         match fault {
-            DiskFault::Crash => self.dead = true,
+            DiskFault::Crash | DiskFault::CrashBeforeSync => self.dead = true,
             DiskFault::Full => self.full = true,
             DiskFault::WriteError | DiskFault::SyncError => {
                 return Err(io::Error::other("input/output error"));
@@ -384,7 +389,7 @@ impl Disk for SimDisk {
 
     fn sync_directory(&self, _: &Path) -> io::Result<()> {
         let mut inner = self.inner();
-        inner.operate(&[DiskFault::SyncError])?;
+        inner.operate(&SYNC)?;
         // The journal of names is one for the whole disk.
         inner.changes.clear();
         inner.durable_names = inner.names.clone();
@@ -488,7 +493,7 @@ impl Seek for SimFile {
 
 impl DiskFile for SimFile {
     fn sync_data(&self) -> io::Result<()> {
-        let synced = self.with(&[DiskFault::SyncError], Content::sync);
+        let synced = self.with(&SYNC, Content::sync);
         if synced.is_err() && !self.disk.is_dead() {
             if let Some(content) = self.disk.inner().contents.get_mut(&self.inode) {
                 content.fail_sync();
