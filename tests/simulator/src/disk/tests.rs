@@ -1,3 +1,7 @@
+use std::io::Write as _;
+
+use parsec_storage::DiskFile as _;
+
 use super::*;
 
 fn disk(seed: u64) -> SimDisk {
