@@ -98,10 +98,54 @@ pub enum BadWorkload {
     Accounts { accounts: u32, most: u32 },
     #[error("a Zipf exponent of {exponent}: it must be 0 to {}", Skew::EXPONENT_MAX)]
     Exponent { exponent: f64 },
+    #[error("{participants} participants of {partitions} partitions: 2 to {most} are possible")]
+    Participants { participants: u16, partitions: u16, most: u16 },
+    #[error("{percent} % of the transactions: at most 100 can touch several partitions")]
+    Percent { percent: u8 },
+    #[error(
+        "{accounts} accounts: payments across {partitions} partitions need a multiple of {classes}, \
+         {least} at least"
+    )]
+    Classes { accounts: u32, partitions: u16, classes: u32, least: u32 },
+    #[error("accounts chosen by their partitions can't be chosen {skew}")]
+    SpreadSkew { skew: Skew },
 }
 
 /// Most accounts of a workload: the tables for them stay well under a gigabyte.
 pub const ACCOUNTS_MAX: u32 = 4_000_000;
+
+/// Chooses numbers below a count, each by itself: evenly, or the low ones more often.
+#[derive(Debug, Clone)]
+pub(crate) struct Ranks {
+    count: u32,
+    /// For a skewed choice: the number below which a draw means this rank, or one before it.
+    thresholds: Vec<u64>,
+}
+
+impl Ranks {
+    pub(crate) fn new(count: u32, skew: Skew) -> Result<Self, BadWorkload> {
+        let thresholds = match skew {
+            Skew::Uniform | Skew::Turns | Skew::OnePayee => Vec::new(),
+            Skew::Zipf { exponent } if (0.0..=Skew::EXPONENT_MAX).contains(&exponent) => {
+                zipf_thresholds(count, exponent)
+            }
+            Skew::Zipf { exponent } => return Err(BadWorkload::Exponent { exponent }),
+        };
+        Ok(Self { count, thresholds })
+    }
+
+    pub(crate) fn draw(&self, draws: &mut Draws) -> u32 {
+        let chosen = match self.thresholds.is_empty() {
+            true => draws.below(u64::from(self.count)),
+            false => {
+                let draw = draws.next_u64();
+                let rank = self.thresholds.partition_point(|threshold| *threshold <= draw);
+                u64::try_from(rank).unwrap_or(u64::MAX).min(u64::from(self.count - 1))
+            }
+        };
+        u32::try_from(chosen).expect("below count, which is a u32")
+    }
+}
 
 /// Chooses pairs of distinct accounts.
 #[derive(Debug, Clone)]
@@ -111,8 +155,7 @@ pub struct Pairs {
     skew: Skew,
     /// Whose turn it is, where they take turns.
     turn: u32,
-    /// For a skewed choice: the number below which a draw means this rank, or one before it.
-    thresholds: Vec<u64>,
+    ranks: Ranks,
 }
 
 impl Pairs {
@@ -124,14 +167,8 @@ impl Pairs {
         if !(2..=ACCOUNTS_MAX).contains(&accounts) {
             return Err(BadWorkload::Accounts { accounts, most: ACCOUNTS_MAX });
         }
-        let thresholds = match skew {
-            Skew::Uniform | Skew::Turns | Skew::OnePayee => Vec::new(),
-            Skew::Zipf { exponent } if (0.0..=Skew::EXPONENT_MAX).contains(&exponent) => {
-                zipf_thresholds(accounts, exponent)
-            }
-            Skew::Zipf { exponent } => return Err(BadWorkload::Exponent { exponent }),
-        };
-        Ok(Self { draws: Draws::new(seed, "pairs"), accounts, skew, turn: 0, thresholds })
+        let ranks = Ranks::new(accounts, skew)?;
+        Ok(Self { draws: Draws::new(seed, "pairs"), accounts, skew, turn: 0, ranks })
     }
 
     /// The next pair: who pays, and whom.
@@ -141,9 +178,9 @@ impl Pairs {
             Skew::OnePayee => return (self.next_turn(1), 0),
             Skew::Uniform | Skew::Zipf { .. } => {}
         }
-        let from = self.account();
+        let from = self.ranks.draw(&mut self.draws);
         loop {
-            let to = self.account();
+            let to = self.ranks.draw(&mut self.draws);
             if to != from {
                 return (from, to);
             }
@@ -160,18 +197,6 @@ impl Pairs {
         let account = self.turn.max(first);
         self.turn = (account + 1) % self.accounts;
         account
-    }
-
-    fn account(&mut self) -> u32 {
-        let chosen = match self.thresholds.is_empty() {
-            true => self.draws.below(u64::from(self.accounts)),
-            false => {
-                let draw = self.draws.next_u64();
-                let rank = self.thresholds.partition_point(|threshold| *threshold <= draw);
-                u64::try_from(rank).unwrap_or(u64::MAX).min(u64::from(self.accounts - 1))
-            }
-        };
-        u32::try_from(chosen).expect("below accounts, which is a u32")
     }
 }
 

@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::workload::{LoadTransaction, Stage};
-pub use client::connect;
+pub use client::{connect, settled};
 use connection::Connection;
 pub use report::LoadReport;
 use tally::Tally;

@@ -76,6 +76,12 @@ impl Host {
         recorder.finish().unwrap().footprint
     }
 
+    /// What a transaction would touch now.
+    pub(crate) fn footprint(&mut self, transaction: &Transaction) -> Footprint {
+        let (entry, known) = self.admit(transaction);
+        known.unwrap_or_else(|| self.discover(&entry))
+    }
+
     /// Executes a transaction, which may stray only if its footprint was discovered.
     pub(crate) fn execute(&mut self, transaction: &Transaction) -> Receipt {
         let (mut entry, known) = self.admit(transaction);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parsec_client::{Client, ClientConfig};
-use parsec_executor::{Executor, ExecutorConfig};
+use parsec_executor::{Executor, ExecutorConfig, Traffic};
 use parsec_protocol::message::ClusterId;
 use parsec_protocol::transport::tls::{NodeIdentity, development_authority, development_identity};
 use parsec_protocol::transport::{PeerAddress, PeerListener, PeerOptions};
@@ -180,6 +180,12 @@ impl Cluster {
         while !all() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+    }
+
+    /// What each partition has had to do since the cluster started, in their order.
+    #[must_use]
+    pub fn traffic(&self) -> BTreeMap<PartitionId, Traffic> {
+        self.executors.values().flat_map(Executor::traffic).collect()
     }
 
     /// Returns when a part of the cluster has stopped of itself, with the reason.

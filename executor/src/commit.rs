@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics::{Counter, Gauge, Label};
 use parsec_executor_core::FinishedEpoch;
 use parsec_protocol::{EpochNumber, PartitionId};
 use parsec_storage::{EpochCommit, Write};
@@ -18,6 +19,7 @@ use crate::shard::{Event, Shard};
 /// # Errors
 /// Why this host must stop.
 pub(crate) fn commit(host: &Host, shard: &Arc<Shard>) -> Result<(), Stop> {
+    let shown = Shown::new(shard.id);
     loop {
         let finished = shard.take_finished();
         if finished.is_empty() {
@@ -30,26 +32,57 @@ pub(crate) fn commit(host: &Host, shard: &Arc<Shard>) -> Result<(), Stop> {
             shard.inbox.deliver(Event::Stored(number));
         }
         host.attention.notify_one();
-        show(shard);
+        shown.show(shard);
     }
 }
 
-/// Shows how far a partition is, and how much it has in hand.
-fn show(shard: &Shard) {
-    let (in_hand, ready, cached) = {
-        let core = lock(&shard.core);
-        (core.in_hand(), core.ready(), core.cached_keys())
-    };
-    let gauge = |name: &'static str, count: usize| {
-        let partition = shard.id.to_string();
-        metrics::gauge!(name, "partition" => partition)
-            .set(u32::try_from(count).unwrap_or(u32::MAX));
-    };
-    gauge("parsec_executor_transactions_in_hand", in_hand);
-    gauge("parsec_executor_transactions_ready", ready);
-    gauge("parsec_executor_keys_cached", cached);
-    let applied = usize::try_from(shard.applied.borrow().0).unwrap_or(usize::MAX);
-    gauge("parsec_executor_applied_epoch", applied);
+/// What is shown of a partition.
+struct Shown {
+    in_hand: Gauge,
+    ready: Gauge,
+    cached: Gauge,
+    applied: Gauge,
+    homed: Counter,
+    participations: Counter,
+    pushes_made: Counter,
+    pushes_received: Counter,
+}
+
+impl Shown {
+    fn new(partition: PartitionId) -> Self {
+        let labels = [Label::new("partition", partition.to_string())];
+        let gauge = |name: &'static str| metrics::gauge!(name, labels.iter());
+        let counter = |name: &'static str| metrics::counter!(name, labels.iter());
+        Self {
+            in_hand: gauge("parsec_executor_transactions_in_hand"),
+            ready: gauge("parsec_executor_transactions_ready"),
+            cached: gauge("parsec_executor_keys_cached"),
+            applied: gauge("parsec_executor_applied_epoch"),
+            homed: counter("parsec_executor_homed_total"),
+            participations: counter("parsec_executor_participations_total"),
+            pushes_made: counter("parsec_executor_pushes_made_total"),
+            pushes_received: counter("parsec_executor_pushes_received_total"),
+        }
+    }
+
+    /// Shows how far a partition is, how much it has in hand, and what it has had to do.
+    fn show(&self, shard: &Shard) {
+        let (in_hand, ready, cached, traffic) = {
+            let core = lock(&shard.core);
+            (core.in_hand(), core.ready(), core.cached_keys(), core.traffic())
+        };
+        let set = |gauge: &Gauge, count: usize| {
+            gauge.set(u32::try_from(count).unwrap_or(u32::MAX));
+        };
+        set(&self.in_hand, in_hand);
+        set(&self.ready, ready);
+        set(&self.cached, cached);
+        set(&self.applied, usize::try_from(shard.applied.borrow().0).unwrap_or(usize::MAX));
+        self.homed.absolute(traffic.homed);
+        self.participations.absolute(traffic.participations);
+        self.pushes_made.absolute(traffic.pushes_sent);
+        self.pushes_received.absolute(traffic.pushes_received);
+    }
 }
 
 fn store(shard: &Shard, epoch: FinishedEpoch) -> Result<(), Stop> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use parsec_executor_core::{Destination, Partition, Routes};
+use parsec_executor_core::{Destination, Partition, Routes, Traffic};
 use parsec_protocol::message::PartitionStatus;
 use parsec_protocol::transport::{PeerInbox, PeerNetwork};
 use parsec_protocol::{NodeId, PartitionId, Push, Receipt};
@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::config::{ExecutorConfig, Stop};
 use crate::driver::{Driver, Inboxes};
+use crate::monitor::lock;
 use crate::outgoing::Outgoing;
 use crate::send::{self, Parcel};
 use crate::shard::{Event, Shard};
@@ -159,6 +160,13 @@ impl Executor {
     #[must_use]
     pub fn progress(&self) -> Vec<PartitionStatus> {
         self.host.statuses()
+    }
+
+    /// What the partitions of this host have had to do since it started.
+    #[must_use]
+    pub fn traffic(&self) -> Vec<(PartitionId, Traffic)> {
+        let shards = self.host.shards.values();
+        shards.map(|shard| (shard.id, lock(&shard.core).traffic())).collect()
     }
 
     /// Ends all threads and tasks, and syncs the stores. What is not finished is done again at

@@ -37,3 +37,4 @@ mod worker;
 
 pub use config::{ExecutorConfig, Stop};
 pub use host::Executor;
+pub use parsec_executor_core::Traffic;

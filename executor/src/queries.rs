@@ -7,6 +7,7 @@ use parsec_protocol::message::{Answer, PartitionDigest, PeerMessage, Query, shor
 use parsec_protocol::transport::{Channel, Inbox, Received};
 use parsec_protocol::{PartitionId, Position};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use crate::driver::blocking;
 use crate::host::Host;
@@ -18,9 +19,10 @@ const QUERIES_MAX: usize = 256;
 /// How long a read waits for its epoch.
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// Answers queries, each in a task of its own.
+/// Answers queries, each in a task of its own; they end with this one, whatever they wait for.
 pub(crate) async fn answer(host: Arc<Host>, mut queries: Inbox) {
     let permits = Arc::new(Semaphore::new(QUERIES_MAX));
+    let mut answers = JoinSet::new();
     while let Some(Received { from, message, .. }) = queries.recv().await {
         let PeerMessage::Query { number, query } = message else {
             tracing::warn!(%from, "not a query; ignored");
@@ -30,8 +32,9 @@ pub(crate) async fn answer(host: Arc<Host>, mut queries: Inbox) {
         if host.is_closing() {
             return;
         }
+        while answers.try_join_next().is_some() {}
         let host = host.clone();
-        tokio::spawn(async move {
+        answers.spawn(async move {
             let answer = match answer_one(&host, query).await {
                 Ok(answer) => answer,
                 Err(reason) => Answer::Failed { reason: short(reason) },

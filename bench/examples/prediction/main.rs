@@ -4,16 +4,15 @@
 //!
 //! All on one thread, over a state in memory. Each workload runs in order as a cluster would run
 //! it: with what is predicted, or else what a trial finds; a stray is tried again. The first
-//! transactions are the warm-up; shares are of those after it. Times are medians of some passes
-//! over the same transactions. Rounds are reads of the state for one transaction alone, with
+//! transactions are the warm-up; shares are of those after it. Times are those of the processor,
+//! not of the wall, so that other work on the machine matters little: medians of some passes over
+//! the same transactions. Rounds are reads of the state for one transaction alone, with
 //! contract code remembered from earlier ones, which is how a sequencer in use finds things.
 
 #![allow(clippy::float_arithmetic, reason = "it reports measurements")]
 
 mod calls;
 mod world;
-
-use std::time::{Duration, Instant};
 
 use calls::{Case, cases};
 use parsec_runtimes::Predictors;
@@ -110,7 +109,6 @@ fn run(world: &mut World, predictors: &Predictors, load: &[Outing]) -> Result<Sh
 }
 
 /// Rounds of reads, and time of trials, for one transaction.
-#[derive(Default)]
 struct Rounds {
     rounds: f64,
     micros: f64,
@@ -119,41 +117,49 @@ struct Rounds {
 /// Finds footprints of transactions one by one where values have to be fetched: by trials that
 /// stop at the first missing key, and by ones that go on.
 fn rounds(world: &mut World, load: &[Outing]) -> Result<(Rounds, Rounds), String> {
-    let (mut stops, mut goes_on) = (Rounds::default(), Rounds::default());
     let sample: Vec<_> = load.iter().step_by(load.len().div_ceil(ROUNDS_SAMPLE)).collect();
     // What is remembered afterwards is remembered before.
-    for outing in &sample[..1] {
-        world.find_going_on(outing)?;
-    }
+    world.find_going_on(sample[0])?;
+    let (mut stops, mut goes_on) = (Vec::new(), Vec::new());
     for outing in &sample {
-        let started = Instant::now();
+        let started = processor_micros();
         let (expected, rounds) = world.find_stopping(outing)?;
-        stops.rounds += rounds as f64 / sample.len() as f64;
-        stops.micros += micros(started.elapsed()) / sample.len() as f64;
-        let started = Instant::now();
+        stops.push((processor_micros() - started, rounds));
+        let started = processor_micros();
         let (found, rounds) = world.find_going_on(outing)?;
-        goes_on.rounds += rounds as f64 / sample.len() as f64;
-        goes_on.micros += micros(started.elapsed()) / sample.len() as f64;
+        goes_on.push((processor_micros() - started, rounds));
         if found != expected {
             return Err("two ways to find a footprint disagree".to_owned());
         }
     }
-    Ok((stops, goes_on))
+    Ok((Rounds::of(stops), Rounds::of(goes_on)))
+}
+
+impl Rounds {
+    /// The mean of the rounds, and the median of the times.
+    fn of(mut each: Vec<(f64, usize)>) -> Self {
+        let rounds: usize = each.iter().map(|(_, rounds)| rounds).sum();
+        each.sort_by(|a, b| f64::total_cmp(&a.0, &b.0));
+        Self { rounds: rounds as f64 / each.len() as f64, micros: each[each.len() / 2].0 }
+    }
 }
 
 /// The microseconds that `work` takes for one transaction: the median of some passes over all.
 fn median(load: &[Outing], work: impl Fn(&Outing) -> bool) -> f64 {
     let pass = |_| {
-        let started = Instant::now();
+        let started = processor_micros();
         let done = load.iter().filter(|outing| work(outing)).count();
         std::hint::black_box(done);
-        micros(started.elapsed()) / load.len() as f64
+        (processor_micros() - started) / load.len() as f64
     };
     let mut passes: Vec<f64> = (0..PASSES).map(pass).collect();
     passes.sort_by(f64::total_cmp);
     passes[PASSES / 2]
 }
 
-fn micros(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e6
+/// The time that this thread has had a processor.
+fn processor_micros() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat");
+    let nanos = text.ok().and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
+    nanos.expect("this is Linux, with the scheduler's statistics") as f64 / 1e3
 }

@@ -1,6 +1,9 @@
 //! Clients as what a load is sent to.
 
+use std::time::Duration;
+
 use parsec_client::{Client, ClientConfig, Error, Submission};
+use parsec_protocol::message::ClusterStatus;
 use parsec_protocol::{ErrorCode, Transaction};
 
 use super::target::{Answer, Answers, Target};
@@ -32,6 +35,26 @@ impl Answers for Submission {
     async fn next(&mut self) -> Option<(usize, Answer)> {
         let (index, result) = self.next().await?;
         Some((index, result.map_or_else(answer, Answer::Receipt)))
+    }
+}
+
+/// How often [`settled`] asks.
+const SETTLED_EVERY: Duration = Duration::from_millis(5);
+
+/// Waits until nothing is in flight and every partition has applied all that is ordered. Says how
+/// the cluster is then.
+///
+/// # Errors
+/// Those of [`Client::status`].
+pub async fn settled(client: &Client) -> Result<ClusterStatus, Error> {
+    loop {
+        let status = client.status().await?;
+        let complete = status.partitions.len() == usize::from(status.partitions_total);
+        let level = status.partitions.iter().all(|each| each.applied >= status.ordered);
+        if complete && level && status.in_flight == 0 {
+            return Ok(status);
+        }
+        tokio::time::sleep(SETTLED_EVERY).await;
     }
 }
 

@@ -3,13 +3,14 @@
 use alloy_consensus::{SignableTransaction, TxEip1559};
 use alloy_primitives::{Address, Signature, TxKind, U256};
 use bytes::Bytes;
-use parsec_protocol::{RuntimeId, Transaction};
+use parsec_protocol::{Key, RuntimeId, Transaction};
 use parsec_runtimes::evm::keys;
 use rayon::prelude::*;
 use secp256k1::{Message, PublicKey, SecretKey};
 
 use super::audit::big_endian;
 use super::payments::{BALANCE_START, Payment, PaymentOptions, Payments, index};
+use super::spread::{Pattern, Spread, Spreader};
 use super::{Audit, BuildProgress, LoadTransaction, SIGNER, Stage, Workload};
 use crate::contracts;
 use crate::draw::{self, BadWorkload};
@@ -28,6 +29,13 @@ pub struct Erc20Options {
     pub chain_id: u64,
 }
 
+impl Erc20Options {
+    /// Someone who may use the token.
+    fn candidate(&self, number: u64) -> Account {
+        Account::derive(self.payments.seed, "erc20 account", number)
+    }
+}
+
 /// Signed transfers of one token between random accounts. Gas costs nothing, so that nobody needs
 /// Ether. Each account's transfers have consecutive nonces: their order matters.
 ///
@@ -35,6 +43,7 @@ pub struct Erc20Options {
 #[derive(Debug)]
 pub struct Erc20 {
     options: Erc20Options,
+    spread: Option<Spread>,
     token: Token,
     payments: Payments,
 }
@@ -78,6 +87,19 @@ impl Account {
 }
 
 impl Token {
+    /// A token that nobody uses yet.
+    fn new(options: &Erc20Options) -> Self {
+        let deployer = Account::derive(options.payments.seed, "erc20 deployer", 0);
+        let address = deployer.address.create(0);
+        Self { chain_id: options.chain_id, address, deployer, accounts: Vec::new() }
+    }
+
+    /// The key of what `holder` has of it.
+    fn holding(&self, holder: Address) -> Key {
+        let slot = U256::from_be_bytes(contracts::balance_slot(holder).0);
+        keys::storage(&self.address, 0, slot)
+    }
+
     fn deployment(&self) -> Transaction {
         let supply = U256::from(self.accounts.len()) * U256::from(BALANCE_START);
         let input = contracts::deploy_token("Parsec Token", "PARSEC", supply);
@@ -103,13 +125,35 @@ impl Erc20 {
     /// [`BadWorkload`] if the options are out of range.
     pub fn new(options: Erc20Options) -> Result<Self, BadWorkload> {
         let payments = Payments::new(&options.payments)?;
-        let seed = options.payments.seed;
-        let derive = |account| Account::derive(seed, "erc20 account", u64::from(account));
-        let accounts = (0..options.payments.accounts).into_par_iter().map(derive).collect();
-        let deployer = Account::derive(seed, "erc20 deployer", 0);
-        let address = deployer.address.create(0);
-        let token = Token { chain_id: options.chain_id, address, deployer, accounts };
-        Ok(Self { options, token, payments })
+        let mut token = Token::new(&options);
+        let derive = |account| options.candidate(u64::from(account));
+        token.accounts = (0..options.payments.accounts).into_par_iter().map(derive).collect();
+        Ok(Self { options, spread: None, token, payments })
+    }
+
+    /// The workload with these options and accounts whose keys lie where `spread` wants them. A
+    /// transfer touches three keys that stand on one partition each: its sender's record, and the
+    /// token's slots for sender and payee.
+    ///
+    /// # Errors
+    /// [`BadWorkload`] if the options are out of range: there can't be more than 3 participants.
+    pub fn spread(options: Erc20Options, spread: Spread) -> Result<Self, BadWorkload> {
+        let spreader = Spreader::new(&options.payments, spread, Pattern::OwnerAndHolding)?;
+        let mut token = Token::new(&options);
+        let candidate = |number| {
+            let account = options.candidate(number);
+            let keys = [keys::account(&account.address), token.holding(account.address)];
+            (account, keys)
+        };
+        token.accounts = spreader.fill(candidate);
+        Ok(Self { options, spread: Some(spread), token, payments: Payments::spread(spreader) })
+    }
+
+    /// How many of the transactions built so far touch several partitions, if it was made with a
+    /// [`Spread`].
+    #[must_use]
+    pub fn multi_partition(&self) -> u64 {
+        self.payments.multi_partition()
     }
 
     /// The token's address.
@@ -126,7 +170,10 @@ impl Erc20 {
 
 impl Workload for Erc20 {
     fn name(&self) -> String {
-        format!("erc20 transfer ({})", self.options.payments)
+        match &self.spread {
+            None => format!("erc20 transfer ({})", self.options.payments),
+            Some(spread) => format!("erc20 transfer ({spread}, {})", self.options.payments),
+        }
     }
 
     fn setup(&self) -> Vec<Stage> {
@@ -152,7 +199,7 @@ impl Workload for Erc20 {
 
     fn build(&mut self, count: usize, progress: BuildProgress<'_>) -> Vec<LoadTransaction> {
         let token = &self.token;
-        self.payments.build(count, progress, |Payment { nonce, from, to, amount, .. }| {
+        self.payments.build(count, progress, |[Payment { nonce, from, to, amount, .. }]| {
             let (payer, payee) = (&token.accounts[index(from)], &token.accounts[index(to)]);
             let transaction = token.transfer(payer, nonce, payee, amount);
             LoadTransaction { sender: Some(from), transaction }
@@ -160,10 +207,7 @@ impl Workload for Erc20 {
     }
 
     fn audit(&self) -> Audit {
-        let slots = self.addresses().map(|holder| {
-            let slot = U256::from_be_bytes(contracts::balance_slot(holder).0);
-            keys::storage(&self.token.address, 0, slot)
-        });
+        let slots = self.addresses().map(|holder| self.token.holding(holder));
         let balances = self.payments.balances().iter().copied();
         Audit::new(slots.zip(balances).collect(), big_endian)
     }

@@ -151,7 +151,7 @@ impl Workload for LuaPay {
 
     fn build(&mut self, count: usize, progress: BuildProgress<'_>) -> Vec<LoadTransaction> {
         let (accounts, options) = (&self.accounts, &self.options);
-        self.payments.build(count, progress, |payment| {
+        self.payments.build(count, progress, |[payment]| {
             let (payer, payee) = (&accounts[index(payment.from)], &accounts[index(payment.to)]);
             let salt = salt(options.payments.seed, "lua load", payment.number);
             let transaction = Transaction {

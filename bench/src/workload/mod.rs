@@ -9,6 +9,7 @@ mod erc20;
 mod lua_pay;
 mod native_transfer;
 mod payments;
+mod spread;
 
 use std::sync::LazyLock;
 
@@ -22,6 +23,7 @@ pub use erc20::{Erc20, Erc20Options};
 pub use lua_pay::{LuaPay, LuaPayOptions};
 pub use native_transfer::NativeTransfer;
 pub use payments::{AMOUNT_MAX, BALANCE_START, PaymentOptions};
+pub use spread::Spread;
 
 /// A transaction to send, and in which order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,5 +76,7 @@ fn salt(seed: u64, purpose: &str, number: u64) -> u128 {
     u128::from_be_bytes(salt)
 }
 
+#[cfg(test)]
+mod spread_tests;
 #[cfg(test)]
 mod tests;

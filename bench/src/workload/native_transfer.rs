@@ -5,42 +5,80 @@ use parsec_runtimes::native::{self, Program};
 
 use super::audit::leading_number;
 use super::payments::{BALANCE_START, Payment, PaymentOptions, Payments, index};
+use super::spread::{Pattern, Spread, Spreader};
 use super::{Audit, BuildProgress, LoadTransaction, Stage, Workload, salt};
 use crate::draw::BadWorkload;
 
 /// Balances that one setup transaction puts.
 const SETUP_PUTS: usize = 256;
 
-/// Transfers between random accounts of the first native table. Each names its two keys, so that
-/// admission knows the footprint. Their order does not matter: transfers have no nonces.
+/// Transfers between random accounts of the first native table. Each transaction names its keys,
+/// two for a transfer, so that admission knows the footprint. Their order does not matter:
+/// transfers have no nonces.
 #[derive(Debug)]
 pub struct NativeTransfer {
     options: PaymentOptions,
+    /// Where keys lie; transactions of two transfers then, instead of one.
+    spread: Option<Spread>,
     keys: Vec<Key>,
     payments: Payments,
 }
 
 impl NativeTransfer {
-    /// The workload with these options.
+    /// The workload with these options: one transfer in each transaction.
     ///
     /// # Errors
     /// [`BadWorkload`] if the options are out of range.
     pub fn new(options: PaymentOptions) -> Result<Self, BadWorkload> {
         let payments = Payments::new(&options)?;
-        let keys = (0..options.accounts).map(|account| account_key(options.seed, account));
-        Ok(Self { options, keys: keys.collect(), payments })
+        let keys = (0..options.accounts).map(|account| account_key(options.seed, account.into()));
+        Ok(Self { options, spread: None, keys: keys.collect(), payments })
+    }
+
+    /// Two transfers in each transaction, hence four keys, which lie where `spread` wants them.
+    ///
+    /// # Errors
+    /// [`BadWorkload`] if the options are out of range: there can't be more than 4 participants.
+    pub fn spread(options: PaymentOptions, spread: Spread) -> Result<Self, BadWorkload> {
+        let spreader = Spreader::new(&options, spread, Pattern::TwoTransfers)?;
+        let candidate = |number| {
+            let key = account_key(options.seed, number);
+            (key.clone(), [key])
+        };
+        let keys = spreader.fill(candidate);
+        Ok(Self { options, spread: Some(spread), keys, payments: Payments::spread(spreader) })
+    }
+
+    /// How many of the transactions built so far touch several partitions, if it was made with a
+    /// [`Spread`].
+    #[must_use]
+    pub fn multi_partition(&self) -> u64 {
+        self.payments.multi_partition()
     }
 }
 
+/// The transaction that makes these payments, which have at least one.
+fn transaction(seed: u64, keys: &[Key], payments: &[Payment]) -> LoadTransaction {
+    let pay = |program: Program, Payment { from, to, amount, .. }: &Payment| {
+        program.transfer(&keys[index(*from)], &keys[index(*to)], u128::from(*amount))
+    };
+    let program = payments.iter().fold(Program::new(), pay);
+    let transaction = program.into_transaction(salt(seed, "native load", payments[0].number));
+    LoadTransaction { sender: None, transaction }
+}
+
 /// The key of an account. The seed is part of it, so that runs with different seeds don't meet.
-fn account_key(seed: u64, account: u32) -> Key {
+fn account_key(seed: u64, account: u64) -> Key {
     let bytes = [&b"pay"[..], &seed.to_be_bytes(), &account.to_be_bytes()].concat();
-    native::key(bytes).expect("15 bytes are no long key")
+    native::key(bytes).expect("19 bytes are no long key")
 }
 
 impl Workload for NativeTransfer {
     fn name(&self) -> String {
-        format!("native transfer ({})", self.options)
+        match &self.spread {
+            None => format!("native transfer ({})", self.options),
+            Some(spread) => format!("two native transfers ({spread}, {})", self.options),
+        }
     }
 
     fn setup(&self) -> Vec<Stage> {
@@ -58,13 +96,14 @@ impl Workload for NativeTransfer {
 
     fn build(&mut self, count: usize, progress: BuildProgress<'_>) -> Vec<LoadTransaction> {
         let (keys, seed) = (&self.keys, self.options.seed);
-        self.payments.build(count, progress, |Payment { number, from, to, amount, .. }| {
-            let (from, to) = (&keys[index(from)], &keys[index(to)]);
-            let transaction = Program::new()
-                .transfer(from, to, u128::from(amount))
-                .into_transaction(salt(seed, "native load", number));
-            LoadTransaction { sender: None, transaction }
-        })
+        match self.spread {
+            None => {
+                self.payments.build(count, progress, |one: [_; 1]| transaction(seed, keys, &one))
+            }
+            Some(_) => {
+                self.payments.build(count, progress, |two: [_; 2]| transaction(seed, keys, &two))
+            }
+        }
     }
 
     fn audit(&self) -> Audit {

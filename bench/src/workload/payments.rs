@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::spread::Spreader;
 use super::{BuildProgress, LoadTransaction};
 use crate::draw::{BadWorkload, Pairs, Skew};
 
@@ -48,10 +49,19 @@ pub(super) struct Payment {
     pub(super) amount: u64,
 }
 
+/// Who chooses payers and payees.
+#[derive(Debug)]
+enum Choice {
+    /// Anyone may pay anyone.
+    Free(Pairs),
+    /// The partitions of their keys decide.
+    Spread(Spreader),
+}
+
 /// An endless stream of payments, and where it leaves the accounts.
 #[derive(Debug)]
 pub(super) struct Payments {
-    pairs: Pairs,
+    choice: Choice,
     made: u64,
     nonces: Vec<u64>,
     balances: Vec<u128>,
@@ -60,14 +70,26 @@ pub(super) struct Payments {
 impl Payments {
     pub(super) fn new(options: &PaymentOptions) -> Result<Self, BadWorkload> {
         let pairs = Pairs::new(options.seed, options.accounts, options.skew)?;
-        let accounts = index(options.accounts);
+        Ok(Self::chosen_by(Choice::Free(pairs), options.accounts))
+    }
+
+    /// Payments between the accounts that `spreader` chooses.
+    pub(super) fn spread(spreader: Spreader) -> Self {
+        let accounts = spreader.accounts();
+        Self::chosen_by(Choice::Spread(spreader), accounts)
+    }
+
+    fn chosen_by(choice: Choice, accounts: u32) -> Self {
+        let accounts = index(accounts);
         let balances = vec![u128::from(BALANCE_START); accounts];
-        Ok(Self { pairs, made: 0, nonces: vec![0; accounts], balances })
+        Self { choice, made: 0, nonces: vec![0; accounts], balances }
     }
 
     fn next_payment(&mut self) -> Payment {
-        let (from, to) = self.pairs.next_pair();
-        let amount = self.pairs.amount(AMOUNT_MAX);
+        let ((from, to), amount) = match &mut self.choice {
+            Choice::Free(pairs) => (pairs.next_pair(), pairs.amount(AMOUNT_MAX)),
+            Choice::Spread(spreader) => (spreader.next_pair(), spreader.amount(AMOUNT_MAX)),
+        };
         let nonce = self.nonces[index(from)];
         let payment = Payment { number: self.made, nonce, from, to, amount };
         self.made += 1;
@@ -77,22 +99,32 @@ impl Payments {
         payment
     }
 
-    /// Makes the next `count` payments, and of each its transaction, on all cores.
-    pub(super) fn build(
+    /// Makes the payments of the next `count` transactions, `N` of each, and the transactions from
+    /// them, on all cores.
+    pub(super) fn build<const N: usize>(
         &mut self,
         count: usize,
         progress: BuildProgress<'_>,
-        transaction: impl Fn(Payment) -> LoadTransaction + Sync,
+        transaction: impl Fn([Payment; N]) -> LoadTransaction + Sync,
     ) -> Vec<LoadTransaction> {
         let mut built = Vec::with_capacity(count);
         progress(0);
         while built.len() < count {
             let chunk = BUILD_CHUNK.min(count - built.len());
-            let payments: Vec<_> = (0..chunk).map(|_| self.next_payment()).collect();
+            let payments: Vec<[_; N]> =
+                (0..chunk).map(|_| std::array::from_fn(|_| self.next_payment())).collect();
             built.par_extend(payments.into_par_iter().map(&transaction));
             progress(built.len());
         }
         built
+    }
+
+    /// How many of the transactions so far were made to touch several partitions.
+    pub(super) fn multi_partition(&self) -> u64 {
+        match &self.choice {
+            Choice::Free(_) => 0,
+            Choice::Spread(spreader) => spreader.multi_partition(),
+        }
     }
 
     /// What each account has when all payments so far are made.

@@ -202,6 +202,7 @@ impl Partition {
     }
 
     fn push(&mut self, push: Push) {
+        self.traffic.pushes_sent += 1;
         self.epochs.get_mut(push.position.epoch).outbox.push(push.clone());
         self.outputs.push_back(Output::Push(push));
     }

@@ -23,6 +23,7 @@ mod partition;
 mod pending;
 mod queue;
 mod routes;
+mod traffic;
 
 pub use epochs::{EpochWrite, FinishedEpoch};
 pub use host::{Host, HostError, HostOutput, Refused, Request};
@@ -30,3 +31,4 @@ pub use intake::{EpochContext, Intake, IntakeError, ReadyEpoch};
 pub use keys::KeyIndex;
 pub use partition::{Output, Partition, Task};
 pub use routes::{Destination, Routes, Unheld};
+pub use traffic::Traffic;

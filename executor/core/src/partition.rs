@@ -41,6 +41,7 @@ use crate::keys::{Cached, KeyIndex, KeyTable};
 use crate::limits::{CACHE_KEYS_MAX, NODES_MAX, READY_AHEAD};
 use crate::nodes::{LocalAccess, Node, NodeIndex, Nodes, Part, Participants};
 use crate::pending::{Next, Pending};
+use crate::traffic::Traffic;
 
 /// A transaction to execute.
 #[derive(Debug)]
@@ -103,6 +104,7 @@ pub struct Partition {
     holding: VecDeque<NodeIndex>,
     pub(crate) epochs: Epochs,
     pub(crate) early: Early,
+    pub(crate) traffic: Traffic,
     pub(crate) outputs: VecDeque<Output>,
 }
 
@@ -131,6 +133,7 @@ impl Partition {
             holding: VecDeque::new(),
             epochs: Epochs::new(applied),
             early: Early::default(),
+            traffic: Traffic::default(),
             outputs: VecDeque::new(),
         }
     }
@@ -171,6 +174,7 @@ impl Partition {
         if push.to != self.id {
             return;
         }
+        self.traffic.pushes_received += 1;
         if let Some(node) = self.nodes.find_shared(push.position) {
             self.deliver(node, push.kind);
             self.settle();
@@ -285,6 +289,12 @@ impl Partition {
         self.keys.len()
     }
 
+    /// What it has had to do, and what it has handed to others, since it started.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
     /// Whether the next epoch should wait, because too many transactions are in hand.
     #[must_use]
     pub fn is_full(&self) -> bool {
@@ -310,8 +320,12 @@ impl Partition {
     fn enter(&mut self, position: Position, role: Role) {
         let mut entering = Entering::new(self.nodes.reserve());
         let part = match role {
-            Role::Home(entry) => self.enter_home(&mut entering, entry),
+            Role::Home(entry) => {
+                self.traffic.homed += 1;
+                self.enter_home(&mut entering, entry)
+            }
             Role::Participant { home, accesses } => {
+                self.traffic.participations += 1;
                 self.enter_participant(&mut entering, home, &accesses)
             }
         };

@@ -17,6 +17,7 @@ use crate::nodes::NodeIndex;
 pub(crate) struct Queue {
     holding: Option<Holding>,
     /// Boxed, because most keys are never waited for and there are many keys.
+    #[expect(clippy::box_collection, reason = "a quarter of the size in every key's state")]
     waiting: Option<Box<VecDeque<Group>>>,
 }
 

@@ -11,7 +11,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parsec_executor_core::{EpochContext, FinishedEpoch, Output, Partition, Task};
+use parsec_executor_core::{EpochContext, FinishedEpoch, Output, Partition, Task, Traffic};
 use parsec_protocol::transaction::Batch;
 use parsec_protocol::{EpochNumber, Key, PartitionMap, Position, Push, Receipt, Role, slice};
 use proptest::prelude::*;
@@ -212,6 +212,31 @@ fn cache_of(pick: usize) -> usize {
     if pick & 1024 == 0 { 2 } else { 1_000 }
 }
 
+/// What each partition must have counted: its parts of the slices, every push that was made once,
+/// and every push that was delivered, which may be more often.
+fn expected_traffic(cluster: &Cluster<'_>, counted: &[Traffic]) -> Vec<Traffic> {
+    let mut expected = vec![Traffic::default(); cluster.hosts.len()];
+    for slice in cluster.epochs.iter().flat_map(|(_, batch)| slice::cut(batch, &cluster.map)) {
+        let traffic = &mut expected[slice.partition.index()];
+        for entry in slice.entries {
+            match entry.role {
+                Role::Home(_) => traffic.homed += 1,
+                Role::Participant { .. } => traffic.participations += 1,
+            }
+        }
+    }
+    for (traffic, counted) in expected.iter_mut().zip(counted) {
+        traffic.pushes_received = counted.pushes_received;
+    }
+    for push in &cluster.past {
+        expected[push.from.index()].pushes_sent += 1;
+    }
+    let made = |to| cluster.past.iter().filter(|push| push.to.index() == to).count() as u64;
+    let received = |to: usize| counted[to].pushes_received;
+    assert!((0..expected.len()).all(|to| received(to) >= made(to)), "a push was not counted");
+    expected
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
 
@@ -243,6 +268,23 @@ proptest! {
             prop_assert!(cluster.hosts[owner].stored.contains_key(key));
         }
     }
+}
+
+#[test]
+fn partitions_count_what_they_have_to_do() {
+    let transactions = (0u8..200).map(|n| vec![(n % 14, n % 3), ((n / 3) % 14, 1)]).collect();
+    let epochs = build(&[transactions]);
+    let mut cluster = Cluster::new(&epochs, 5, 1_000);
+    for turn in 0u64.. {
+        if cluster.is_done() {
+            break;
+        }
+        // Odd, so that every step comes with every host and pick in the end.
+        cluster.step(turn.wrapping_mul(0x9e37_79b9_7f4a_7c15), false);
+    }
+    let traffic: Vec<_> = cluster.hosts.iter().map(|host| host.partition.traffic()).collect();
+    assert_eq!(traffic, expected_traffic(&cluster, &traffic));
+    assert!(traffic.iter().all(|traffic| traffic.participations > 0 && traffic.pushes_sent > 0));
 }
 
 #[test]

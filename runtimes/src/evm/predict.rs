@@ -273,7 +273,8 @@ impl Found<'_> {
             if offset >= ENTRY_WORDS {
                 continue;
             }
-            let inners = self.inner.map_or(vec![None], |i| i.iter().copied().map(Some).collect());
+            let inners =
+                self.inner.map_or_else(|| vec![None], |i| i.iter().copied().map(Some).collect());
             for whose in whose(call, target.address) {
                 for outer in self.outer {
                     all[target.index].extend(inners.iter().map(|inner| {

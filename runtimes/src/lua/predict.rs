@@ -301,7 +301,8 @@ mod tests {
         for range in [0..32, 32..64] {
             let from = key(name(&first, range.clone()));
             let to = key(name(&second, range));
-            let carried = carried_over(std::slice::from_ref(&first), &from, &[second.clone()]);
+            let carried =
+                carried_over(std::slice::from_ref(&first), &from, std::slice::from_ref(&second));
             assert_eq!(carried, to);
         }
     }

@@ -9,8 +9,8 @@
 //! A key need not be touched by every call: what at least a quarter of the calls touch is
 //! predicted, since a key too many costs less than a stray. What is rarer is left to straying: one
 //! call in hundreds that goes another way, through a key that is hot, must not make all others
-//! wait for that key. One prediction in [`AUDIT_EACH`] is left to a trial, to see whether it still
-//! holds. An entry point that strays too often is learnt anew, and after some times rests: its
+//! wait for that key. One prediction in [`AUDIT_EACH`] is left to a trial, at first more of them, to
+//! see whether it still holds. An entry point that strays too often is learnt anew, and after some times rests: its
 //! calls are tried, and nothing is learnt from them for a good while.
 
 use std::hash::Hash;
@@ -27,6 +27,10 @@ use super::Predictor;
 const SAMPLES_MIN: u32 = 3;
 /// Of so many predictions, one is left to a trial.
 const AUDIT_EACH: u32 = 1_024;
+/// So many times as often, for as many predictions.
+const AUDIT_EAGERLY: u32 = 16;
+/// Calls that may leave a key untouched before it is asked how many do touch it.
+const DOUBT: u32 = 8;
 /// Entry points in one generation of two; see [`Generations`].
 const ENTRY_POINTS_MAX: usize = 4_096;
 /// Footprints with more keys are not learnt.
@@ -38,7 +42,7 @@ const SURPRISES_MAX: u32 = 8;
 /// Strays that are tolerated without looking at how many predictions there were.
 const STRAYS_FREE: u32 = 4;
 /// Of so many predictions, one may stray.
-const STRAYS_ONE_IN: u32 = 16;
+const STRAYS_ONE_IN: u32 = 32;
 /// Times that an entry point is learnt anew before it rests.
 const DEMOTIONS_MAX: u32 = 4;
 /// Predictions after which earlier demotions are forgotten.
@@ -148,7 +152,7 @@ struct Explained<F> {
 impl<F> Explained<F> {
     /// Whether enough calls touch it to predict it.
     fn is_usual(&self) -> bool {
-        self.misses <= 3 * self.hits
+        self.misses <= DOUBT + 3 * self.hits
     }
 }
 
@@ -191,7 +195,7 @@ impl<C: Calls> Predictor for Learner<C> {
         let entry_point = generations.serving(&call)?;
         let predicted = entry_point.predict(&call)?;
         let number = entry_point.predictions.fetch_add(1, Relaxed);
-        (number % AUDIT_EACH != AUDIT_EACH - 1).then_some(predicted)
+        (!is_audited(number)).then_some(predicted)
     }
 
     fn learn(&self, sender: &[u8], payload: &Bytes, footprint: &Footprint) {
@@ -249,6 +253,13 @@ impl<C: Calls> Predictor for Learner<C> {
     }
 }
 
+/// Whether the prediction with that number is left to a trial. Those that are lie scattered, so
+/// that no pattern in the calls hides from them.
+fn is_audited(number: u32) -> bool {
+    let each = if number < AUDIT_EACH { AUDIT_EACH / AUDIT_EAGERLY } else { AUDIT_EACH };
+    number.wrapping_mul(0x9e37_79b1).wrapping_add(u32::MAX / 2) < u32::MAX / each
+}
+
 impl<C: Calls> EntryPoint<C> {
     fn is_ready(&self) -> bool {
         self.samples >= SAMPLES_MIN && self.resting == 0
@@ -296,7 +307,8 @@ impl<C: Calls> EntryPoint<C> {
             self.samples = self.samples.saturating_add(1);
         } else if self.is_ready() {
             // An audit went another way. If that is more than a rare case, others will.
-            self.keys.extend(new.into_iter().map(|each| Explained { misses: 4, ..each }));
+            let doubtful = |each| Explained { misses: DOUBT + 4, ..each };
+            self.keys.extend(new.into_iter().map(doubtful));
             return self.bound();
         } else {
             self.samples = 1;

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use alloy_primitives::{Address, U256};
 use parsec_bench::contracts;
-use parsec_client::{Client, Error};
+use parsec_client::{Client, Error, Submission};
 use parsec_protocol::message::ReadAt;
 use parsec_protocol::{Outcome, PartitionId, Receipt, Transaction, Value};
 use parsec_runtimes::evm::keys;
 use parsec_runtimes::lua::{self, LuaCall, LuaValue};
 use parsec_runtimes::native::{Program, key};
-use parsec_tests::{HeldStores, House, Replayed, Shape, Wallet};
+use parsec_tests::{HeldStores, House, Replayed, Running, Shape, Wallet};
 
 const SUPPLY: u64 = 1_000_000;
 
@@ -162,5 +162,51 @@ async fn what_was_acknowledged_is_seen_by_the_next_submission() {
     let chase = chase.unwrap();
     assert!(chase.is_committed());
     assert_eq!(chase.attempt, 0, "it strayed: its footprint was found in an older state");
+    running.stop().await;
+}
+
+/// Waits for the receipts of submissions, all of which have to commit without a stray.
+async fn assert_committed_at_once(running: &Running, submissions: Vec<Submission>) {
+    for result in running.results(submissions).await {
+        let receipt = result.unwrap();
+        assert!(receipt.is_committed(), "{receipt:?}");
+        assert_eq!(receipt.attempt, 0, "{receipt:?}");
+    }
+}
+
+/// A token, a Lua contract, and calls of both, in the order in which they are to happen.
+fn deployed_and_called(number: u64, chain_id: u64) -> Vec<Transaction> {
+    let mut issuer = Issuer::new(number, chain_id);
+    let source = format!("-- of its own: {number}\n{}", lua::PAY);
+    let contract = lua::contract_id(source.as_bytes());
+    let salt = u128::from(number) << 32;
+    vec![
+        issuer.deployment(),
+        issuer.payment(Address::repeat_byte(0x51), 10),
+        LuaCall::deploy(source).into_transaction(salt),
+        lua_payment(contract, 1),
+        issuer.payment(Address::repeat_byte(0x52), 10),
+        lua_payment(contract, 2),
+    ]
+}
+
+/// A trial knows what the transactions before it deploy, in its own submission and in those before
+/// that are not executed yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_contract_is_called_right_behind_its_deployment() {
+    let house = House::in_memory(Shape::FOUR);
+    let chain_id = house.options.chain_id;
+    let running = house.start().await;
+    let client = running.client().await;
+    for number in 60..70 {
+        let transactions = deployed_and_called(number, chain_id);
+        let mut submissions = Vec::new();
+        for part in transactions.chunks(if number % 2 == 0 { 6 } else { 1 }) {
+            submissions.push(client.submit(part.to_vec()).await.unwrap());
+        }
+        assert_committed_at_once(&running, submissions).await;
+    }
+    let status = running.settled().await;
+    Replayed::of(&house.options).assert_agrees(&status);
     running.stop().await;
 }

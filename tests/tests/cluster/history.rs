@@ -75,7 +75,7 @@ impl Worker {
             let mut cluster = self.cluster.clone();
             tokio::select! {
                 biased;
-                _ = cluster.wait_for(Option::is_none) => {}
+                _ = cluster.wait_for(Option::is_none) => self.recorder.interrupted(),
                 () = self.finish(&client, invoked, &mut open) => {}
             }
         }
@@ -160,24 +160,26 @@ impl Crowd {
         let _nobody = self.listening.write().await;
     }
 
-    fn is_done(&self) -> bool {
-        self.workers.is_empty()
+    /// Returns when all clients are done.
+    async fn finish(&mut self) {
+        while let Some(done) = self.workers.join_next().await {
+            done.unwrap();
+        }
     }
 
-    /// Takes notice of workers that are done, for some time.
-    async fn work(&mut self, time: Duration) {
-        let all = async {
-            while let Some(done) = self.workers.join_next().await {
-                done.unwrap();
+    /// Returns when so many operations are over, or soon, if those that remain have to wait.
+    async fn progress(&self, operations: usize) {
+        let enough = async {
+            while self.recorder.operations() < operations {
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        // The time may well be over before they are.
-        tokio::time::timeout(time, all).await.ok();
+        tokio::time::timeout(Duration::from_secs(1), enough).await.ok();
     }
 
     /// What the clients saw, when all are done.
     fn history(self) -> Vec<Operation> {
-        assert!(self.is_done());
+        assert!(self.workers.is_empty());
         let Self { recorder, workers, .. } = self;
         drop(workers);
         Arc::into_inner(recorder).expect("all workers are done").history()
@@ -264,13 +266,18 @@ async fn clients_of_a_calm_cluster_see_one_order() {
         let running = house.start().await;
         let mut crowd = Crowd::new(seed);
         crowd.meet(&running).await;
-        running.within(crowd.work(Duration::MAX)).await;
+        running.within(crowd.finish()).await;
         let status = running.settled().await;
         Replayed::of(&house.options).assert_agrees(&status);
         running.stop().await;
         check_history(&crowd.history());
     }
 }
+
+/// Operations between two crashes; then some partitions don't commit any more, and after some more
+/// operations they crash.
+const CALM: usize = 140;
+const HELD: usize = 40;
 
 /// The executors crash in turn, with what their partitions had not committed yet, while all others
 /// go on.
@@ -285,14 +292,13 @@ async fn clients_of_a_cluster_whose_executors_crash_see_one_order() {
     for crash in 0..6 {
         let host = crash % 2;
         let partitions = [PartitionId(2 * host), PartitionId(2 * host + 1)];
-        crowd.work(Duration::from_millis(50)).await;
+        crowd.progress((CALM + HELD) * usize::from(crash) + CALM).await;
         stores.hold(&partitions[usize::from(crash % 3 == 0)..]);
-        crowd.work(Duration::from_millis(30)).await;
-        assert!(!crowd.is_done(), "nothing was left to interrupt");
+        crowd.progress((CALM + HELD) * usize::from(crash + 1)).await;
         stores.crash_alone(&partitions);
         running.cluster.restart_executor(NodeId(1 + host)).await.unwrap();
     }
-    running.within(crowd.work(Duration::MAX)).await;
+    running.within(crowd.finish()).await;
     let status = running.settled().await;
     Replayed::of(&house.options).assert_agrees(&status);
     running.stop().await;
@@ -311,14 +317,13 @@ async fn clients_of_a_cluster_that_crashes_see_one_order() {
         house.options.stores = Some(stores.open());
         let running = house.start().await;
         crowd.meet(&running).await;
-        if crashes == 5 {
-            running.within(crowd.work(Duration::MAX)).await;
+        if crashes == 6 {
+            running.within(crowd.finish()).await;
             break running;
         }
-        crowd.work(Duration::from_millis(60)).await;
+        crowd.progress((CALM + HELD) * usize::from(crashes) + CALM).await;
         stores.hold(&[PartitionId(crashes % 4), PartitionId((crashes + 1) % 4)]);
-        crowd.work(Duration::from_millis(40)).await;
-        assert!(!crowd.is_done(), "nothing was left to interrupt");
+        crowd.progress((CALM + HELD) * usize::from(crashes + 1)).await;
         // What nobody listens to any more may be in the image of the log, or not; what somebody
         // heard is, and what the stores hold, too.
         crowd.part().await;
@@ -331,5 +336,6 @@ async fn clients_of_a_cluster_that_crashes_see_one_order() {
     let status = running.settled().await;
     Replayed::of(&house.options).assert_agrees(&status);
     running.stop().await;
+    assert!(crowd.recorder.interruptions() > 0, "everything was over when the hosts crashed");
     check_history(&crowd.history());
 }

@@ -3,12 +3,16 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod against_oracle;
+mod assembly;
 mod deployments;
 mod history;
 mod hostile;
 mod load;
 mod mainnet;
+mod one_token;
 mod replayed;
 mod restart;
 mod stranger;
+mod strays;
+mod upgrades;
 mod workload;

@@ -3,6 +3,8 @@
 use parsec_protocol::{LaneId, Outcome, Position, PushKind, TxId, Value};
 
 use super::*;
+use crate::intake::IntakeError;
+use crate::routes::Unheld;
 
 const SEQUENCER: NodeId = NodeId(0);
 const PEER: NodeId = NodeId(2);

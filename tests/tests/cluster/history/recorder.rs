@@ -99,13 +99,34 @@ pub(super) struct Recorder {
     elements: AtomicU64,
     additions: [AtomicU64; COUNTERS],
     operations: Mutex<Vec<(Operation, Vec<Followed>)>>,
+    interruptions: AtomicU64,
 }
 
 impl Recorder {
     pub(super) fn new() -> Self {
         let additions = [const { AtomicU64::new(0) }; COUNTERS];
         let elements = AtomicU64::new(1);
-        Self { started: Instant::now(), elements, additions, operations: Mutex::default() }
+        Self {
+            started: Instant::now(),
+            elements,
+            additions,
+            operations: Mutex::default(),
+            interruptions: AtomicU64::new(0),
+        }
+    }
+
+    /// How many operations are over.
+    pub(super) fn operations(&self) -> usize {
+        self.operations.lock().unwrap().len()
+    }
+
+    /// How often a crash came before the results of what was submitted.
+    pub(super) fn interruptions(&self) -> u64 {
+        self.interruptions.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn interrupted(&self) {
+        self.interruptions.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn now(&self) -> Tick {
