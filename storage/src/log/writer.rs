@@ -164,6 +164,8 @@ impl<D: Disk> LogWriter<D> {
             rewrite(&disk, &path, first.offset, bytes).map_err(LogError::io(&path))?;
         }
         file.sync_all().map_err(LogError::io(&path))?;
+        // Nor may the segment's name, if the process died right after it gave it.
+        disk.sync_directory(directory).map_err(LogError::io(directory))?;
         Ok(Self {
             disk,
             directory: directory.into(),

@@ -63,10 +63,11 @@ pub(crate) fn pause(random: &mut Random, mean: Micros) -> Micros {
 
 /// How long a node is down.
 pub(crate) fn down_time(random: &mut Random) -> Micros {
-    random.magnitude(MILLISECOND, 3 * SECOND)
+    let longest = if random.chance(100) { 3 * SECOND } else { SECOND / 4 };
+    random.magnitude(MILLISECOND, longest)
 }
 
 /// How long links stay cut.
 pub(crate) fn cut_time(random: &mut Random) -> Micros {
-    random.magnitude(10 * MILLISECOND, 5 * SECOND)
+    random.magnitude(10 * MILLISECOND, 3 * SECOND)
 }

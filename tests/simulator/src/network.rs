@@ -53,8 +53,13 @@ pub(crate) struct NetworkOptions {
     pub(crate) repeats: u64,
 }
 
-/// The longest time that an end takes to notice that a session is over.
-const NOTICE_MAX: Micros = 3 * SECOND;
+/// The longest time that an end takes to notice that a session is over, as a rule; of a thousand
+/// ends, [`SLOW`] take up to ten times as long.
+const NOTICE_MAX: Micros = 300 * MILLISECOND;
+/// The longest pause before nodes try again to reach each other, as a rule.
+const PAUSE_MAX: Micros = 200 * MILLISECOND;
+/// Of a thousand, how many are slow.
+const SLOW: u64 = 50;
 
 #[derive(Debug, Default)]
 struct Link {
@@ -157,7 +162,8 @@ impl Network {
             state.under_way.clear();
             state.last.clear();
             if let Some(session) = state.up {
-                let notice = random.magnitude(10, NOTICE_MAX);
+                let slower = if random.chance(SLOW) { 10 } else { 1 };
+                let notice = random.magnitude(10, slower * NOTICE_MAX);
                 self.planned.push((notice, NetworkEvent::Down { pair, session, end }));
             }
         }
@@ -279,8 +285,8 @@ impl Network {
     }
 
     fn plan_connect(&mut self, pair: Pair, random: &mut Random) {
-        let longest = if self.calm { 100 * MILLISECOND } else { 2 * SECOND };
-        let pause = random.magnitude(MILLISECOND, longest);
+        let slower = if random.chance(SLOW) && !self.calm { 10 } else { 1 };
+        let pause = random.magnitude(MILLISECOND, slower * PAUSE_MAX);
         self.planned.push((pause, NetworkEvent::Connect(pair)));
     }
 

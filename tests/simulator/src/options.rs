@@ -68,6 +68,8 @@ pub(crate) struct Executors {
     /// How long the commit of an epoch takes at most.
     pub(crate) commit: Micros,
     pub(crate) sync_interval: Micros,
+    /// How long the sync of a store takes at most.
+    pub(crate) sync: Micros,
     pub(crate) progress_interval: Micros,
 }
 
@@ -124,6 +126,7 @@ impl Options {
                 step,
                 commit: random.magnitude(10, 50 * MILLISECOND),
                 sync_interval: random.magnitude(MILLISECOND, SECOND),
+                sync: random.magnitude(50, 20 * MILLISECOND),
                 progress_interval: random.magnitude(100, 20 * MILLISECOND),
             },
             index_interval: random.magnitude(MILLISECOND, 500 * MILLISECOND),
@@ -167,7 +170,7 @@ impl Load {
             submission,
             window: random_usize(random, 1, 64),
             pause: random.magnitude(longest / 8 + 1, longest + 1),
-            patience: random.magnitude(200 * MILLISECOND, 4 * SECOND),
+            patience: random.magnitude(50 * MILLISECOND, 2 * SECOND),
             narrow: *random.pick(&[0, 0, 50, 300]),
             chases: *random.pick(&[0, 100, 400]),
             replicated: *random.pick(&[0, 30, 200]),
@@ -186,7 +189,7 @@ impl Faults {
         let share = *random.weighted(&[(15, 0), (35, 1), (25, 300), (25, 800)]);
         if share == 1 {
             let one = random.index(faults.kinds().len());
-            *faults.kinds()[one] = random.magnitude(until / 32 + 1, until);
+            *faults.kinds()[one] = random.magnitude(until / 32 + 1, until / 2);
         } else if share > 1 {
             for kind in faults.kinds() {
                 if random.chance(share) {

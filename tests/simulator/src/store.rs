@@ -116,7 +116,6 @@ impl Journal {
     pub(crate) fn read(disk: &SimDisk, path: &Path) -> std::io::Result<Vec<Vec<u8>>> {
         if !disk.exists(path) {
             disk.create(path)?;
-            disk.sync_directory(path.parent().unwrap_or(path))?;
         }
         let bytes = disk.read(path)?;
         Ok(journal::read(&bytes).0.into_iter().map(<[u8]>::to_vec).collect())
@@ -131,6 +130,7 @@ impl Journal {
             file.set_len(end as u64)?;
             file.sync_all()?;
         }
+        disk.sync_directory(path.parent().unwrap_or(path))?;
         Ok(Self { file, last })
     }
 

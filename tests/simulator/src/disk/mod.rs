@@ -1,22 +1,26 @@
 //! A disk that loses what was not synced, tears writes, fills up, fails, and damages what it holds.
 
 mod content;
+mod file;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use parsec_storage::{Disk, DiskFile};
+use parsec_storage::Disk;
 
 use self::content::Content;
+pub(crate) use self::file::{SimFile, SimLock};
 use crate::random::Random;
 
 /// What may befall a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DiskFault {
-    /// The host loses its power before the operation.
+    /// The host loses its power before an operation.
     Crash,
+    /// The host loses its power before a sync.
+    CrashBeforeSync,
     /// A write fails.
     WriteError,
     /// A sync fails, and drops what it should have written.
@@ -24,6 +28,9 @@ pub(crate) enum DiskFault {
     /// There is no room for a write, and for none after it until there is again.
     Full,
 }
+
+/// What concerns a sync.
+const SYNC: [DiskFault; 2] = [DiskFault::SyncError, DiskFault::CrashBeforeSync];
 
 /// A simulated disk. Clones are the same disk.
 #[derive(Debug, Clone)]
@@ -238,7 +245,7 @@ impl Inner {
         self.struck = true;
         self.dropped |= fault == DiskFault::SyncError;
         match fault {
-            DiskFault::Crash => self.dead = true,
+            DiskFault::Crash | DiskFault::CrashBeforeSync => self.dead = true,
             DiskFault::Full => self.full = true,
             DiskFault::WriteError | DiskFault::SyncError => {
                 return Err(io::Error::other("input/output error"));
@@ -384,7 +391,7 @@ impl Disk for SimDisk {
 
     fn sync_directory(&self, _: &Path) -> io::Result<()> {
         let mut inner = self.inner();
-        inner.operate(&[DiskFault::SyncError])?;
+        inner.operate(&SYNC)?;
         // The journal of names is one for the whole disk.
         inner.changes.clear();
         inner.durable_names = inner.names.clone();
@@ -401,129 +408,6 @@ impl Disk for SimDisk {
 
     fn salt(&self) -> [u8; 16] {
         self.inner().random.bytes16()
-    }
-}
-
-/// An open file of a [`SimDisk`].
-#[derive(Debug)]
-pub(crate) struct SimFile {
-    disk: SimDisk,
-    inode: u64,
-    at: usize,
-    /// It is written at its end, wherever that is.
-    appends: bool,
-    boot: u64,
-}
-
-impl SimFile {
-    fn with<T>(
-        &self,
-        concerned: &[DiskFault],
-        work: impl FnOnce(&mut Content) -> T,
-    ) -> io::Result<T> {
-        let mut inner = self.disk.inner();
-        if inner.boot != self.boot {
-            return Err(io::Error::other("the file was opened before the host crashed"));
-        }
-        inner.operate(concerned)?;
-        let content = inner.contents.get_mut(&self.inode);
-        content.map(work).ok_or_else(|| io::Error::other("the file is gone"))
-    }
-}
-
-impl Read for SimFile {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let at = self.at;
-        let read = self.with(&[], |content| {
-            let rest = content.bytes().get(at..).unwrap_or_default();
-            let length = rest.len().min(buffer.len());
-            buffer[..length].copy_from_slice(&rest[..length]);
-            length
-        })?;
-        self.at += read;
-        Ok(read)
-    }
-}
-
-impl Write for SimFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let (at, appends) = (self.at, self.appends);
-        let place = |content: &Content| if appends { content.len() } else { at };
-        let written = self.with(&[DiskFault::WriteError, DiskFault::Full], |content| {
-            content.write(place(content), bytes);
-        });
-        if let Err(error) = written {
-            let mut inner = self.disk.inner();
-            if !inner.dead && bytes.len() > 1 {
-                // What fails may have begun.
-                let part = inner.random.index(bytes.len());
-                if let Some(content) = inner.contents.get_mut(&self.inode) {
-                    content.write(place(content), &bytes[..part]);
-                }
-            }
-            return Err(error);
-        }
-        self.at = at + bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Seek for SimFile {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let length = self.disk.inner().contents.get(&self.inode).map_or(0, Content::len);
-        let from = |base: usize, by: i64| (base as u64).saturating_add_signed(by);
-        let at = match to {
-            SeekFrom::Start(at) => at,
-            SeekFrom::End(by) => from(length, by),
-            SeekFrom::Current(by) => from(self.at, by),
-        };
-        self.at = usize::try_from(at).map_err(io::Error::other)?;
-        Ok(at)
-    }
-}
-
-impl DiskFile for SimFile {
-    fn sync_data(&self) -> io::Result<()> {
-        let synced = self.with(&[DiskFault::SyncError], Content::sync);
-        if synced.is_err()
-            && !self.disk.is_dead()
-            && let Some(content) = self.disk.inner().contents.get_mut(&self.inode)
-        {
-            content.fail_sync();
-        }
-        synced
-    }
-
-    fn sync_all(&self) -> io::Result<()> {
-        self.sync_data()
-    }
-
-    fn set_len(&self, bytes: u64) -> io::Result<()> {
-        let length = usize::try_from(bytes).map_err(io::Error::other)?;
-        self.with(&[DiskFault::WriteError], |_| ())?;
-        self.disk.inner().truncate(self.inode, length);
-        Ok(())
-    }
-}
-
-/// A lock of a [`SimDisk`], until it is dropped or its host restarts.
-#[derive(Debug)]
-pub(crate) struct SimLock {
-    disk: SimDisk,
-    path: PathBuf,
-    boot: u64,
-}
-
-impl Drop for SimLock {
-    fn drop(&mut self) {
-        let mut inner = self.disk.inner();
-        if inner.boot == self.boot {
-            inner.locks.remove(&self.path);
-        }
     }
 }
 

@@ -1,3 +1,7 @@
+use std::io::Write as _;
+
+use parsec_storage::DiskFile as _;
+
 use super::*;
 
 fn disk(seed: u64) -> SimDisk {
@@ -116,6 +120,33 @@ mod log {
         let batch = Batch { lane: LaneId(0), sequence, map_version: 1, entries };
         let encoded = codec::encode(&batch);
         log.append_batch(&batch.reference(&encoded), &encoded).unwrap();
+    }
+
+    #[test]
+    fn the_name_of_a_segment_is_durable_once_the_log_is_opened() {
+        for later in 0..40 {
+            let disk = disk(later);
+            let (mut log, _) = open(&disk);
+            // Somewhere in here, perhaps right after a new segment got its name, a sync fails.
+            disk.arm(DiskFault::SyncError, later);
+            let mut sequence = 1;
+            while append_synced(&mut log, sequence) {
+                sequence += 1;
+            }
+            disk.restart(false);
+            let (mut log, _) = open(&disk);
+            let next = log.end().lanes.get(&LaneId(0)).map_or(1, |last| last + 1);
+            assert!(append_synced(&mut log, next));
+            disk.restart(true);
+            assert_eq!(open(&disk).0.end().lanes[&LaneId(0)], next, "a sync failed after {later}");
+        }
+    }
+
+    fn append_synced(log: &mut LogWriter<SimDisk>, sequence: u64) -> bool {
+        let batch = Batch { lane: LaneId(0), sequence, map_version: 1, entries: Vec::new() };
+        let encoded = codec::encode(&batch);
+        let appended = log.append_batch(&batch.reference(&encoded), &encoded);
+        appended.is_ok() && log.sync().is_ok()
     }
 
     #[test]

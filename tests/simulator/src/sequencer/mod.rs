@@ -178,7 +178,7 @@ fn restore(
         Restorer::new(identity, &extent, index.mark()).map_err(|error| defect(&error))?;
     let needed = restorer.first_epoch();
     let known = s.history.last();
-    let first = needed.map_or_else(|| known.next(), |needed| needed.min(known.next()));
+    let first = needed.unwrap_or(EpochNumber(u64::MAX)).min(known.next());
     if end.last_epoch.as_ref().is_some_and(|last| last.number >= first) {
         for epoch in LogReader::epochs_from_on(disk, Path::new(LOG), first)? {
             let (record, batches) = epoch?;

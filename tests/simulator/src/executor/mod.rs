@@ -3,6 +3,9 @@
 //! Like the production shell it decides nothing: it carries messages, epochs and pushes from one to
 //! the other, runs transactions, and commits what is finished.
 
+mod queries;
+mod stores;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -10,20 +13,18 @@ use parsec_executor_core::{
     EpochContext, FinishedEpoch, Host, HostOutput, KeyIndex, Output, Partition, Request, Routes,
     Task,
 };
-use parsec_protocol::message::{Answer, PartitionStatus, PeerMessage, Query, short};
+use parsec_protocol::message::{PartitionStatus, PeerMessage};
 use parsec_protocol::transport::Channel;
 use parsec_protocol::{EpochNumber, Key, NodeId, PartitionId, Push, Receipt, Role, codec};
 use parsec_runtimes::{Execution, Sessions};
-use parsec_storage::{EpochCommit, Store as _, Write};
+use parsec_storage::Store as _;
 
-use crate::agenda::{Micros, SECOND};
+use self::queries::Waiting;
+use crate::agenda::Micros;
 use crate::disk::SimDisk;
 use crate::network::Seen;
 use crate::store::SimStore;
 use crate::surroundings::{Event, Halt, SEQUENCER, Surroundings};
-
-/// How long a read waits for its epoch.
-const READ_PATIENCE: Micros = 10 * SECOND;
 
 /// What an executor has planned.
 #[derive(Debug)]
@@ -40,8 +41,10 @@ pub(crate) enum HostTimer {
     Flush,
     /// The next message of the sequencer is taken.
     Order,
-    /// Stores are synced.
-    Sync,
+    /// The store of a partition is synced, and then that of the next one.
+    Sync(PartitionId),
+    /// All stores have been synced.
+    Synced,
     /// The sequencer is told how far this host is.
     Progress,
     /// Pushes are read from a store, to be sent again.
@@ -76,14 +79,6 @@ struct Shard {
     finished: VecDeque<FinishedEpoch>,
 }
 
-/// A read that waits for its epoch.
-struct Waiting {
-    number: u64,
-    asked_by: (NodeId, u64),
-    question: u64,
-    query: Query,
-}
-
 /// An executor's node, while it is up.
 pub(crate) struct Executor {
     node: NodeId,
@@ -99,6 +94,8 @@ pub(crate) struct Executor {
     is_order_planned: bool,
     is_progress_planned: bool,
     is_sync_planned: bool,
+    /// What has been synced in this round.
+    synced: Vec<(PartitionId, EpochNumber)>,
     waiting: Vec<Waiting>,
     /// The last number of a waiting read.
     reads: u64,
@@ -144,6 +141,7 @@ impl Executor {
             is_order_planned: false,
             is_progress_planned: false,
             is_sync_planned: false,
+            synced: Vec::new(),
             waiting: Vec::new(),
             reads: 0,
             sessions: cluster.runtimes.sessions(),
@@ -258,7 +256,8 @@ impl Executor {
             HostTimer::Commit(partition) => self.commit(s, partition)?,
             HostTimer::Flush => self.flush(),
             HostTimer::Order => self.take_order(s)?,
-            HostTimer::Sync => self.sync(s)?,
+            HostTimer::Sync(partition) => self.sync(s, partition)?,
+            HostTimer::Synced => self.tell_synced(s),
             HostTimer::Progress => {
                 self.is_progress_planned = false;
                 self.host.report_progress();
@@ -501,158 +500,6 @@ impl Executor {
                 own.push(receipt);
             }
             self.host.on_receipts(partition, own);
-        }
-    }
-}
-
-/// Stores.
-impl Executor {
-    fn plan_commit(&self, s: &mut Surroundings, partition: PartitionId) {
-        let delay = s.within(s.options.executors.commit);
-        self.plan(s, delay, HostTimer::Commit(partition));
-    }
-
-    fn commit(&mut self, s: &mut Surroundings, partition: PartitionId) -> Result<(), Halt> {
-        let shard = self.shard(partition);
-        let Some(finished) = shard.finished.pop_front() else { return Ok(()) };
-        let has_more = !shard.finished.is_empty();
-        let commit = to_commit(finished);
-        let epoch = commit.epoch;
-        s.note(self.node, || format!("{partition} commits {epoch}"));
-        s.history.on_commit(partition, &commit);
-        let store = &self.shard(partition).store;
-        match is_empty(&commit) {
-            true => store.advance(epoch),
-            false => store.commit(commit)?,
-        }
-        if has_more {
-            self.plan_commit(s, partition);
-        }
-        self.deliver(s, partition, ShardEvent::Stored(epoch));
-        self.host.on_applied(partition, epoch);
-        self.answer_waiting(s, partition);
-        self.sync_soon(s);
-        Ok(())
-    }
-
-    fn sync_soon(&mut self, s: &mut Surroundings) {
-        if !std::mem::replace(&mut self.is_sync_planned, true) {
-            let delay = s.within(s.options.executors.sync_interval);
-            self.plan(s, delay, HostTimer::Sync);
-        }
-    }
-
-    fn sync(&mut self, s: &mut Surroundings) -> Result<(), Halt> {
-        self.is_sync_planned = false;
-        let mut synced = Vec::new();
-        for (id, shard) in &self.shards {
-            synced.push((*id, shard.store.sync()?));
-        }
-        let before = self.host.statuses();
-        self.host.on_durable(&synced);
-        if self.host.statuses() != before {
-            s.note(self.node, || {
-                let each = synced.iter().map(|(id, epoch)| format!("{id} {epoch}"));
-                format!("has synced {}", each.collect::<Vec<_>>().join(", "))
-            });
-        }
-        Ok(())
-    }
-}
-
-fn is_empty(commit: &EpochCommit) -> bool {
-    commit.writes.is_empty() && commit.receipts.is_empty() && commit.outbox.is_empty()
-}
-
-fn to_commit(epoch: FinishedEpoch) -> EpochCommit {
-    let writes = epoch.writes.into_iter().map(|write| Write {
-        key: write.key,
-        old: write.old,
-        new: write.new,
-        counted: write.counted,
-    });
-    EpochCommit {
-        first: epoch.epoch,
-        epoch: epoch.epoch,
-        writes: writes.collect(),
-        executed: epoch.receipts.len() as u64,
-        multi_partition: epoch.multi_partition,
-        receipts: epoch.receipts.into_iter().map(Arc::unwrap_or_clone).collect(),
-        outbox: epoch.outbox,
-    }
-}
-
-/// Questions.
-impl Executor {
-    fn on_query(
-        &mut self,
-        s: &mut Surroundings,
-        asked_by: (NodeId, u64),
-        message: PeerMessage,
-    ) -> Result<(), Halt> {
-        let PeerMessage::Query { number: question, query } = message else {
-            return Err(Halt::Defect("a query channel carries queries".into()));
-        };
-        self.reads += 1;
-        let number = self.reads;
-        let waiting = Waiting { number, asked_by, question, query };
-        match self.try_answer(&waiting.query) {
-            Some(answer) => self.answer(s, &waiting, answer),
-            None => {
-                self.waiting.push(waiting);
-                self.plan(s, READ_PATIENCE, HostTimer::Unread(number));
-            }
-        }
-        Ok(())
-    }
-
-    /// Answers what has waited for an epoch of a partition that is there now.
-    fn answer_waiting(&mut self, s: &mut Surroundings, grown: PartitionId) {
-        for waiting in std::mem::take(&mut self.waiting) {
-            let is_concerned = matches!(
-                waiting.query,
-                Query::Read { partition, .. } | Query::Receipt { partition, .. }
-                    if partition == grown
-            );
-            match is_concerned.then(|| self.try_answer(&waiting.query)).flatten() {
-                Some(answer) => self.answer(s, &waiting, answer),
-                None => self.waiting.push(waiting),
-            }
-        }
-    }
-
-    fn try_answer(&self, query: &Query) -> Option<Answer> {
-        let failed = |reason: String| Answer::Failed { reason: short(reason) };
-        let (partition, epoch) = match query {
-            Query::Read { partition, epoch, .. } => (partition, *epoch),
-            Query::Receipt { partition, position } => (partition, position.epoch),
-            Query::Digests => return Some(failed("not asked here".into())),
-        };
-        let Some(shard) = self.shards.get(partition) else {
-            return Some(failed(format!("{partition} is not here")));
-        };
-        if shard.store.applied().epoch < epoch {
-            return None;
-        }
-        let answer = match query {
-            Query::Read { keys, .. } => shard.store.read_at(epoch, keys).map(Answer::Values),
-            Query::Receipt { position, .. } => shard.store.receipt(*position).map(Answer::Receipt),
-            Query::Digests => return None,
-        };
-        Some(answer.unwrap_or_else(|error| failed(error.to_string())))
-    }
-
-    fn answer(&self, s: &mut Surroundings, waiting: &Waiting, answer: Answer) {
-        let (to, session) = waiting.asked_by;
-        let message = PeerMessage::Answer { number: waiting.question, answer };
-        s.send(self.node, to, session, Channel::Query, &message);
-    }
-
-    fn unread(&mut self, s: &mut Surroundings, number: u64) {
-        if let Some(at) = self.waiting.iter().position(|waiting| waiting.number == number) {
-            let waiting = self.waiting.swap_remove(at);
-            let reason = "its epoch has not come".into();
-            self.answer(s, &waiting, Answer::Failed { reason });
         }
     }
 }
