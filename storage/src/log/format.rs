@@ -15,6 +15,8 @@ pub(super) const RECORD_HEADER_BYTES: usize = 40;
 const CHAIN_BYTES: usize = 32;
 /// What a record takes besides its body, bytes.
 pub(super) const RECORD_FRAME_BYTES: usize = RECORD_HEADER_BYTES + CHAIN_BYTES;
+/// The number of the last record there can be: whoever is behind it stands at a number, too.
+pub(super) const RECORD_NUMBER_MAX: u64 = u64::MAX - 1;
 /// Version of the format.
 pub(super) const FORMAT_VERSION: u32 = 1;
 
@@ -160,8 +162,7 @@ impl RecordHeader {
         }
         let length = usize::try_from(u32::from_le_bytes(array(bytes, 8))).ok()?;
         let number = u64::from_le_bytes(array(bytes, 16));
-        // The last number there is has no next one.
-        if length > RECORD_BODY_BYTES_MAX || number == u64::MAX {
+        if length > RECORD_BODY_BYTES_MAX || number > RECORD_NUMBER_MAX {
             return None;
         }
         Some(Self {
