@@ -257,7 +257,7 @@ fn seeds() -> Vec<Seed> {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             state.to_be_bytes()[0]
         };
-        std::iter::repeat_with(next).take(3_000).collect::<Vec<u8>>()
+        [47].into_iter().chain(std::iter::repeat_with(next).take(3_000)).collect::<Vec<u8>>()
     };
     // Always the same contract, learnt until it is predicted.
     let mut one = vec![47];

@@ -262,12 +262,14 @@ fn seeds() -> Vec<Seed> {
     let torn = whole[..whole.len() - 5].to_vec();
     let mut damaged = whole.clone();
     damaged[300] ^= 1;
-    let plan: Vec<u8> = (0..96u8).map(|n| n.wrapping_mul(151)).collect();
+    // Two batches, an epoch that orders them, and a summary; no damage.
+    let (batches, epoch_and_summary) = ([1, 0, 1, 3].repeat(2), [1, 4, 2, 1, 2, 1, 8]);
+    let plan = [&[1, 1, 4], &batches[..], &epoch_and_summary, &[0, 1, 1]].concat();
     vec![
         Seed::new("whole", whole),
         Seed::new("torn", torn),
         Seed::refused("damaged", damaged),
-        Seed::new("plan", [vec![1, 1, 4], plan].concat()),
+        Seed::new("plan", plan),
         Seed::refused("numbered-from-zero", segment(0, &[batch.clone()], 0)),
         Seed::refused("last-number", segment(u64::MAX, &[batch.clone()], 0)),
         Seed::new("last-number-but-one", segment(u64::MAX - 1, &[batch.clone(), batch], 0)),
