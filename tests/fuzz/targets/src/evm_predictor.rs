@@ -6,6 +6,7 @@
 //! rule: nothing may come of it but predictions that are footprints.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use alloy_primitives::{Address, B256, TxKind, U256, keccak256};
@@ -136,11 +137,11 @@ impl World {
     /// Learns a call of a lawful contract, or predicts one.
     fn lawful_call(&mut self, plan: &mut Unstructured<'_>) -> arbitrary::Result<()> {
         let contract = plan.int_in_range(0..=2)?;
-        if !self.lawful.contains_key(&contract) {
+        if let Entry::Vacant(vacant) = self.lawful.entry(contract) {
             let count = plan.int_in_range(1..=RULES_MAX)?;
             let rules = (0..count).map(|_| Ok((rule(plan)?, mode(plan)?)));
             let rules = rules.collect::<arbitrary::Result<_>>()?;
-            self.lawful.insert(contract, (rules, 0));
+            vacant.insert((rules, 0));
         }
         let call = Call {
             caller: self.fresh(),

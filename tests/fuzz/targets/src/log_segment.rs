@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::slice;
 
 use arbitrary::Unstructured;
 use parsec_protocol::{Batch, BatchRef, EpochNumber, EpochRecord, Wire as _, codec};
@@ -270,8 +271,8 @@ fn seeds() -> Vec<Seed> {
         Seed::new("torn", torn),
         Seed::refused("damaged", damaged),
         Seed::new("plan", plan),
-        Seed::refused("numbered-from-zero", segment(0, &[batch.clone()], 0)),
-        Seed::refused("last-number", segment(u64::MAX, &[batch.clone()], 0)),
+        Seed::refused("numbered-from-zero", segment(0, slice::from_ref(&batch), 0)),
+        Seed::refused("last-number", segment(u64::MAX, slice::from_ref(&batch), 0)),
         Seed::new("last-number-but-one", segment(u64::MAX - 1, &[batch.clone(), batch], 0)),
         Seed::new("epoch-after-the-last", segment(1, &[empty(u64::MAX), empty(0)], 0)),
     ]
