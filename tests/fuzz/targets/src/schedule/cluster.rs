@@ -44,7 +44,8 @@ pub(super) struct Cluster<'a> {
     order: &'a Order,
     hosts: Vec<Host>,
     wire: Vec<Push>,
-    /// Every push that was ever made: one that comes again does no harm.
+    /// Every push that a host got since it started: one that comes again does no harm, but it is
+    /// no cure for one that was lost, either.
     past: Vec<Push>,
 }
 
@@ -90,7 +91,7 @@ impl<'a> Cluster<'a> {
             38..50 => self.hosts[at].execute(dice),
             50..56 => self.hosts[at].store(),
             56..58 if !self.past.is_empty() => {
-                let push = self.past[dice.roll(self.past.len())].clone();
+                let push = self.past.swap_remove(dice.roll(self.past.len()));
                 self.deliver(push);
             }
             58..60 => self.hosts[at].partition.enter_all(),
@@ -100,11 +101,12 @@ impl<'a> Cluster<'a> {
             _ => {}
         }
         for host in &mut self.hosts {
-            host.collect(self.order, &mut self.wire, &mut self.past);
+            host.collect(self.order, &mut self.wire);
         }
     }
 
     fn deliver(&mut self, push: Push) {
+        self.past.push(push.clone());
         self.hosts[push.to.index()].partition.on_push(push);
     }
 
@@ -125,6 +127,7 @@ impl<'a> Cluster<'a> {
         host.tasks.clear();
         host.finished.clear();
         self.wire.retain(|push| push.to != id && push.from != id);
+        self.past.retain(|push| push.to != id);
         for other in 0..self.hosts.len() {
             let peer = &mut self.hosts[other];
             let (peer_id, reached) = (peer.id, peer.store.applied().epoch);
@@ -246,14 +249,11 @@ impl Host {
         self.partition.on_stored(number);
     }
 
-    fn collect(&mut self, order: &Order, wire: &mut Vec<Push>, past: &mut Vec<Push>) {
+    fn collect(&mut self, order: &Order, wire: &mut Vec<Push>) {
         while let Some(output) = self.partition.poll_output() {
             match output {
                 Output::Fetch { index, key } => self.fetches.push((index, key)),
-                Output::Push(push) => {
-                    past.push(push.clone());
-                    wire.push(push);
-                }
+                Output::Push(push) => wire.push(push),
                 Output::Receipt(receipt) => {
                     let at = order.receipts.binary_search_by_key(&receipt.position, |r| r.position);
                     let expected = at.ok().map(|at| &order.receipts[at]);
