@@ -156,7 +156,6 @@ fn median(load: &[Outing], work: impl Fn(&Outing) -> bool) -> f64 {
 
 /// The time that this thread has had a processor.
 fn processor_micros() -> f64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat");
-    let nanos = text.ok().and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
-    nanos.expect("this is Linux, with the scheduler's statistics") as f64 / 1e3
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
 }
