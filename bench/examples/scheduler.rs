@@ -32,6 +32,10 @@ use parsec_runtimes::native::Program;
 use parsec_runtimes::{Call, Execution, Recorder, Runtimes, Sessions};
 use rkyv::util::AlignedVec;
 
+/// As in `parsec` itself.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const CHAIN_ID: u64 = 1;
 const ACCOUNTS: u32 = 2_000;
 /// As many as a batch has under load.
