@@ -99,8 +99,7 @@ fn four_keys(keys: &[Key], skew: Skew) -> Result<Vec<Transaction>, Box<dyn Error
         if (1..4).any(|n| accounts[..n].contains(&accounts[n])) {
             continue;
         }
-        let program =
-            Program::new().transfer(key(a), key(b), 5).transfer(key(c), key(d), 7);
+        let program = Program::new().transfer(key(a), key(b), 5).transfer(key(c), key(d), 7);
         transactions.push(program.into_transaction(transactions.len() as u128));
     }
     Ok(transactions)
