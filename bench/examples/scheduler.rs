@@ -28,9 +28,13 @@ use parsec_protocol::{
     PartitionMap, Position, Receipt, Role, RuntimeId, Transaction, TxId, Value,
 };
 use parsec_runtimes::access::Source;
-use parsec_runtimes::native::{self, Program};
+use parsec_runtimes::native::Program;
 use parsec_runtimes::{Call, Execution, Recorder, Runtimes, Sessions};
 use rkyv::util::AlignedVec;
+
+/// As in `parsec` itself.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const CHAIN_ID: u64 = 1;
 const ACCOUNTS: u32 = 2_000;
@@ -53,7 +57,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let name = |kind: &str| Some(format!("{kind}, {contention}")).filter(|n| n.contains(&only));
         let mut native = NativeTransfer::new(payments)?;
         if let Some(name) = name("native, 4 keys") {
-            compare(&name, &native.setup_all(), &four_keys(skew)?)?;
+            compare(&name, &native.setup_all(), &four_keys(native.keys(), skew)?)?;
         }
         if let Some(name) = name("native, 2 keys") {
             let load = native.build(40_000, &|_| {});
@@ -82,11 +86,9 @@ fn plain(load: Vec<LoadTransaction>) -> Vec<Transaction> {
 }
 
 /// Procedures of two transfers between four accounts of [`NativeTransfer`].
-fn four_keys(skew: Skew) -> Result<Vec<Transaction>, Box<dyn Error>> {
+fn four_keys(keys: &[Key], skew: Skew) -> Result<Vec<Transaction>, Box<dyn Error>> {
     let mut pairs = Pairs::new(1, ACCOUNTS, skew)?;
-    let key = |account: u32| {
-        native::key([&b"pay"[..], &1u64.to_be_bytes(), &account.to_be_bytes()].concat())
-    };
+    let key = |account: u32| &keys[account as usize];
     let mut transactions = Vec::new();
     while transactions.len() < 40_000 {
         let ((a, b), (c, mut d)) = (pairs.next_pair(), pairs.next_pair());
@@ -97,8 +99,7 @@ fn four_keys(skew: Skew) -> Result<Vec<Transaction>, Box<dyn Error>> {
         if (1..4).any(|n| accounts[..n].contains(&accounts[n])) {
             continue;
         }
-        let program =
-            Program::new().transfer(&key(a)?, &key(b)?, 5).transfer(&key(c)?, &key(d)?, 7);
+        let program = Program::new().transfer(key(a), key(b), 5).transfer(key(c), key(d), 7);
         transactions.push(program.into_transaction(transactions.len() as u128));
     }
     Ok(transactions)
@@ -186,6 +187,9 @@ fn race(
             expected.push(plain.execute(sessions, &context, index, &entry)?);
         }
         times[0] += processor_time() - started;
+        if let Some(other) = expected.iter().find(|receipt| !receipt.is_committed()) {
+            return Err(format!("a transaction does not commit: {:?}", other.outcome).into());
+        }
 
         let entries = codec::decode::<Batch>(batch)?.entries;
         let roles =

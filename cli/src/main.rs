@@ -6,6 +6,10 @@ use clap::Parser;
 use parsec_cli::args::{Arguments, Command};
 use parsec_cli::{commands, telemetry};
 
+/// Transactions, values and receipts are made by one thread and dropped by another all the time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     telemetry::start_logs();

@@ -15,6 +15,7 @@ mod calls;
 mod world;
 
 use calls::{Case, cases};
+use parsec_protocol::Footprint;
 use parsec_runtimes::Predictors;
 use world::{Outing, World};
 
@@ -114,33 +115,29 @@ struct Rounds {
     micros: f64,
 }
 
+/// A way to find a footprint, and how many rounds of reads it takes.
+type Find = fn(&mut World, &Outing) -> Result<(Footprint, usize), String>;
+
 /// Finds footprints of transactions one by one where values have to be fetched: by trials that
 /// stop at the first missing key, and by ones that go on.
 fn rounds(world: &mut World, load: &[Outing]) -> Result<(Rounds, Rounds), String> {
     let sample: Vec<_> = load.iter().step_by(load.len().div_ceil(ROUNDS_SAMPLE)).collect();
     // What is remembered afterwards is remembered before.
     world.find_going_on(sample[0])?;
-    let (mut stops, mut goes_on) = (Vec::new(), Vec::new());
-    for outing in &sample {
+    let count = sample.len() as f64;
+    let mut pass = |find: Find| {
         let started = processor_micros();
-        let (expected, rounds) = world.find_stopping(outing)?;
-        stops.push((processor_micros() - started, rounds));
-        let started = processor_micros();
-        let (found, rounds) = world.find_going_on(outing)?;
-        goes_on.push((processor_micros() - started, rounds));
-        if found != expected {
-            return Err("two ways to find a footprint disagree".to_owned());
-        }
-    }
-    Ok((Rounds::of(stops), Rounds::of(goes_on)))
-}
-
-impl Rounds {
-    /// The mean of the rounds, and the median of the times.
-    fn of(mut each: Vec<(f64, usize)>) -> Self {
-        let rounds: usize = each.iter().map(|(_, rounds)| rounds).sum();
-        each.sort_by(|a, b| f64::total_cmp(&a.0, &b.0));
-        Self { rounds: rounds as f64 / each.len() as f64, micros: each[each.len() / 2].0 }
+        let found = sample.iter().map(|outing| find(world, outing)).collect::<Result<Vec<_>, _>>();
+        let micros = (processor_micros() - started) / count;
+        let (footprints, rounds): (Vec<_>, Vec<usize>) = found?.into_iter().unzip();
+        let rounds = rounds.iter().sum::<usize>() as f64 / count;
+        Ok::<_, String>((footprints, Rounds { rounds, micros }))
+    };
+    let (expected, stops) = pass(|world, outing| world.find_stopping(outing))?;
+    let (found, goes_on) = pass(|world, outing| world.find_going_on(outing))?;
+    match found == expected {
+        true => Ok((stops, goes_on)),
+        false => Err("two ways to find a footprint disagree".to_owned()),
     }
 }
 
@@ -159,7 +156,6 @@ fn median(load: &[Outing], work: impl Fn(&Outing) -> bool) -> f64 {
 
 /// The time that this thread has had a processor.
 fn processor_micros() -> f64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat");
-    let nanos = text.ok().and_then(|text| text.split(' ').next()?.parse::<u64>().ok());
-    nanos.expect("this is Linux, with the scheduler's statistics") as f64 / 1e3
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as f64 * 1e6 + time.tv_nsec as f64 / 1e3
 }

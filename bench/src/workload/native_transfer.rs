@@ -49,6 +49,12 @@ impl NativeTransfer {
         Ok(Self { options, spread: Some(spread), keys, payments: Payments::spread(spreader) })
     }
 
+    /// The key of each account.
+    #[must_use]
+    pub fn keys(&self) -> &[Key] {
+        &self.keys
+    }
+
     /// How many of the transactions built so far touch several partitions, if it was made with a
     /// [`Spread`].
     #[must_use]

@@ -15,8 +15,13 @@ pub const UNORDERED_SLICES_MAX: usize = 4_096;
 /// well-behaved peer runs ahead by no more than the sequencer's window. What exceeds it is asked
 /// for again when there is room.
 pub const EARLY_PUSHES_MAX: usize = 1 << 20;
-/// How many transactions are ready before no more are entered into the graph: enough for the workers
-/// of a partition, and few enough that they are executed while their keys are in a cache.
-pub const READY_AHEAD: usize = 32;
+/// How many transactions are ready before no more are entered into the graph: few enough that they
+/// are executed while their keys are in a cache.
+pub const READY_AHEAD: usize = 64;
+/// With fewer transactions ready, more are entered: enough for the workers of a partition. Many are
+/// entered at a time, so that the processor has the code for it at hand.
+pub const READY_LOW: usize = 8;
+
+const _: () = assert!(READY_LOW < READY_AHEAD);
 /// Stored receipts, or pushes, that are read at a time to be sent again.
 pub const RESEND_ITEMS: usize = 4_096;

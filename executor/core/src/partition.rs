@@ -38,7 +38,7 @@ use crate::epochs::{Epochs, FinishedEpoch};
 use crate::exchange::Early;
 use crate::intake::EpochContext;
 use crate::keys::{Cached, KeyIndex, KeyTable};
-use crate::limits::{CACHE_KEYS_MAX, NODES_MAX, READY_AHEAD};
+use crate::limits::{CACHE_KEYS_MAX, NODES_MAX, READY_AHEAD, READY_LOW};
 use crate::nodes::{LocalAccess, Node, NodeIndex, Nodes, Part, Participants};
 use crate::pending::{Next, Pending};
 use crate::traffic::Traffic;
@@ -235,7 +235,9 @@ impl Partition {
 
     /// A transaction to execute, if one is ready.
     pub fn take_ready(&mut self) -> Option<Task> {
-        self.enter_while_fewer_are_ready_than(READY_AHEAD);
+        if self.ready.len() < READY_LOW {
+            self.enter_while_fewer_are_ready_than(READY_AHEAD);
+        }
         let index = self.ready.pop_front()?;
         let node = self.nodes.get_mut(index);
         let Part::Home { entry, remote, .. } = &mut node.part else {
@@ -301,7 +303,7 @@ impl Partition {
         self.in_hand() >= NODES_MAX
     }
 
-    /// Enters transactions into the graph, but not more than keep the workers busy: a transaction
+    /// Enters transactions into the graph, but not more than keep the workers busy for a while: one
     /// that is executed soon after it was entered finds its keys still in the processor's cache. What
     /// waits for others does not count, so that whatever can be done for them is done.
     fn enter_while_fewer_are_ready_than(&mut self, ready_max: usize) {

@@ -139,7 +139,12 @@ impl Client {
             self.read_any(s);
         }
         if !self.is_done() {
-            let longest = if self.left > kept_back { s.options.load.pause } else { SECOND / 4 };
+            // What is left once faults have ended is done soon: nothing is learnt by waiting.
+            let longest = match (s.healed, self.left > kept_back) {
+                (true, true) => s.options.load.pause.min(SECOND / 16),
+                (false, true) => s.options.load.pause,
+                (_, false) => SECOND / 4,
+            };
             let delay = s.within(longest);
             s.after(delay, Event::Client(self.number, ClientTimer::Act));
         }

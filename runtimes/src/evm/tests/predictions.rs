@@ -210,16 +210,17 @@ fn transfers_of_ether_are_predicted_to_anyone_but_contracts() {
         let receipt = predicting.run(&mut world, &wallet.legacy(TxKind::Call(to), 5, Bytes::new()));
         assert!(receipt.is_committed());
     }
-    assert_eq!((predicting.predicted, predicting.strayed), (97, 0));
+    // Three are learnt from, and one is an audit.
+    assert_eq!((predicting.predicted, predicting.strayed), (96, 0));
     // One stray for a contract; then it has an entry point of its own, and is learnt.
     for n in 0..10 {
         let wallet = &mut wallets[n % 4];
         predicting.run(&mut world, &wallet.legacy(TxKind::Call(CONTRACT), 5, Bytes::new()));
     }
-    assert_eq!((predicting.predicted, predicting.strayed), (97 + 1 + 6, 1));
+    assert_eq!((predicting.predicted, predicting.strayed), (96 + 1 + 6, 1));
     let to = Address::repeat_byte(0x99);
     predicting.run(&mut world, &wallets[0].legacy(TxKind::Call(to), 5, Bytes::new()));
-    assert_eq!((predicting.predicted, predicting.strayed), (105, 1), "others are not affected");
+    assert_eq!((predicting.predicted, predicting.strayed), (104, 1), "others are not affected");
 }
 
 #[test]
