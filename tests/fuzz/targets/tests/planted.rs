@@ -9,7 +9,7 @@ use parsec_fuzz_targets::{Target, log_segment, schedule};
 use parsec_protocol::plant::{self, Bug};
 
 /// After so many inputs a bug counts as not found.
-const INPUTS_MAX: u64 = 4_000;
+const INPUTS_MAX: u64 = 1_000;
 
 const PLANTS: &[(&Target, Bug)] = &[
     (&schedule::TARGET, Bug::SkippedEdge),
