@@ -6,6 +6,8 @@
 
 mod disk;
 mod floor;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod memory;
 mod packed;
 mod snapshots;
