@@ -74,6 +74,12 @@ impl EpochCommit {
         }
     }
 
+    /// Whether nothing is to be stored: [`Store::advance`] does then, too.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty() && self.receipts.is_empty() && self.outbox.is_empty()
+    }
+
     /// Sorts writes and receipts, checks the commit's invariants, and computes what is applied
     /// after it.
     fn prepare(&mut self, applied: &Applied) -> Result<Applied, StoreError> {

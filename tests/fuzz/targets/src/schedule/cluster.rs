@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use parsec_executor::to_commit;
 use parsec_executor_core::{FinishedEpoch, Intake, KeyIndex, Output, Partition, Task};
 use parsec_protocol::{
     EpochNumber, EpochRecord, HostSlices, Key, PartitionId, PartitionMap, Push, Receipt, slice,
 };
 use parsec_runtimes::{Execution, Sessions};
-use parsec_storage::{Digest, EpochCommit, MemoryStore, Store as _, Write};
+use parsec_storage::{Digest, MemoryStore, Store as _};
 
 use super::Dice;
 use super::programs::{Order, keys, runtimes};
@@ -238,13 +239,10 @@ impl Host {
         let Some(finished) = self.finished.pop_front() else { return };
         let number = finished.epoch;
         assert_eq!(number, self.store.applied().epoch.next());
-        match finished {
-            FinishedEpoch { writes, receipts, outbox, .. }
-                if writes.is_empty() && receipts.is_empty() && outbox.is_empty() =>
-            {
-                self.store.advance(number);
-            }
-            finished => self.store.commit(commit(finished)).unwrap(),
+        let commit = to_commit(finished);
+        match commit.is_empty() {
+            true => self.store.advance(number),
+            false => self.store.commit(commit).unwrap(),
         }
         self.partition.on_stored(number);
     }
@@ -262,23 +260,5 @@ impl Host {
                 Output::Finished(finished) => self.finished.push_back(*finished),
             }
         }
-    }
-}
-
-fn commit(finished: FinishedEpoch) -> EpochCommit {
-    let writes = finished.writes.into_iter().map(|write| Write {
-        key: write.key,
-        old: write.old,
-        new: write.new,
-        counted: write.counted,
-    });
-    EpochCommit {
-        first: finished.epoch,
-        epoch: finished.epoch,
-        writes: writes.collect(),
-        executed: finished.receipts.len() as u64,
-        multi_partition: finished.multi_partition,
-        receipts: finished.receipts.into_iter().map(Arc::unwrap_or_clone).collect(),
-        outbox: finished.outbox,
     }
 }
