@@ -66,7 +66,11 @@ impl Genesis {
         Self::parse(&text, chain_id).context(path.display())
     }
 
-    fn parse(text: &str, chain_id: u64) -> Result<Self, Failure> {
+    /// Parses the text of a genesis file.
+    ///
+    /// # Errors
+    /// Names the line and what is wrong.
+    pub fn parse(text: &str, chain_id: u64) -> Result<Self, Failure> {
         let file: GenesisFile = serde_json::from_str(text).map_err(failed)?;
         let mut params = ChainParams::new(chain_id);
         if let Some(fork) = file.fork {

@@ -87,16 +87,20 @@ impl Shown {
 
 fn store(shard: &Shard, epoch: FinishedEpoch) -> Result<(), Stop> {
     let number = epoch.epoch;
-    let is_empty = epoch.writes.is_empty() && epoch.receipts.is_empty() && epoch.outbox.is_empty();
-    if is_empty {
+    let commit = to_commit(epoch);
+    if commit.is_empty() {
         shard.store.advance(number);
         return Ok(());
     }
-    let result = shard.store.commit(to_commit(epoch));
-    result.map_err(|error| Stop(format!("{} could not store {number}: {error}", shard.id)))
+    shard
+        .store
+        .commit(commit)
+        .map_err(|error| Stop(format!("{} could not store {number}: {error}", shard.id)))
 }
 
-fn to_commit(epoch: FinishedEpoch) -> EpochCommit {
+/// What a store has to take of an epoch that a partition has finished.
+#[must_use]
+pub fn to_commit(epoch: FinishedEpoch) -> EpochCommit {
     let writes = epoch.writes.into_iter().map(|write| Write {
         key: write.key,
         old: write.old,

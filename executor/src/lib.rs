@@ -35,6 +35,7 @@ mod shard;
 mod sync;
 mod worker;
 
+pub use commit::to_commit;
 pub use config::{ExecutorConfig, Stop};
 pub use host::Executor;
 pub use parsec_executor_core::Traffic;

@@ -3,7 +3,7 @@
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::codec::{self, Malformed, Wire};
-use crate::limits::EPOCH_BATCHES_MAX;
+use crate::limits::{BATCH_TRANSACTIONS_MAX, EPOCH_BATCHES_MAX};
 use crate::transaction::BatchRef;
 
 /// The number of an epoch, from 1 without gaps. Zero stands for the state before the first.
@@ -90,6 +90,10 @@ impl Wire for EpochRecord {
         if self.batches.len() > EPOCH_BATCHES_MAX {
             return Err(Malformed::EpochLength { batches: self.batches.len() });
         }
-        Ok(())
+        let count = |batch: &BatchRef| usize::try_from(batch.transactions).unwrap_or(usize::MAX);
+        match self.batches.iter().map(count).find(|count| *count > BATCH_TRANSACTIONS_MAX) {
+            Some(transactions) => Err(Malformed::BatchLength { transactions }),
+            None => Ok(()),
+        }
     }
 }

@@ -54,5 +54,7 @@ const _: () =
 const _: () = assert!(BATCH_BYTES_TARGET + CLIENT_FRAME_BYTES_MAX < PEER_FRAME_BYTES_MAX);
 const _: () = assert!(FRAME_BYTES_TARGET + VALUE_BYTES_MAX < CLIENT_FRAME_BYTES_MAX);
 const _: () = assert!(FOOTPRINT_KEYS_MAX <= u16::MAX as usize);
+// The index of a transaction in its epoch.
+const _: () = assert!(EPOCH_BATCHES_MAX * BATCH_TRANSACTIONS_MAX <= u32::MAX as usize);
 const _: () = assert!(PARTITIONS_MAX <= SLOTS);
 const _: () = assert!(SUBMISSION_TRANSACTIONS_MAX <= BATCH_TRANSACTIONS_MAX);

@@ -547,3 +547,20 @@ fn limits_are_checked_when_decoding() {
     let refused = ClientMessage::decoded(&submit.encoded());
     assert_eq!(refused, Err(Malformed::SubmissionLength { transactions: count }));
 }
+
+#[test]
+fn an_epoch_of_impossible_batches_is_refused() {
+    let empty = Batch { lane: LaneId(0), sequence: 1, map_version: 1, entries: Vec::new() };
+    let epoch = |transactions| EpochRecord {
+        number: EpochNumber(1),
+        timestamp_ms: 0,
+        block: 0,
+        parent: [0; 32],
+        batches: vec![BatchRef { transactions, ..empty.reference(b"") }],
+    };
+    let most = u32::try_from(limits::BATCH_TRANSACTIONS_MAX).unwrap();
+    assert_eq!(EpochRecord::decoded(&epoch(most).encoded()), Ok(epoch(most)));
+    // Positions in an epoch of such batches would not fit their 32 bits.
+    let refused = EpochRecord::decoded(&epoch(u32::MAX).encoded());
+    assert!(matches!(refused, Err(Malformed::BatchLength { .. })));
+}

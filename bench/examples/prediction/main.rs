@@ -19,6 +19,10 @@ use parsec_protocol::Footprint;
 use parsec_runtimes::Predictors;
 use world::{Outing, World};
 
+/// As in `parsec` itself.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Transactions of a workload.
 const TRANSACTIONS: usize = 10_000;
 /// Transactions after which predictions are counted.

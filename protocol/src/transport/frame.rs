@@ -88,17 +88,30 @@ pub(super) struct ReadLimits {
     pub(super) room: Option<Arc<Semaphore>>,
 }
 
+/// Where a reader's bytes come from: a stream, or a fuzzer's idea of one.
+pub(super) trait Chunks {
+    /// Fills `pieces` with what has arrived, in order, or waits for it. How many it filled; `None`
+    /// at the end.
+    async fn read_chunks(&mut self, pieces: &mut [Bytes]) -> Result<Option<usize>, ReadError>;
+}
+
+impl Chunks for RecvStream {
+    async fn read_chunks(&mut self, pieces: &mut [Bytes]) -> Result<Option<usize>, ReadError> {
+        Self::read_chunks(self, pieces).await
+    }
+}
+
 /// Reads frames from a stream. Dropping the future of a read loses nothing.
-pub(super) struct FrameReader {
-    stream: RecvStream,
+pub(super) struct FrameReader<S = RecvStream> {
+    stream: S,
     buffer: BytesMut,
     limits: ReadLimits,
     began: Option<Instant>,
     held: Option<OwnedSemaphorePermit>,
 }
 
-impl FrameReader {
-    pub(super) fn new(stream: RecvStream, limits: ReadLimits) -> Self {
+impl<S: Chunks> FrameReader<S> {
+    pub(super) fn new(stream: S, limits: ReadLimits) -> Self {
         Self { stream, buffer: BytesMut::new(), limits, began: None, held: None }
     }
 

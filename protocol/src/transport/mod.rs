@@ -26,6 +26,8 @@ mod client;
 mod endpoint;
 mod error;
 mod frame;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod peer;
 pub mod tls;
 

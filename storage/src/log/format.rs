@@ -15,6 +15,8 @@ pub(super) const RECORD_HEADER_BYTES: usize = 40;
 const CHAIN_BYTES: usize = 32;
 /// What a record takes besides its body, bytes.
 pub(super) const RECORD_FRAME_BYTES: usize = RECORD_HEADER_BYTES + CHAIN_BYTES;
+/// The number of the last record there can be: whoever is behind it stands at a number, too.
+pub(super) const RECORD_NUMBER_MAX: u64 = u64::MAX - 1;
 /// Version of the format.
 pub(super) const FORMAT_VERSION: u32 = 1;
 
@@ -99,9 +101,14 @@ impl SegmentHeader {
         if version != FORMAT_VERSION {
             return Err(HeaderFault::Version(version));
         }
+        let first_record = u64::from_le_bytes(array(body, 48));
+        // Records are numbered from 1.
+        if first_record == 0 {
+            return Err(HeaderFault::Damaged);
+        }
         Ok(Self {
             cluster: array(body, 16),
-            first_record: u64::from_le_bytes(array(body, 48)),
+            first_record,
             chain: array(body, 56),
             salt: array(body, 88),
         })
@@ -154,13 +161,14 @@ impl RecordHeader {
             return None;
         }
         let length = usize::try_from(u32::from_le_bytes(array(bytes, 8))).ok()?;
-        if length > RECORD_BODY_BYTES_MAX {
+        let number = u64::from_le_bytes(array(bytes, 16));
+        if length > RECORD_BODY_BYTES_MAX || number > RECORD_NUMBER_MAX {
             return None;
         }
         Some(Self {
             kind: Kind::from_byte(bytes[4])?,
             length,
-            number: u64::from_le_bytes(array(bytes, 16)),
+            number,
             synced_through: u64::from_le_bytes(array(bytes, 24)),
         })
     }
@@ -405,6 +413,17 @@ mod tests {
         let (bytes, ends) = segment(&[b"synced".to_vec(), payload], 1);
         let scan = scan(&header(), &bytes[..bytes.len() - 1]).unwrap();
         assert_eq!((scan.end, scan.records.len()), (ends[1], 1));
+    }
+
+    #[test]
+    fn records_are_numbered_from_one_and_the_last_number_is_none() {
+        let numbered = |first_record| SegmentHeader { first_record, ..header() };
+        assert_eq!(SegmentHeader::decode(&numbered(0).encode()), Err(HeaderFault::Damaged));
+        let key = HeaderKey::new(&[3; 16]);
+        for (number, is_one) in [(u64::MAX, false), (u64::MAX - 1, true)] {
+            let header = RecordHeader { kind: Kind::Epoch, length: 9, number, synced_through: 0 };
+            assert_eq!(RecordHeader::decode(&header.encode(9, &key), &key).is_some(), is_one);
+        }
     }
 
     proptest! {

@@ -123,6 +123,8 @@ pub enum LogError {
     WrongBatch { epoch: EpochNumber, lane: LaneId, sequence: u64 },
     #[error("a record of {bytes} bytes is too large for the log")]
     TooLarge { bytes: usize },
+    #[error("the log has no number left for another record: begin a new log")]
+    Full,
     #[error("too many batches wait in the log for an epoch that orders them")]
     TooManyUnordered,
     #[error(

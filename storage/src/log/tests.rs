@@ -11,7 +11,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::format::SEGMENT_HEADER_BYTES;
+use super::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::*;
 use crate::disk::StdDisk;
 
@@ -600,5 +600,43 @@ proptest! {
             model.apply(op);
         }
         model.reopen();
+    }
+}
+
+#[test]
+fn nothing_follows_the_last_epoch_there_can_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut writer, _) = open(directory.path(), u64::MAX).unwrap();
+    let last = EpochRecord { number: EpochNumber(u64::MAX), ..epoch(None, Vec::new()) };
+    writer.append_epoch(&last).unwrap();
+    let next = EpochRecord { parent: last.digest(), ..epoch(None, Vec::new()) };
+    for number in [0, 1, u64::MAX] {
+        let next = EpochRecord { number: EpochNumber(number), ..next.clone() };
+        assert!(matches!(writer.append_epoch(&next), Err(LogError::EpochOrder { .. })));
+    }
+}
+
+#[test]
+fn nothing_follows_the_last_record_there_can_be() {
+    let last = u64::MAX - 1;
+    for (first_record, fits) in [(last - 1, true), (last, false), (u64::MAX, false)] {
+        let directory = tempfile::tempdir().unwrap();
+        let header =
+            SegmentHeader { cluster: CLUSTER, first_record, chain: [0; 32], salt: [3; 16] };
+        let path = directory.path().join("0000000001.plog");
+        fs::write(&path, header.encode()).unwrap();
+        let (mut writer, _) = open(directory.path(), 1).unwrap();
+        let appended = append(&mut writer, &Record::Batch(batch(1, 1, b"last")));
+        drop(writer);
+        match appended {
+            Ok(_) => assert!(fits),
+            Err(LogError::Full) => {
+                assert!(!fits);
+                assert_eq!(fs::read(&path).unwrap(), header.encode());
+            }
+            Err(error) => panic!("{error}"),
+        }
+        let records = LogReader::open(directory.path()).unwrap().collect::<Result<Vec<_>, _>>();
+        assert_eq!(records.unwrap().len(), usize::from(fits));
     }
 }

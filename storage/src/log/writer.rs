@@ -187,9 +187,9 @@ impl<D: Disk> LogWriter<D> {
     /// [`sync`](Self::sync). Returns where it is.
     ///
     /// # Errors
-    /// [`LogError::BatchOrder`], [`LogError::TooManyUnordered`] and [`LogError::TooLarge`] if the
-    /// batch can't come next: nothing is written then. [`LogError::Io`], and
-    /// [`LogError::Poisoned`] after that.
+    /// [`LogError::BatchOrder`], [`LogError::TooManyUnordered`], [`LogError::TooLarge`] and
+    /// [`LogError::Full`] if the batch can't come next: nothing is written then.
+    /// [`LogError::Io`], and [`LogError::Poisoned`] after that.
     pub fn append_batch(
         &mut self,
         batch: &BatchRef,
@@ -206,8 +206,8 @@ impl<D: Disk> LogWriter<D> {
     ///
     /// # Errors
     /// [`LogError::EpochOrder`], [`LogError::EpochParent`], [`LogError::MissingBatch`],
-    /// [`LogError::WrongBatch`] and [`LogError::TooLarge`] if the epoch can't come next: nothing is
-    /// written then. [`LogError::Io`], and [`LogError::Poisoned`] after that.
+    /// [`LogError::WrongBatch`], [`LogError::TooLarge`] and [`LogError::Full`] if the epoch can't
+    /// come next: nothing is written then. [`LogError::Io`], and [`LogError::Poisoned`] after that.
     pub fn append_epoch(&mut self, epoch: &EpochRecord) -> Result<LogLocation, LogError> {
         self.end.check_epoch(epoch)?;
         let location = self.append(Kind::Epoch, &codec::encode(epoch))?;
@@ -221,6 +221,10 @@ impl<D: Disk> LogWriter<D> {
         }
         if self.poisoned {
             return Err(LogError::Poisoned);
+        }
+        // One number is kept for the summary that a new segment begins with.
+        if self.cursor.number() >= format::RECORD_NUMBER_MAX {
+            return Err(LogError::Full);
         }
         if self.offset >= self.options.segment_bytes {
             self.roll()?;

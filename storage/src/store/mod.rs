@@ -6,6 +6,8 @@
 
 mod disk;
 mod floor;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod memory;
 mod packed;
 mod snapshots;
@@ -70,6 +72,12 @@ impl EpochCommit {
             executed: 0,
             multi_partition: 0,
         }
+    }
+
+    /// Whether nothing is to be stored: [`Store::advance`] does then, too.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty() && self.receipts.is_empty() && self.outbox.is_empty()
     }
 
     /// Sorts writes and receipts, checks the commit's invariants, and computes what is applied

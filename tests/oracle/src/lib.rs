@@ -95,8 +95,8 @@ impl Oracle {
     ///
     /// # Errors
     /// [`OracleError::OutOfOrder`], [`OracleError::WrongParent`], [`OracleError::TimeReversed`],
-    /// [`OracleError::WrongBlock`] and [`OracleError::WrongBatch`] if it is not the epoch that comes next, before anything is
-    /// executed; [`OracleError::Stopped`] and [`OracleError::ExecutedTwice`].
+    /// [`OracleError::WrongBlock`] and [`OracleError::WrongBatch`] if it is not the epoch that comes
+    /// next, before anything is executed; [`OracleError::Stopped`] and [`OracleError::ExecutedTwice`].
     pub fn apply(
         &mut self,
         epoch: &EpochRecord,

@@ -1,12 +1,11 @@
 //! Writing finished epochs to the stores of a host, and syncing them.
 
 use std::ops::Bound;
-use std::sync::Arc;
 
-use parsec_executor_core::FinishedEpoch;
+use parsec_executor::to_commit;
 use parsec_protocol::message::PeerMessage;
 use parsec_protocol::{EpochNumber, PartitionId};
-use parsec_storage::{EpochCommit, Store as _, Write};
+use parsec_storage::Store as _;
 
 use super::{Executor, HostTimer, ShardEvent};
 use crate::surroundings::{Halt, Surroundings};
@@ -31,7 +30,7 @@ impl Executor {
         s.note(self.node, || format!("{partition} commits {epoch}"));
         s.history.on_commit(partition, &commit);
         let store = &self.shard(partition).store;
-        match is_empty(&commit) {
+        match commit.is_empty() {
             true => store.advance(epoch),
             false => store.commit(commit)?,
         }
@@ -102,27 +101,5 @@ impl Executor {
                 s.history.violate("hosts tell what their stores have", detail);
             }
         }
-    }
-}
-
-fn is_empty(commit: &EpochCommit) -> bool {
-    commit.writes.is_empty() && commit.receipts.is_empty() && commit.outbox.is_empty()
-}
-
-fn to_commit(epoch: FinishedEpoch) -> EpochCommit {
-    let writes = epoch.writes.into_iter().map(|write| Write {
-        key: write.key,
-        old: write.old,
-        new: write.new,
-        counted: write.counted,
-    });
-    EpochCommit {
-        first: epoch.epoch,
-        epoch: epoch.epoch,
-        writes: writes.collect(),
-        executed: epoch.receipts.len() as u64,
-        multi_partition: epoch.multi_partition,
-        receipts: epoch.receipts.into_iter().map(Arc::unwrap_or_clone).collect(),
-        outbox: epoch.outbox,
     }
 }
