@@ -26,8 +26,8 @@ pub struct Execution {
 impl Execution {
     /// Executes an entry at its position, over the values of its footprint.
     ///
-    /// This is the one way in which an ordered transaction takes effect, in the executor and in
-    /// the serial oracle alike: it has none if it came too late or strays.
+    /// This is the one way in which an ordered transaction takes effect: it has none if it came too
+    /// late or strays. (The serial oracle has the same rules a second time, to check this.)
     ///
     /// # Errors
     /// Why this host must stop.

@@ -10,20 +10,30 @@ use parsec_protocol::{Push, PushKind, Receipt};
 /// Splits pushes into frames.
 #[must_use]
 pub fn push_frames(pushes: Vec<Push>) -> Vec<Vec<Push>> {
+    push_frames_of(pushes, FRAME_BYTES_TARGET)
+}
+
+/// Splits pushes into frames of about `target` bytes.
+pub(crate) fn push_frames_of(pushes: Vec<Push>, target: usize) -> Vec<Vec<Push>> {
     let mut parts = Vec::with_capacity(pushes.len());
     for push in pushes {
-        match push.size() > FRAME_BYTES_TARGET {
+        match push.size() > target {
             true => take_apart(push, &mut parts),
             false => parts.push(push),
         }
     }
-    frames(parts, Push::size)
+    frames(parts, target, Push::size)
 }
 
 /// Splits receipts into frames.
 #[must_use]
 pub fn receipt_frames(receipts: Vec<Receipt>) -> Vec<Vec<Receipt>> {
-    frames(receipts, receipt_size)
+    receipt_frames_of(receipts, FRAME_BYTES_TARGET)
+}
+
+/// Splits receipts into frames of about `target` bytes.
+pub(crate) fn receipt_frames_of(receipts: Vec<Receipt>, target: usize) -> Vec<Vec<Receipt>> {
+    frames(receipts, target, receipt_size)
 }
 
 /// Makes a push of each item: the receiver tells items apart by transaction and index.
@@ -45,12 +55,12 @@ fn receipt_size(receipt: &Receipt) -> usize {
     128 + receipt.output.len() + events.sum::<usize>()
 }
 
-fn frames<T>(items: Vec<T>, size: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+fn frames<T>(items: Vec<T>, target: usize, size: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
     let mut frames = Vec::new();
     let mut frame = Vec::new();
     let mut bytes = 0;
     for item in items {
-        if bytes >= FRAME_BYTES_TARGET {
+        if bytes >= target {
             frames.push(std::mem::take(&mut frame));
             bytes = 0;
         }
@@ -79,7 +89,7 @@ mod tests {
     #[test]
     fn frames_hold_everything_in_order_and_end_at_the_target() {
         let items: Vec<usize> = (0..100).collect();
-        let frames = frames(items.clone(), |_| FRAME_BYTES_TARGET / 10);
+        let frames = frames(items.clone(), FRAME_BYTES_TARGET, |_| FRAME_BYTES_TARGET / 10);
         assert!(frames.iter().all(|frame| frame.len() <= 11));
         assert_eq!(frames.concat(), items);
     }

@@ -99,6 +99,10 @@ pub struct Partition {
     /// Transactions of epochs that were taken in, which are not nodes yet.
     pending: Pending,
     ready: VecDeque<NodeIndex>,
+    /// With fewer ready than this, more are entered ...
+    ready_low: usize,
+    /// ... until so many are.
+    ready_ahead: usize,
     /// Participants that hold all their keys from now on. A queue, because one that is done at
     /// once lets others follow: a chain of them would else be as deep on the stack as it is long.
     holding: VecDeque<NodeIndex>,
@@ -130,12 +134,22 @@ impl Partition {
             nodes: Nodes::default(),
             pending: Pending::default(),
             ready: VecDeque::new(),
+            ready_low: READY_LOW,
+            ready_ahead: READY_AHEAD,
             holding: VecDeque::new(),
             epochs: Epochs::new(applied),
             early: Early::default(),
             traffic: Traffic::default(),
             outputs: VecDeque::new(),
         }
+    }
+
+    /// As [`Self::new`] makes one, but it enters transactions only when fewer than `low` are ready,
+    /// until `ahead` are.
+    #[must_use]
+    pub fn with_ready(mut self, low: usize, ahead: usize) -> Self {
+        (self.ready_low, self.ready_ahead) = (low, ahead);
+        self
     }
 
     /// An epoch was ordered. `entries` are the transactions that concern this partition, in
@@ -150,7 +164,7 @@ impl Partition {
         }
         self.epochs.begin(context, entries.len());
         self.pending.push(epoch, entries);
-        self.enter_while_fewer_are_ready_than(READY_AHEAD);
+        self.enter_while_fewer_are_ready_than(self.ready_ahead);
     }
 
     /// Enters all transactions that were taken in, however many are ready.
@@ -235,8 +249,8 @@ impl Partition {
 
     /// A transaction to execute, if one is ready.
     pub fn take_ready(&mut self) -> Option<Task> {
-        if self.ready.len() < READY_LOW {
-            self.enter_while_fewer_are_ready_than(READY_AHEAD);
+        if self.ready.len() < self.ready_low {
+            self.enter_while_fewer_are_ready_than(self.ready_ahead);
         }
         let index = self.ready.pop_front()?;
         let node = self.nodes.get_mut(index);

@@ -1,23 +1,25 @@
 //! The serial oracle: what the cluster must have done, found out the plain way.
 //!
 //! It executes the agreed order on one thread, transaction after transaction, over a map. It
-//! shares [`Execution::run`] with the executor, because that is the definition of what a
-//! transaction does, and nothing else: no scheduler, no partitions, no pushes, no store. Whatever
-//! a cluster answers and holds must be equal to what this gives: every receipt, the digest of
-//! receipts, and the digest of the state after every epoch.
+//! shares the runtimes with the executor, because they are the definition of what a payload means,
+//! and nothing else: no scheduler, no partitions, no pushes, no store; and it holds transactions to
+//! their footprints and their last epochs by itself. Whatever a cluster answers and holds must be
+//! equal to what this gives: every receipt, the digest of receipts, and the digest of the state
+//! after every epoch.
 //!
 //! It also refuses what no log may hold: epochs that don't follow one another, batches that the
 //! epoch doesn't name, and (if asked to) a transaction that has its last word twice.
 
+mod execute;
 mod replay;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use parsec_protocol::transaction::Entry;
 use parsec_protocol::{
-    Batch, EpochNumber, EpochRecord, Key, Position, Receipt, TxId, Value, codec,
+    Batch, EpochNumber, EpochRecord, Key, Position, Receipt, RuntimeId, TxId, Value, codec,
 };
-use parsec_runtimes::{Execution, Runtimes, Sessions};
+use parsec_runtimes::{Runtimes, Sessions};
 use parsec_storage::Digest;
 use parsec_storage::log::LogError;
 
@@ -36,6 +38,8 @@ pub enum OracleError {
     WrongParent { epoch: EpochNumber },
     #[error("the time of {epoch} is before that of the epoch before it")]
     TimeReversed { epoch: EpochNumber },
+    #[error("{epoch} has another block number than what it calls makes it")]
+    WrongBlock { epoch: EpochNumber },
     #[error("batch {index} of {epoch} is not the one that the epoch orders")]
     WrongBatch { epoch: EpochNumber, index: usize },
     #[error("{position}: transaction {id} already had its last word at {first}")]
@@ -90,9 +94,9 @@ impl Oracle {
     /// Executes an epoch. Returns a receipt for each transaction, strays included, in order.
     ///
     /// # Errors
-    /// [`OracleError::OutOfOrder`], [`OracleError::WrongParent`], [`OracleError::TimeReversed`] and
-    /// [`OracleError::WrongBatch`] if it is not the epoch that comes next, before anything is
-    /// executed; [`OracleError::Stopped`] and [`OracleError::ExecutedTwice`].
+    /// [`OracleError::OutOfOrder`], [`OracleError::WrongParent`], [`OracleError::TimeReversed`],
+    /// [`OracleError::WrongBlock`] and [`OracleError::WrongBatch`] if it is not the epoch that comes
+    /// next, before anything is executed; [`OracleError::Stopped`] and [`OracleError::ExecutedTwice`].
     pub fn apply(
         &mut self,
         epoch: &EpochRecord,
@@ -124,6 +128,10 @@ impl Oracle {
             if epoch.timestamp_ms < last.timestamp_ms {
                 return Err(OracleError::TimeReversed { epoch: number });
             }
+            let calls_evm = epoch.batches.iter().any(|batch| batch.calls(RuntimeId::EVM));
+            if epoch.block != last.block + u64::from(calls_evm) {
+                return Err(OracleError::WrongBlock { epoch: number });
+            }
         }
         for index in 0..batches.len().max(epoch.batches.len()) {
             let found = batches.get(index).map(|batch| batch.reference(&codec::encode(batch)));
@@ -141,22 +149,21 @@ impl Oracle {
         entropy: &[u8; 32],
         index: u32,
     ) -> Result<Receipt, OracleError> {
-        let accesses = entry.footprint.accesses();
-        let values: Vec<_> = accesses.iter().map(|a| self.state.get(&a.key).cloned()).collect();
-        let execution = Execution::run(&mut self.sessions, entry, epoch, entropy, index, &values)
-            .map_err(|reason| {
+        let stopped = |reason| {
             let position = Position { epoch: epoch.number, index };
             OracleError::Stopped { position, reason }
-        })?;
-        for ((access, old), change) in accesses.iter().zip(&values).zip(&execution.changes) {
-            let new = change.apply(old.as_ref());
-            self.state_digest.update(&access.key, old.as_ref(), new.as_ref());
+        };
+        let (sessions, state) = (&mut self.sessions, &self.state);
+        let (receipt, changes) =
+            execute::execute(sessions, state, entry, epoch, entropy, index).map_err(stopped)?;
+        for (key, new) in changes {
+            self.state_digest.update(&key, self.state.get(&key), new.as_ref());
             match new {
-                Some(value) => self.state.insert(access.key.clone(), value),
-                None => self.state.remove(&access.key),
+                Some(value) => self.state.insert(key, value),
+                None => self.state.remove(&key),
             };
         }
-        Ok(execution.receipt)
+        Ok(receipt)
     }
 
     fn watch(&mut self, receipt: &Receipt) -> Result<(), OracleError> {

@@ -1,6 +1,6 @@
 //! A client: it submits transactions, submits them again when it hears nothing, and reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use parsec_protocol::message::{ClientMessage, ClientReceipt, ReadAt, ServerMessage, Verdict};
 use parsec_protocol::{EpochNumber, ErrorCode, Key, Transaction, TxId, codec};
@@ -53,6 +53,8 @@ pub(crate) struct Client {
     requests: u64,
     /// The transactions of each submission of this session.
     submissions: BTreeMap<u64, Vec<TxId>>,
+    /// What was accepted on this session and has no receipt: requests, and places there.
+    accepted: BTreeSet<(u64, usize)>,
     reads: BTreeMap<u64, Read>,
     /// Whether a read of the latest state has succeeded after everything else.
     has_read_last: bool,
@@ -72,6 +74,7 @@ impl Client {
             open: BTreeMap::new(),
             requests: 0,
             submissions: BTreeMap::new(),
+            accepted: BTreeSet::new(),
             reads: BTreeMap::new(),
             has_read_last: false,
             read_through: EpochNumber(0),
@@ -80,7 +83,7 @@ impl Client {
 
     /// Whether it has done all that it wanted.
     pub(crate) fn is_done(&self) -> bool {
-        self.left == 0 && self.open.is_empty() && self.has_read_last
+        self.left == 0 && self.open.is_empty() && self.accepted.is_empty() && self.has_read_last
     }
 
     /// Whether all that it has yet to do is to be done after faults have ended.
@@ -101,6 +104,7 @@ impl Client {
             Seen::Down { .. } => {
                 self.session = None;
                 self.submissions.clear();
+                self.accepted.clear();
                 self.reads.clear();
             }
             Seen::Message { bytes, .. } => match codec::decode(&bytes) {
@@ -181,6 +185,9 @@ impl Client {
         let Some(session) = self.session.filter(|_| !transactions.is_empty()) else { return };
         self.requests += 1;
         let request = self.requests;
+        for (place, id) in submitted.iter().enumerate() {
+            s.history.on_sent(id, session, (request, place));
+        }
         self.submissions.insert(request, submitted);
         let message = ClientMessage::Submit { request, transactions };
         s.ask(client_node(self.number), session, &message);
@@ -236,14 +243,25 @@ impl Client {
             let detail = format!("{} verdicts on {} transactions", verdicts.len(), ids.len());
             return s.history.violate("a verdict on each transaction", detail);
         }
-        for (id, verdict) in ids.into_iter().zip(verdicts) {
+        let mut is_busy = false;
+        for (place, (id, verdict)) in ids.into_iter().zip(verdicts).enumerate() {
             match verdict {
-                Verdict::Accepted(accepted) if accepted == id => {}
+                Verdict::Accepted(_) if is_busy => {
+                    let detail = format!("{id} of request {request}");
+                    s.history.violate("nothing overtakes what has to wait", detail);
+                }
+                Verdict::Accepted(accepted) if accepted == id => {
+                    self.accepted.insert((request, place));
+                }
                 Verdict::Accepted(other) => {
                     let detail = format!("{other} was accepted where {id} was submitted");
                     s.history.violate("a verdict on each transaction", detail);
                 }
-                Verdict::Rejected { code: ErrorCode::Busy | ErrorCode::Unavailable, .. } => {
+                Verdict::Rejected {
+                    code: code @ (ErrorCode::Busy | ErrorCode::Unavailable),
+                    ..
+                } => {
+                    is_busy |= code == ErrorCode::Busy;
                     let delay = s.random.magnitude(20 * MILLISECOND, SECOND);
                     s.after(delay, Event::Client(self.number, ClientTimer::Again(id)));
                 }
@@ -264,6 +282,10 @@ impl Client {
         if id != Some(receipt.id) {
             let detail = format!("{} for {id:?} of request {request}", receipt.id);
             return s.history.violate("receipts answer submissions", detail);
+        }
+        if !self.accepted.remove(&(request, index)) {
+            let detail = format!("{} of request {request} was not waited for", receipt.id);
+            return s.history.violate("one receipt for each submission", detail);
         }
         self.read_through = self.read_through.max(receipt.position.epoch);
         self.open.remove(&receipt.id);

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parsec_oracle::Oracle;
+use parsec_protocol::limits::STRAY_ATTEMPTS_MAX;
 use parsec_protocol::plant;
 use parsec_protocol::{
-    Batch, EpochNumber, EpochRecord, ErrorCode, Footprint, Key, PartitionId, PartitionMap,
+    Batch, EpochNumber, EpochRecord, ErrorCode, Footprint, Key, Outcome, PartitionId, PartitionMap,
     Position, Receipt, Transaction, TxId, Value, slice,
 };
 use parsec_runtimes::Runtimes;
@@ -51,7 +52,14 @@ pub struct Operation {
     after: Option<Position>,
     /// The last epoch that any client had read when this was submitted.
     read: EpochNumber,
+    /// How often it was sent.
+    sent: u32,
+    /// On which session it was sent first, and in which order there.
+    sent_first: Option<(u64, Sent)>,
 }
+
+/// The place of a transaction in what a client sends on a session: the request, and its place there.
+type Sent = (u64, usize);
 
 /// An epoch, and what becomes of it.
 #[derive(Debug)]
@@ -75,6 +83,8 @@ pub(crate) struct History {
     heard: Option<Position>,
     /// The greatest epoch that any client has read.
     read: EpochNumber,
+    /// For each session of a client, the last of what it sent that was ordered.
+    ordered: BTreeMap<u64, Sent>,
     violation: Option<Violation>,
 }
 
@@ -88,6 +98,7 @@ impl History {
             operations: BTreeMap::new(),
             heard: None,
             read: EpochNumber(0),
+            ordered: BTreeMap::new(),
             violation: None,
         }
     }
@@ -148,6 +159,10 @@ impl History {
         let entries = || batches.iter().flat_map(|batch| &batch.entries);
         for (entry, receipt) in entries().zip(&receipts) {
             self.check_submitted(&entry.id, &entry.payload, receipt.position);
+            if entry.attempt == 0 {
+                self.check_order(&entry.id, receipt.position);
+            }
+            self.check_alone(receipt);
         }
         let homes = entries().map(|e| (e.home, self.is_shared(e.home, &e.footprint))).collect();
         let mut changed = Vec::new();
@@ -195,6 +210,38 @@ impl History {
             );
             self.violate("the order respects real time", detail);
         }
+    }
+}
+
+/// The order, as clients and strays need it.
+impl History {
+    /// What a client sends on one session is ordered as it was sent. Of what was sent twice nobody
+    /// knows which time counts.
+    fn check_order(&mut self, id: &TxId, position: Position) {
+        let operation = self.operations.get(id).filter(|operation| operation.sent == 1);
+        let Some((session, sent)) = operation.and_then(|operation| operation.sent_first) else {
+            return;
+        };
+        let last = self.ordered.entry(session).or_insert(sent);
+        if sent < *last {
+            let detail = format!("{id}, sent as {sent:?}, is at {position}, after {last:?}");
+            return self.violate("submissions are ordered as they were sent", detail);
+        }
+        *last = sent;
+    }
+
+    /// The last attempt runs alone, with a footprint that was found in the state before it.
+    fn check_alone(&mut self, receipt: &Receipt) {
+        let is_last = receipt.attempt >= STRAY_ATTEMPTS_MAX;
+        if is_last && matches!(receipt.outcome, Outcome::Strayed { .. }) {
+            self.violate("what runs alone does not stray", format!("{receipt:?}"));
+        }
+    }
+
+    /// How many transactions are ordered through an epoch.
+    pub(crate) fn transactions(&self, through: EpochNumber) -> u64 {
+        let epochs = usize::try_from(through.0).unwrap_or(usize::MAX);
+        self.epochs.iter().take(epochs).map(|epoch| epoch.record.transactions()).sum()
     }
 }
 
@@ -309,7 +356,16 @@ impl History {
             ended: None,
             after,
             read,
+            sent: 0,
+            sent_first: None,
         });
+    }
+
+    /// A client sends a transaction, at a place of a request.
+    pub(crate) fn on_sent(&mut self, id: &TxId, session: u64, place: (u64, usize)) {
+        let Some(operation) = self.operations.get_mut(id) else { return };
+        operation.sent += 1;
+        operation.sent_first.get_or_insert((session, place));
     }
 
     /// A client is told how a transaction ended.

@@ -1,5 +1,6 @@
 //! What a seed draws: the cluster, its load, and what befalls it.
 
+use parsec_protocol::limits::FRAME_BYTES_TARGET;
 use parsec_sequencer_core::{LaneOptions, RingLimits};
 
 use crate::agenda::{MILLISECOND, Micros, SECOND};
@@ -46,6 +47,8 @@ pub(crate) struct Load {
     pub(crate) narrow: u64,
     /// ... follow keys that others change.
     pub(crate) chases: u64,
+    /// ... change the keys that those follow.
+    pub(crate) points: u64,
     /// ... touch a replicated key.
     pub(crate) replicated: u64,
     /// ... may run only for some epochs.
@@ -63,6 +66,11 @@ pub(crate) struct Executors {
     pub(crate) early_pushes: usize,
     /// Epochs that may wait in the inbox of a partition.
     pub(crate) inbox: usize,
+    /// With fewer transactions ready than the first, more are entered, until the second are.
+    pub(crate) ready_low: usize,
+    pub(crate) ready_ahead: usize,
+    /// How long a frame of pushes or receipts is.
+    pub(crate) frame_bytes: usize,
     /// How long each step of a partition takes at most.
     pub(crate) step: Micros,
     /// How long the commit of an epoch takes at most.
@@ -98,6 +106,7 @@ impl Options {
         let hosts: Vec<u16> = (0..random.between(1, 4)).map(|_| small(random, 1, 3)).collect();
         let clients = small(random, 1, 6);
         let step = random.magnitude(5, 2 * MILLISECOND);
+        let ready_low = random_usize(random, 1, 8);
         let transactions = random.between(50, 300) / u64::from(clients) + 1;
         let faults = Faults::draw(random);
         Self {
@@ -123,6 +132,9 @@ impl Options {
                 cached_keys: *random.pick(&[2, 8, 1_000_000]),
                 early_pushes: *random.pick(&[4, 64, 1_000_000]),
                 inbox: random_usize(random, 1, 16),
+                ready_low,
+                ready_ahead: ready_low + random_usize(random, 1, 64),
+                frame_bytes: *random.pick(&[500, 5_000, FRAME_BYTES_TARGET]),
                 step,
                 commit: random.magnitude(10, 50 * MILLISECOND),
                 sync_interval: random.magnitude(MILLISECOND, SECOND),
@@ -156,6 +168,9 @@ fn draw_lane(random: &mut Random) -> LaneOptions {
         lane.pending_transactions_max = random_usize(random, 8, 64);
         lane.in_flight_transactions_max = random_usize(random, 2, 64);
         lane.retained_transactions_max = random_usize(random, 64, 512);
+        lane.retained_bytes_max = random_usize(random, 10_000, 1_000_000);
+        lane.retained_epochs_max = random_usize(random, 16, 256);
+        lane.batch_bytes_target = random_usize(random, 500, 100_000);
     }
     lane
 }
@@ -164,6 +179,7 @@ impl Load {
     /// A load of `transactions` for each client that takes about `until`, or less.
     fn draw(random: &mut Random, transactions: u64, until: Micros) -> Self {
         let submission = random.magnitude(1, 16);
+        let chases = *random.pick(&[0, 0, 100, 100, 400, 400, 8_000]);
         let longest = until * (submission + 1) / transactions;
         Self {
             keys: random.magnitude(2, 64),
@@ -172,7 +188,8 @@ impl Load {
             pause: random.magnitude(longest / 8 + 1, longest + 1),
             patience: random.magnitude(50 * MILLISECOND, 2 * SECOND),
             narrow: *random.pick(&[0, 0, 50, 300]),
-            chases: *random.pick(&[0, 100, 400]),
+            chases,
+            points: chases / *random.pick(&[4, 1]),
             replicated: *random.pick(&[0, 30, 200]),
             expires: *random.pick(&[0, 0, 0, 100]),
             value_bytes: random.magnitude(16, 3_000),

@@ -203,6 +203,11 @@ impl SimStore {
         Ok(Self { path, memory: memory.reopened(), floor, state: Mutex::new(state) })
     }
 
+    /// The epoch through which nothing can be lost.
+    pub(crate) fn durable(&self) -> EpochNumber {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).durable
+    }
+
     fn state(&self) -> Result<MutexGuard<'_, State>, StoreError> {
         // There is one thread, and a run ends with its first panic.
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

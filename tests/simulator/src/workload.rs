@@ -55,7 +55,7 @@ impl Workload {
             (40, Step::Fund),
             (30, Step::Require),
             (load.chases, Step::Chase),
-            (load.chases / 4, Step::Point),
+            (load.points, Step::Point),
             (load.replicated, Step::GetReplicated),
             (load.replicated / 4, Step::PutReplicated),
         ];

@@ -36,6 +36,7 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use parsec_protocol::limits::FRAME_BYTES_TARGET;
 use parsec_protocol::message::{PartitionStatus, PeerMessage};
 use parsec_protocol::plant::{self, Bug};
 use parsec_protocol::transport::Channel;
@@ -44,7 +45,7 @@ use parsec_protocol::{EpochNumber, NodeId, PartitionId, Push, Receipt};
 pub use self::output::{HostError, HostOutput, Refused};
 pub use self::resend::Request;
 use self::resend::{Resends, Wish};
-use crate::frames::{push_frames, receipt_frames};
+use crate::frames::{push_frames_of, receipt_frames_of};
 use crate::intake::{Intake, ReadyEpoch};
 use crate::routes::{Destination, Routes};
 
@@ -62,6 +63,7 @@ pub struct Host {
     /// How far each partition here is.
     statuses: BTreeMap<PartitionId, PartitionStatus>,
     is_progress_due: bool,
+    frame_bytes: usize,
     resends: Resends,
     /// Through which epoch each partition, here or elsewhere, has said to be durable.
     durables: BTreeMap<PartitionId, EpochNumber>,
@@ -95,6 +97,7 @@ impl Host {
             sessions: BTreeMap::new(),
             statuses: applied.iter().map(status).collect(),
             is_progress_due: false,
+            frame_bytes: FRAME_BYTES_TARGET,
             resends: Resends::default(),
             durables: BTreeMap::new(),
             pruned: BTreeMap::new(),
@@ -103,6 +106,13 @@ impl Host {
         };
         host.serve(host.routes.node(), true, &host.statuses());
         host
+    }
+
+    /// As [`Self::new`] makes one, but with frames of about so many bytes.
+    #[must_use]
+    pub fn with_frame_bytes(mut self, target: usize) -> Self {
+        self.frame_bytes = target;
+        self
     }
 
     /// A link came up. Messages of the session come after this.
@@ -194,7 +204,7 @@ impl Host {
     ///
     /// Threads that share a host may send receipts without asking it.
     pub fn on_receipts(&mut self, partition: PartitionId, receipts: Vec<Receipt>) {
-        for receipts in receipt_frames(receipts) {
+        for receipts in receipt_frames_of(receipts, self.frame_bytes) {
             let message = PeerMessage::Receipts { partition, receipts };
             self.send(self.sequencer, Channel::Order, message);
         }
@@ -407,7 +417,7 @@ impl Host {
     }
 
     fn send_pushes(&mut self, to: NodeId, pushes: Vec<Push>) {
-        for frame in push_frames(pushes) {
+        for frame in push_frames_of(pushes, self.frame_bytes) {
             self.send(to, Channel::Exchange, PeerMessage::Pushes(frame));
         }
     }

@@ -120,7 +120,8 @@ impl Executor {
             s.history.on_found(partition, &applied);
             let cached = s.options.executors.cached_keys;
             let core = Partition::with_cache(partition, cluster.map.clone(), applied.epoch, cached)
-                .with_early_pushes(s.options.executors.early_pushes);
+                .with_early_pushes(s.options.executors.early_pushes)
+                .with_ready(s.options.executors.ready_low, s.options.executors.ready_ahead);
             shards.insert(partition, Shard::new(core, store));
         }
         let holders = cluster.map.partitions().filter_map(|partition| {
@@ -128,7 +129,8 @@ impl Executor {
         });
         let routes = Arc::new(Routes::new(node, &holders.collect()));
         let applied = shards.iter().map(|(id, shard)| (*id, shard.store.applied().epoch)).collect();
-        let host = Host::new(routes, SEQUENCER, &applied);
+        let host = Host::new(routes, SEQUENCER, &applied)
+            .with_frame_bytes(s.options.executors.frame_bytes);
         let mut executor = Self {
             node,
             boot,
@@ -330,6 +332,7 @@ impl Executor {
         let read = s.options.executors.step;
         match output {
             HostOutput::Send { to, session, channel, message } => {
+                self.check_told(s, &message);
                 s.send(self.node, to, session, channel, &message);
             }
             HostOutput::Epoch { partition, context, entries } => {

@@ -3,6 +3,7 @@
 use std::ops::Bound;
 
 use parsec_executor::to_commit;
+use parsec_protocol::message::PeerMessage;
 use parsec_protocol::{EpochNumber, PartitionId};
 use parsec_storage::Store as _;
 
@@ -82,6 +83,23 @@ impl Executor {
         };
         if synced.iter().any(is_behind) {
             self.sync_soon(s);
+        }
+    }
+
+    /// A host tells of its partitions what their stores have.
+    pub(super) fn check_told(&self, s: &mut Surroundings, message: &PeerMessage) {
+        let (PeerMessage::Progress(told) | PeerMessage::Watermarks { partitions: told, .. }) =
+            message
+        else {
+            return;
+        };
+        for status in told {
+            let store = &self.shards[&status.partition].store;
+            let (applied, durable) = (store.applied().epoch, store.durable());
+            if status.applied > applied || status.durable > durable {
+                let detail = format!("{status:?}, but it is at {applied}, durable {durable}");
+                s.history.violate("hosts tell what their stores have", detail);
+            }
         }
     }
 }

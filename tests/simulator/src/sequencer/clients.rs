@@ -243,6 +243,7 @@ impl Sequencer {
             }
         }
         let mut known = Vec::new();
+        let mut is_fresh = false;
         while !open.is_empty() {
             let offers = open.iter().map(|(index, candidate, lookup)| {
                 let token = Token { connection: session, request, index: *index };
@@ -266,6 +267,11 @@ impl Sequencer {
                     Ok(_) => Verdict::Accepted(candidate.id),
                 });
             }
+            if is_fresh && !again.is_empty() {
+                let detail = format!("request {request} of {client} has asked it just now");
+                return s.history.violate("what the index says now is new enough", detail);
+            }
+            is_fresh = true;
             for (_, candidate, lookup) in &mut again {
                 *lookup = self.index.lookup(&candidate.id);
             }

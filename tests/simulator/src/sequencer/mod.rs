@@ -85,6 +85,8 @@ pub(crate) struct Sequencer {
     indexing: Indexing,
     index: Index,
     latest: Option<EpochRecord>,
+    /// Through which epoch the order was told that all partitions are.
+    applied: EpochNumber,
     /// The session of each executor whose link is up.
     hosts: BTreeMap<NodeId, u64>,
     /// Hosts that are to be served soon.
@@ -127,6 +129,7 @@ impl Sequencer {
             indexing,
             index,
             latest: end.last_epoch,
+            applied: EpochNumber(0),
             hosts: BTreeMap::new(),
             served: BTreeSet::new(),
             connections: BTreeMap::new(),
@@ -199,6 +202,12 @@ fn restore(
     }
     let (restored, write) = restorer.finish().map_err(|error| defect(&error))?;
     write.map_or(Ok(()), |write| index.write(write)).map_err(Halt::Index)?;
+    let mark = index.mark();
+    let counted = s.history.transactions(mark.through);
+    if mark.transactions != counted {
+        let detail = format!("{mark:?}, but there are {counted}");
+        s.history.violate("the index counts what is ordered", detail);
+    }
     let last = end.last_epoch.as_ref().map_or(EpochNumber(0), |record| record.number);
     if last < s.history.last() {
         let detail = format!("the log ends with {last}, but {} was told", s.history.last());
@@ -328,6 +337,7 @@ impl Sequencer {
     fn turn(&mut self, s: &mut Surroundings) -> Result<(), Halt> {
         self.turn_planned = false;
         self.orderer.on_durable(self.durability.durable());
+        self.applied = self.applied.max(self.followers.applied_by_all());
         self.orderer.on_applied(self.followers.applied_by_all());
         self.orderer.on_indexed(self.indexing.told());
         let now = s.clock();
@@ -347,7 +357,8 @@ impl Sequencer {
 
     fn carry_out(&mut self, s: &mut Surroundings, output: Output) -> Result<(), Halt> {
         match output {
-            Output::Append { reference, encoded, .. } => {
+            Output::Append { batch, reference, encoded } => {
+                self.check_limits(s, &batch);
                 self.tell_log(s, LogCommand::Batch { reference, encoded });
             }
             Output::AppendEpoch(record) => self.tell_log(s, LogCommand::Epoch(record)),
@@ -368,6 +379,21 @@ impl Sequencer {
             Output::Rediscover(stray) => self.rediscover(s, *stray),
         }
         Ok(())
+    }
+
+    /// A batch is closed only as far as the limits of the lane allow.
+    fn check_limits(&self, s: &mut Surroundings, batch: &Batch) {
+        let (lane, limits) = (self.orderer.lane(), &s.options.lane);
+        let ahead = lane.ordered().next().0.saturating_sub(self.applied.0);
+        let in_flight = lane.in_flight();
+        // Transactions that strayed are under way already.
+        let adds = batch.entries.iter().any(|entry| entry.attempt == 0);
+        if ahead > limits.epochs_in_flight_max
+            || (adds && in_flight > limits.in_flight_transactions_max)
+        {
+            let detail = format!("{ahead} epochs and {in_flight} transactions are in flight");
+            s.history.violate("the lane keeps to its limits", detail);
+        }
     }
 
     fn tell_log(&mut self, s: &mut Surroundings, command: LogCommand) {
