@@ -55,7 +55,7 @@ pub const PLANTS: &[Plant] = &[
     plant(
         Bug::ForgottenTooEarly,
         "forgotten-too-early",
-        300,
+        1_000,
         "what is owed is forgotten when the peer has applied it, not when it is durable there",
     ),
     plant(
@@ -85,7 +85,7 @@ pub const PLANTS: &[Plant] = &[
     plant(
         Bug::TornEndTakenAsWhole,
         "torn-end-taken-as-whole",
-        300,
+        1_000,
         "the log takes a record with a whole header for whole",
     ),
     plant(
@@ -97,7 +97,7 @@ pub const PLANTS: &[Plant] = &[
     plant(
         Bug::FloorNotChecked,
         "floor-not-checked",
-        300,
+        1_000,
         "a store that has lost what was durable opens without a word",
     ),
 ];
