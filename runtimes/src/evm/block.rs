@@ -1,10 +1,19 @@
-//! What Ethereum says of a whole block: receipts, their root, and the bloom filter of their logs.
+//! What Ethereum says of a whole block: receipts, their root, the bloom filter of their logs, and
+//! its header.
 
 use alloy_consensus::proofs::{calculate_receipt_root, ordered_trie_root_encoded};
-use alloy_consensus::{Eip658Value, ReceiptEnvelope, ReceiptWithBloom, TxType};
-use alloy_primitives::{Address, B256, Bloom, Log, LogData};
+use alloy_consensus::{
+    EMPTY_OMMER_ROOT_HASH, Eip658Value, Header, ReceiptEnvelope, ReceiptWithBloom,
+    Transaction as _, TxType,
+};
+use alloy_eips::eip7685::EMPTY_REQUESTS_HASH;
+use alloy_primitives::{Address, B256, Bloom, Log, LogData, keccak256};
+use alloy_rlp::Encodable;
+use alloy_trie::EMPTY_ROOT_HASH;
 use bytes::Bytes;
-use parsec_protocol::{Event, Outcome, Receipt};
+use parsec_ethereum::{Block, BlockTransaction, Environment};
+use parsec_protocol::{EpochNumber, Event, Outcome, Receipt};
+use revm::primitives::hardfork::SpecId;
 
 /// The receipts of a block, and what its header says of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,4 +101,152 @@ pub fn bloom(events: &[Event]) -> Bloom {
 #[must_use]
 pub fn transactions_root(payloads: &[Bytes]) -> B256 {
     ordered_trie_root_encoded(payloads)
+}
+
+/// What is common to the block and those around it, for its header.
+#[derive(Debug, Clone)]
+pub struct Sealing<'a> {
+    /// The rules of the block.
+    pub fork: SpecId,
+    /// What its transactions saw.
+    pub environment: &'a Environment,
+    /// The hash of the block before it.
+    pub parent: B256,
+    /// What stands for the root of the state: Parsec's state digest.
+    pub state_root: B256,
+    /// The epoch after which the state is the block's.
+    pub epoch: EpochNumber,
+}
+
+impl Sealing<'_> {
+    /// The block of `transactions`, which must all be [included](is_included) in it.
+    #[must_use]
+    pub fn seal(&self, transactions: Vec<BlockTransaction>) -> Block {
+        let executed = transactions.iter().map(|tx| (&tx.raw, &tx.receipt));
+        let receipts = BlockReceipts::new(executed);
+        let payloads: Vec<Bytes> = transactions.iter().map(|tx| tx.raw.clone()).collect();
+        let header = self.header(&receipts, &payloads);
+        let mut encoded = Vec::with_capacity(header.length() + 4);
+        header.encode(&mut encoded);
+        let withdrawals = self.fork.is_enabled_in(SpecId::SHANGHAI).then(Vec::new);
+        Block {
+            number: header.number,
+            epoch: self.epoch,
+            hash: keccak256(&encoded).0,
+            header: encoded.into(),
+            transactions,
+            ommers: Vec::new(),
+            withdrawals,
+        }
+    }
+
+    fn header(&self, receipts: &BlockReceipts, payloads: &[Bytes]) -> Header {
+        let Environment { number, timestamp, gas_limit, base_fee, coinbase, .. } =
+            *self.environment;
+        let since = |fork| self.fork.is_enabled_in(fork);
+        Header {
+            parent_hash: self.parent,
+            ommers_hash: EMPTY_OMMER_ROOT_HASH,
+            beneficiary: coinbase,
+            state_root: self.state_root,
+            transactions_root: transactions_root(payloads),
+            receipts_root: receipts.root(),
+            logs_bloom: receipts.bloom,
+            difficulty: self.environment.difficulty,
+            number,
+            gas_limit,
+            gas_used: receipts.gas_used,
+            timestamp,
+            mix_hash: self.environment.prevrandao,
+            base_fee_per_gas: since(SpecId::LONDON).then_some(base_fee),
+            withdrawals_root: since(SpecId::SHANGHAI).then_some(EMPTY_ROOT_HASH),
+            blob_gas_used: since(SpecId::CANCUN).then(|| blob_gas(payloads)),
+            excess_blob_gas: since(SpecId::CANCUN)
+                .then(|| self.environment.excess_blob_gas.unwrap_or_default()),
+            parent_beacon_block_root: since(SpecId::CANCUN)
+                .then(|| self.environment.parent_beacon_block_root.unwrap_or_default()),
+            requests_hash: since(SpecId::PRAGUE).then_some(EMPTY_REQUESTS_HASH),
+            ..Header::default()
+        }
+    }
+}
+
+/// The blob gas of all transactions.
+fn blob_gas(payloads: &[Bytes]) -> u64 {
+    let gas = |raw: &Bytes| {
+        let blobs = kind(raw) == TxType::Eip4844;
+        blobs.then(|| super::payload::decode(raw).ok()?.blob_gas_used()).flatten().unwrap_or(0)
+    };
+    payloads.iter().map(gas).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use parsec_protocol::Position;
+
+    use super::*;
+
+    fn seal(fork: SpecId, transactions: Vec<BlockTransaction>) -> Block {
+        let environment = Environment {
+            number: 7,
+            timestamp: 1_700_000_000,
+            gas_limit: 30_000_000,
+            base_fee: 9,
+            ..Environment::default()
+        };
+        let sealing = Sealing {
+            fork,
+            environment: &environment,
+            parent: B256::repeat_byte(1),
+            state_root: B256::repeat_byte(2),
+            epoch: EpochNumber(12),
+        };
+        sealing.seal(transactions)
+    }
+
+    #[test]
+    fn a_header_has_the_fields_of_its_fork_and_hashes_to_the_block() {
+        for (fork, fields) in [
+            (SpecId::ISTANBUL, 15),
+            (SpecId::LONDON, 16),
+            (SpecId::SHANGHAI, 17),
+            (SpecId::OSAKA, 21),
+        ] {
+            let block = seal(fork, Vec::new());
+            let header = block.decode_header().unwrap();
+            let mut rest = &block.header[..];
+            let mut list = alloy_rlp::Header::decode_bytes(&mut rest, true).unwrap();
+            let mut found = 0;
+            while !list.is_empty() {
+                alloy_rlp::Header::decode_bytes(&mut list, false).unwrap();
+                found += 1;
+            }
+            assert_eq!(found, fields, "{fork:?}");
+            assert_eq!(header.hash_slow().0, block.hash);
+            assert_eq!((header.number, header.parent_hash), (7, B256::repeat_byte(1)));
+            assert_eq!(header.receipts_root, EMPTY_ROOT_HASH);
+        }
+    }
+
+    #[test]
+    fn roots_gas_and_bloom_are_those_of_the_transactions() {
+        let event =
+            Event { source: Bytes::from(vec![5; 20]), topics: vec![[6; 32]], data: Bytes::new() };
+        let receipt = Receipt {
+            id: parsec_protocol::TxId([3; 32]),
+            position: Position { epoch: EpochNumber(12), index: 0 },
+            attempt: 0,
+            outcome: Outcome::Committed,
+            work: 30_000,
+            output: Bytes::new(),
+            events: vec![event.clone()],
+        };
+        let raw = Bytes::from_static(&[0xc0]);
+        let block = seal(SpecId::OSAKA, vec![BlockTransaction { raw, sender: [4; 20], receipt }]);
+        let header = block.decode_header().unwrap();
+        assert_eq!(header.gas_used, 30_000);
+        assert_eq!(header.logs_bloom, bloom(&[event]));
+        assert_ne!(header.receipts_root, EMPTY_ROOT_HASH);
+        assert_ne!(header.transactions_root, EMPTY_ROOT_HASH);
+    }
 }
