@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use parsec_protocol::epoch::EpochNumber;
 use parsec_protocol::limits::READ_KEYS_MAX;
 use parsec_protocol::message::{ClusterStatus, ReadAt, Welcome};
 use parsec_protocol::transport::tls::{CLUSTER_NAME, Trust};
 use parsec_protocol::transport::{ClientDialer, DialOptions, ServerConnection};
-use parsec_protocol::{Key, Receipt, Transaction, Value};
+use parsec_protocol::{ErrorCode, Key, Receipt, RuntimeId, Transaction, Value};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -148,7 +149,7 @@ impl Client {
     ) -> Result<(EpochNumber, Vec<Option<Value>>), Error> {
         match self.ask(Question::Read { at, keys: keys.to_vec() }).await? {
             Answer::Values { epoch, values } => Ok((epoch, values)),
-            Answer::Status(_) => Err(Error::Stopped),
+            _ => Err(Error::Stopped),
         }
     }
 
@@ -159,7 +160,51 @@ impl Client {
     pub async fn status(&self) -> Result<ClusterStatus, Error> {
         match self.ask(Question::Status).await? {
             Answer::Status(status) => Ok(status),
-            Answer::Values { .. } => Err(Error::Stopped),
+            _ => Err(Error::Stopped),
+        }
+    }
+
+    /// Ethereum blocks from number `from` on, at most `limit`, each in the encoding of the crate
+    /// `parsec-ethereum`. Where there is none yet, it waits a while for the first, and then
+    /// returns nothing.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub async fn blocks(&self, from: u64, limit: u32) -> Result<Vec<Bytes>, Error> {
+        let mut piece = Vec::new();
+        loop {
+            let offset = piece.len() as u64;
+            let Answer::Blocks { blocks, cut } =
+                self.ask(Question::Blocks { from, offset, limit }).await?
+            else {
+                return Err(Error::Stopped);
+            };
+            let Some(length) = cut else { return Ok(blocks) };
+            let more = blocks.into_iter().next().unwrap_or_default();
+            if more.is_empty() {
+                let detail = format!("block {from} has no byte {offset}");
+                return Err(Error::Failed { code: ErrorCode::Unavailable, detail });
+            }
+            piece.extend_from_slice(&more);
+            if piece.len() as u64 >= length {
+                return Ok(vec![piece.into()]);
+            }
+        }
+    }
+
+    /// Asks a runtime what it says of the state after an epoch, in the runtime's own encoding.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub async fn query(
+        &self,
+        runtime: RuntimeId,
+        at: EpochNumber,
+        question: Bytes,
+    ) -> Result<Bytes, Error> {
+        match self.ask(Question::Query { runtime, at, question }).await? {
+            Answer::Answer(answer) => Ok(answer),
+            _ => Err(Error::Stopped),
         }
     }
 

@@ -17,11 +17,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use parsec_protocol::codec::Malformed;
 use parsec_protocol::epoch::EpochNumber;
 use parsec_protocol::limits::{FRAME_BYTES_TARGET, SUBMISSION_TRANSACTIONS_MAX};
 use parsec_protocol::message::{ClientMessage, ClusterStatus, ReadAt, ServerMessage, Verdict};
-use parsec_protocol::{ErrorCode, Footprint, Key, Receipt, Transaction, Value};
+use parsec_protocol::{ErrorCode, Footprint, Key, Receipt, RuntimeId, Transaction, Value};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -124,6 +125,8 @@ impl Ask {
 pub(crate) enum Question {
     Read { at: ReadAt, keys: Vec<Key> },
     Status,
+    Blocks { from: u64, offset: u64, limit: u32 },
+    Query { runtime: RuntimeId, at: EpochNumber, question: Bytes },
 }
 
 /// What is answered.
@@ -131,6 +134,8 @@ pub(crate) enum Question {
 pub(crate) enum Answer {
     Values { epoch: EpochNumber, values: Vec<Option<Value>> },
     Status(ClusterStatus),
+    Blocks { blocks: Vec<Bytes>, cut: Option<u64> },
+    Answer(Bytes),
 }
 
 /// Everything that has no answer yet.
@@ -206,6 +211,12 @@ impl Pending {
                 let message = match ask.question.clone() {
                     Question::Read { at, keys } => ClientMessage::Read { request, at, keys },
                     Question::Status => ClientMessage::Status { request },
+                    Question::Blocks { from, offset, limit } => {
+                        ClientMessage::Blocks { request, from, offset, limit }
+                    }
+                    Question::Query { runtime, at, question } => {
+                        ClientMessage::Query { request, runtime, at, question }
+                    }
                 };
                 self.asked.insert(request, ask);
                 Arc::new(message)
@@ -262,6 +273,12 @@ impl Pending {
             }
             ServerMessage::Status { request, status } => {
                 self.on_answer(request, Ok(Answer::Status(status)));
+            }
+            ServerMessage::Blocks { request, blocks, cut } => {
+                self.on_answer(request, Ok(Answer::Blocks { blocks, cut }));
+            }
+            ServerMessage::Answer { request, answer } => {
+                self.on_answer(request, Ok(Answer::Answer(answer)));
             }
             ServerMessage::Failed { request, code, detail } => {
                 self.on_answer(request, Err(Error::Failed { code, detail }));

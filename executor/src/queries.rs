@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parsec_protocol::message::{Answer, PartitionDigest, PeerMessage, Query, short};
+use parsec_protocol::limits::FRAME_BYTES_TARGET;
+use parsec_protocol::message::{Answer, Outcomes, PartitionDigest, PeerMessage, Query, short};
 use parsec_protocol::transport::{Channel, Inbox, Received};
-use parsec_protocol::{PartitionId, Position};
+use parsec_protocol::{EpochNumber, PartitionId, Position};
+use parsec_storage::{Store, StoreError};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -57,6 +59,9 @@ async fn answer_one(host: &Host, query: Query) -> Result<Answer, String> {
             blocking(read).await.map(Answer::Values).map_err(|error| error.to_string())
         }
         Query::Receipt { partition, position } => receipt(shard(host, partition)?, position).await,
+        Query::Outcomes { partition, epochs, after } => {
+            outcomes(shard(host, partition)?, epochs, after).await
+        }
         Query::Digests => Ok(Answer::Digests(host.shards.values().map(digest).collect())),
     }
 }
@@ -68,6 +73,49 @@ async fn receipt(shard: Arc<Shard>, position: Position) -> Result<Answer, String
     }
     let read = move || shard.store.receipt(position);
     blocking(read).await.map(Answer::Receipt).map_err(|error| error.to_string())
+}
+
+async fn outcomes(
+    shard: Arc<Shard>,
+    epochs: Vec<EpochNumber>,
+    after: Option<Position>,
+) -> Result<Answer, String> {
+    let last = epochs.iter().max().copied().unwrap_or_default();
+    let waited = tokio::time::timeout(WAIT_MAX, shard.wait_for(last)).await;
+    if !waited.unwrap_or(false) {
+        return Err(format!("{} has not applied {last} in {WAIT_MAX:?}", shard.id));
+    }
+    let read = move || read_outcomes(&*shard.store, &epochs, after, FRAME_BYTES_TARGET);
+    blocking(read).await.map(Answer::Outcomes).map_err(|error| error.to_string())
+}
+
+/// What epochs did to a partition, with receipts until they take `bytes`.
+fn read_outcomes(
+    store: &dyn Store,
+    epochs: &[EpochNumber],
+    after: Option<Position>,
+    bytes: usize,
+) -> Result<Outcomes, StoreError> {
+    let states = epochs.iter().map(|epoch| Ok(store.state_digest(*epoch)?.0));
+    let states = states.collect::<Result<_, StoreError>>()?;
+    let mut outcomes = Outcomes { states, receipts: Vec::new(), complete: true };
+    let mut taken = 0;
+    let passed = |epoch: &&EpochNumber| after.is_none_or(|after| **epoch >= after.epoch);
+    for epoch in epochs.iter().filter(passed) {
+        // The first epoch with receipts may be a later one.
+        let found = store.receipts(*epoch, 1)?.into_iter().find(|(number, _)| number == epoch);
+        let receipts = found.into_iter().flat_map(|(_, receipts)| receipts);
+        for receipt in receipts.filter(|receipt| after.is_none_or(|after| receipt.position > after))
+        {
+            if taken >= bytes {
+                outcomes.complete = false;
+                return Ok(outcomes);
+            }
+            taken += receipt.size();
+            outcomes.receipts.push(receipt);
+        }
+    }
+    Ok(outcomes)
 }
 
 fn digest(shard: &Arc<Shard>) -> PartitionDigest {
@@ -87,4 +135,57 @@ fn shard(host: &Host, partition: PartitionId) -> Result<Arc<Shard>, String> {
     shard
         .cloned()
         .ok_or_else(|| format!("{} does not have partition {partition}", host.routes.node()))
+}
+
+#[cfg(test)]
+mod tests {
+    use parsec_protocol::{Outcome, Receipt, TxId, Value};
+    use parsec_storage::{EpochCommit, MemoryStore};
+
+    use super::*;
+
+    fn at(epoch: u64, index: u32) -> Position {
+        Position { epoch: EpochNumber(epoch), index }
+    }
+
+    fn store() -> MemoryStore {
+        let store = MemoryStore::new();
+        for epoch in [1, 3, 4] {
+            let receipts = (0..3).map(|index| Receipt {
+                id: TxId([1; 32]),
+                position: at(epoch, index),
+                attempt: 0,
+                outcome: Outcome::Committed,
+                work: 1,
+                output: Value::from(vec![0; 100]),
+                events: Vec::new(),
+            });
+            let receipts = receipts.collect();
+            store.commit(EpochCommit { receipts, ..EpochCommit::new(EpochNumber(epoch)) }).unwrap();
+        }
+        store
+    }
+
+    #[test]
+    fn outcomes_are_answered_in_pieces_that_add_up() {
+        let store = store();
+        let epochs = [1, 2, 4].map(EpochNumber);
+        let all = read_outcomes(&store, &epochs, None, usize::MAX).unwrap();
+        assert!(all.complete && all.states.len() == 3);
+        let positions: Vec<_> = all.receipts.iter().map(|receipt| receipt.position).collect();
+        assert_eq!(positions, [at(1, 0), at(1, 1), at(1, 2), at(4, 0), at(4, 1), at(4, 2)]);
+
+        let (mut pieces, mut after) = (Vec::new(), None);
+        loop {
+            let piece = read_outcomes(&store, &epochs, after, 150).unwrap();
+            assert!(piece.receipts.len() <= 2);
+            pieces.extend(piece.receipts);
+            after = pieces.last().map(|receipt| receipt.position);
+            if piece.complete {
+                break;
+            }
+        }
+        assert_eq!(pieces, all.receipts);
+        assert!(read_outcomes(&store, &[EpochNumber(5)], None, 1).is_err(), "not applied");
+    }
 }

@@ -4,7 +4,7 @@
 //! closes the connection with a clear reason; nothing is truncated.
 
 /// Version of the wire protocol. Hosts and clients that differ in it refuse each other.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Longest encoded key, bytes, with its three bytes of header.
 pub const KEY_BYTES_MAX: usize = 1_024;
@@ -41,6 +41,14 @@ pub const FRAME_BYTES_TARGET: usize = 1_024 * 1_024;
 /// Most keys in one snapshot read of a client.
 pub const READ_KEYS_MAX: usize = 4_096;
 
+/// Most epochs whose outcomes one host may ask another for at a time.
+pub const OUTCOME_EPOCHS_MAX: usize = 1_024;
+
+/// Longest question of a client to a runtime, bytes.
+pub const QUESTION_BYTES_MAX: usize = 8 * 1_024 * 1_024;
+/// Most blocks that are answered to a client at a time.
+pub const BLOCKS_MAX: usize = 1_024;
+
 /// Number of slots that keys hash to; slots map to partitions.
 pub const SLOTS: u16 = 4_096;
 /// Most partitions in a cluster.
@@ -52,6 +60,7 @@ const _: () = assert!(KEY_BYTES_MAX < VALUE_BYTES_MAX);
 const _: () =
     assert!(PAYLOAD_BYTES_MAX + FOOTPRINT_KEYS_MAX * KEY_BYTES_MAX < CLIENT_FRAME_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_TARGET + CLIENT_FRAME_BYTES_MAX < PEER_FRAME_BYTES_MAX);
+const _: () = assert!(QUESTION_BYTES_MAX < CLIENT_FRAME_BYTES_MAX);
 const _: () = assert!(FRAME_BYTES_TARGET + VALUE_BYTES_MAX < CLIENT_FRAME_BYTES_MAX);
 const _: () = assert!(FOOTPRINT_KEYS_MAX <= u16::MAX as usize);
 // The index of a transaction in its epoch.

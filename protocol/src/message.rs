@@ -8,11 +8,13 @@ use rkyv::{Archive, Deserialize, Serialize};
 use crate::codec::{Malformed, Wire};
 use crate::epoch::{EpochNumber, EpochRecord, Position};
 use crate::key::Key;
-use crate::limits::{READ_KEYS_MAX, SUBMISSION_TRANSACTIONS_MAX};
+use crate::limits::{
+    OUTCOME_EPOCHS_MAX, QUESTION_BYTES_MAX, READ_KEYS_MAX, SUBMISSION_TRANSACTIONS_MAX,
+};
 use crate::placement::{NodeId, PartitionId};
 use crate::receipt::{ErrorCode, Receipt};
 use crate::slice::{HostSlices, Push};
-use crate::transaction::{Transaction, TxId};
+use crate::transaction::{RuntimeId, Transaction, TxId};
 use crate::value::Value;
 
 /// Names a cluster, so that hosts of different ones refuse each other: the digest of its genesis
@@ -101,6 +103,14 @@ impl Wire for PeerMessage {
             }
             Self::Receipts { receipts, .. } => receipts.iter().try_for_each(Receipt::check),
             Self::Answer { answer: Answer::Receipt(Some(receipt)), .. } => receipt.check(),
+            Self::Answer { answer: Answer::Outcomes(outcomes), .. } => {
+                outcomes.receipts.iter().try_for_each(Receipt::check)
+            }
+            Self::Query { query: Query::Outcomes { epochs, .. }, .. }
+                if epochs.is_empty() || epochs.len() > OUTCOME_EPOCHS_MAX =>
+            {
+                Err(Malformed::ReadLength { keys: epochs.len() })
+            }
             _ => Ok(()),
         }
     }
@@ -127,6 +137,27 @@ pub enum Query {
     },
     /// The digests of all partitions of the host.
     Digests,
+    /// What epochs did to `partition`. Waits until the last of them is applied.
+    Outcomes {
+        /// The partition.
+        partition: PartitionId,
+        /// The epochs, ascending.
+        epochs: Vec<EpochNumber>,
+        /// Receipts up to and with this position are left out: they are known.
+        after: Option<Position>,
+    },
+}
+
+/// What epochs did to a partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct Outcomes {
+    /// The digest of the partition's state after each of the epochs, in the order asked for.
+    pub states: Vec<[u8; 32]>,
+    /// The receipts of the transactions that ran there in these epochs, by position; as many as
+    /// fit into an answer.
+    pub receipts: Vec<Receipt>,
+    /// Whether these are the last ones. Else there is at least one, and more come after it.
+    pub complete: bool,
 }
 
 /// What one host answers another.
@@ -143,6 +174,8 @@ pub enum Answer {
         /// Why, for people.
         reason: String,
     },
+    /// What epochs did.
+    Outcomes(Outcomes),
 }
 
 /// What a partition holds, as digests and counts.
@@ -201,6 +234,30 @@ pub enum ClientMessage {
         /// The request's number.
         request: u64,
     },
+    /// Ethereum blocks. If there is none of these yet, the answer waits a while for the first.
+    Blocks {
+        /// The request's number.
+        request: u64,
+        /// The number of the first one.
+        from: u64,
+        /// The byte of the first one's encoding to begin with: not 0 only after an answer that
+        /// was [cut](ServerMessage::Blocks).
+        offset: u64,
+        /// How many at most; fewer are answered where they are large.
+        limit: u32,
+    },
+    /// A question that a runtime answers from the state after an epoch, without any effect: what
+    /// a call would return, for example.
+    Query {
+        /// The request's number.
+        request: u64,
+        /// The runtime.
+        runtime: RuntimeId,
+        /// The epoch.
+        at: EpochNumber,
+        /// The question, in the runtime's own encoding.
+        question: Bytes,
+    },
 }
 
 impl Wire for ClientMessage {
@@ -216,6 +273,9 @@ impl Wire for ClientMessage {
                 Err(Malformed::ReadLength { keys: keys.len() })
             }
             Self::Read { keys, .. } => keys.iter().try_for_each(Key::check),
+            Self::Query { question, .. } if question.len() > QUESTION_BYTES_MAX => {
+                Err(Malformed::PayloadLength { bytes: question.len() })
+            }
             _ => Ok(()),
         }
     }
@@ -275,6 +335,23 @@ pub enum ServerMessage {
         request: u64,
         /// How it is.
         status: ClusterStatus,
+    },
+    /// Ethereum blocks.
+    Blocks {
+        /// The request's number.
+        request: u64,
+        /// The blocks, in the encoding of the crate `parsec-ethereum`, without gaps.
+        blocks: Vec<Bytes>,
+        /// If the first one is too long for a message, or an offset was asked for: how long it
+        /// is in all. There is then just a piece of it.
+        cut: Option<u64>,
+    },
+    /// What a runtime answers.
+    Answer {
+        /// The request's number.
+        request: u64,
+        /// The answer, in the runtime's own encoding.
+        answer: Bytes,
     },
     /// The last message: the server closes the connection.
     Goodbye {

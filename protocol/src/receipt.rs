@@ -176,6 +176,14 @@ impl Receipt {
         }
     }
 
+    /// Roughly how many bytes it takes, for limits on messages.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let event =
+            |event: &Event| 64 + event.source.len() + 32 * event.topics.len() + event.data.len();
+        96 + self.output.len() + self.events.iter().map(event).sum::<usize>()
+    }
+
     /// Whether the transaction took effect.
     #[must_use]
     pub fn is_committed(&self) -> bool {

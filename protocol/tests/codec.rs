@@ -227,6 +227,8 @@ fn query() -> impl Strategy<Value = Query> {
         (partition(), position())
             .prop_map(|(partition, position)| Query::Receipt { partition, position }),
         Just(Query::Digests),
+        (partition(), vec(epoch_number(), 1..4), option::of(position()))
+            .prop_map(|(partition, epochs, after)| Query::Outcomes { partition, epochs, after }),
     ]
 }
 
@@ -236,6 +238,13 @@ fn answer() -> impl Strategy<Value = Answer> {
         option::of(receipt()).prop_map(Answer::Receipt),
         vec(partition_digest(), 0..3).prop_map(Answer::Digests),
         any::<String>().prop_map(|reason| Answer::Failed { reason }),
+        (vec(any::<[u8; 32]>(), 0..3), vec(receipt(), 0..3), any::<bool>()).prop_map(
+            |(states, receipts, complete)| Answer::Outcomes(Outcomes {
+                states,
+                receipts,
+                complete
+            })
+        ),
     ]
 }
 
@@ -269,6 +278,15 @@ fn client_message() -> impl Strategy<Value = ClientMessage> {
             keys
         }),
         any::<u64>().prop_map(|request| ClientMessage::Status { request }),
+        any::<(u64, u64, u64, u32)>().prop_map(|(request, from, offset, limit)| {
+            ClientMessage::Blocks { request, from, offset, limit }
+        }),
+        (any::<(u64, u8)>(), epoch_number(), bytes()).prop_map(
+            |((request, runtime), at, question)| {
+                let runtime = RuntimeId(runtime);
+                ClientMessage::Query { request, runtime, at, question }
+            }
+        ),
     ]
 }
 
@@ -316,6 +334,10 @@ fn server_message() -> impl Strategy<Value = ServerMessage> {
         (any::<u64>(), status)
             .prop_map(|(request, status)| ServerMessage::Status { request, status }),
         any::<String>().prop_map(|reason| ServerMessage::Goodbye { reason }),
+        (any::<u64>(), vec(bytes(), 0..3), any::<Option<u64>>())
+            .prop_map(|(request, blocks, cut)| ServerMessage::Blocks { request, blocks, cut }),
+        (any::<u64>(), bytes())
+            .prop_map(|(request, answer)| ServerMessage::Answer { request, answer }),
     ]
 }
 

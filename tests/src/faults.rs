@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use parsec_cli::cluster::OpenStore;
 use parsec_protocol::{EpochNumber, Key, PartitionId, Position, Push, Receipt, Value};
+use parsec_storage::Digest;
 use parsec_storage::store::{Applied, EpochCommit, MemoryStore, Store, StoreError};
 
 /// The stores of a cluster's partitions, in memory. They outlive the cluster, and can be made to
@@ -131,6 +132,10 @@ impl Store for HeldStore {
 
     fn applied(&self) -> Applied {
         self.inner.applied()
+    }
+
+    fn state_digest(&self, epoch: EpochNumber) -> Result<Digest, StoreError> {
+        self.inner.state_digest(epoch)
     }
 
     fn sync(&self) -> Result<EpochNumber, StoreError> {

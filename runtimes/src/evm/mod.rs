@@ -16,6 +16,7 @@
 
 mod access_list;
 pub mod block;
+pub mod chronicle;
 pub mod import;
 pub mod keys;
 pub mod params;

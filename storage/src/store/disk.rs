@@ -21,7 +21,7 @@ use crate::disk::StdDisk;
 use crate::limits::{CACHE_BYTES, JOURNAL_BYTES_MAX};
 
 /// Version of what is stored, in the identity record.
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 const IDENTITY_KEY: &[u8] = b"identity";
 const APPLIED_KEY: &[u8] = b"applied";
 const MIB: u64 = 1_024 * 1_024;
@@ -72,6 +72,8 @@ pub struct FjallStore {
     state: Keyspace,
     pub(super) receipts: Keyspace,
     pub(super) outbox: Keyspace,
+    /// The digest of the state after each commit, by its epoch (big-endian).
+    digests: Keyspace,
     pub(super) meta: Keyspace,
     snapshots: RwLock<Snapshots<Arc<Snapshot>>>,
     /// The epoch of the `applied` record that was written last. Writers hold it in turn.
@@ -107,10 +109,11 @@ impl FjallStore {
         let state = keyspace("state", keyspace_of_state)?;
         let receipts = keyspace("receipts", keyspace_of_records)?;
         let outbox = keyspace("outbox", keyspace_of_records)?;
+        let digests = keyspace("digests", keyspace_of_records)?;
 
         let applied = read_applied(&options, &meta)?;
         if applied.is_none() {
-            check_empty(&options, [&state, &receipts, &outbox])?;
+            check_empty(&options, [&state, &receipts, &outbox, &digests])?;
         }
         let applied = applied.unwrap_or_default();
         options.floor().check(floor.as_ref(), &applied, &options.directory)?;
@@ -123,6 +126,7 @@ impl FjallStore {
             state,
             receipts,
             outbox,
+            digests,
             meta,
             snapshots: RwLock::new(snapshots),
             written: Mutex::new(applied.epoch),
@@ -185,6 +189,7 @@ impl FjallStore {
         for record in packed::pack_pushes(commit.outbox) {
             batch.insert(&self.outbox, record.key, record.value);
         }
+        batch.insert(&self.digests, applied.epoch.0.to_be_bytes(), applied.state.0);
         // ORDER: the mark travels in the same batch as what it describes; a crash between them
         // would apply an epoch twice.
         batch.insert(&self.meta, APPLIED_KEY, applied.encode());
@@ -304,7 +309,7 @@ fn check_identity(options: &StoreOptions, found: &[u8]) -> Result<(), StoreError
 }
 
 /// A store without a mark must have nothing else either.
-fn check_empty(options: &StoreOptions, keyspaces: [&Keyspace; 3]) -> Result<(), StoreError> {
+fn check_empty(options: &StoreOptions, keyspaces: [&Keyspace; 4]) -> Result<(), StoreError> {
     for keyspace in keyspaces {
         if !keyspace.is_empty().map_err(|error| options.engine_error(error))? {
             let what = "it has content, but its mark is missing";
@@ -367,6 +372,20 @@ impl Store for FjallStore {
 
     fn applied(&self) -> Applied {
         *self.snapshots().applied()
+    }
+
+    fn state_digest(&self, epoch: EpochNumber) -> Result<Digest, StoreError> {
+        let snapshot = {
+            let snapshots = self.snapshots();
+            snapshots.check_applied(epoch)?;
+            Arc::clone(snapshots.latest())
+        };
+        let Some(last) = snapshot.range(&self.digests, ..=epoch.0.to_be_bytes()).next_back() else {
+            return Ok(Digest::ZERO);
+        };
+        let digest = last.value().map_err(|error| self.engine_error(error))?;
+        let digest = <[u8; 32]>::try_from(&digest[..]);
+        digest.map(Digest).map_err(|_| self.damaged("the digest of an epoch is malformed"))
     }
 
     fn sync(&self) -> Result<EpochNumber, StoreError> {

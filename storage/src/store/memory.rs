@@ -29,6 +29,8 @@ struct Inner {
     state: BTreeMap<Key, Value>,
     receipts: BTreeMap<Position, Receipt>,
     outbox: BTreeMap<(PartitionId, EpochNumber), Vec<Push>>,
+    /// The digest of the state after each commit.
+    digests: BTreeMap<EpochNumber, Digest>,
     /// A commit's snapshot is what undoes it.
     snapshots: Snapshots<Undo>,
 }
@@ -47,6 +49,7 @@ impl MemoryStore {
             state: BTreeMap::new(),
             receipts: BTreeMap::new(),
             outbox: BTreeMap::new(),
+            digests: BTreeMap::new(),
             snapshots: Snapshots::new(Applied::default(), Undo::new()),
         };
         Self { inner: RwLock::new(inner) }
@@ -95,6 +98,7 @@ impl Inner {
         for push in commit.outbox {
             self.outbox.entry((push.to, push.position.epoch)).or_default().push(push);
         }
+        self.digests.insert(commit.epoch, applied.state);
         self.snapshots.push(commit.first, applied, undo);
         Ok(())
     }
@@ -129,6 +133,13 @@ impl Store for MemoryStore {
 
     fn applied(&self) -> Applied {
         *self.read().snapshots.applied()
+    }
+
+    fn state_digest(&self, epoch: EpochNumber) -> Result<Digest, StoreError> {
+        let inner = self.read();
+        inner.snapshots.check_applied(epoch)?;
+        let last = inner.digests.range(..=epoch).next_back();
+        Ok(last.map_or(Digest::ZERO, |(_, digest)| *digest))
     }
 
     fn sync(&self) -> Result<EpochNumber, StoreError> {

@@ -224,6 +224,14 @@ pub trait Store: Send + Sync {
     /// How far the store is. Cheap.
     fn applied(&self) -> Applied;
 
+    /// The digest of the counted state after `epoch`, however long ago that was. Within a run of
+    /// epochs that was committed as one, it is the digest before the run.
+    ///
+    /// # Errors
+    /// [`StoreError::NotYet`] if `epoch` is not applied, [`StoreError::Engine`] or
+    /// [`StoreError::Damaged`] if it can't be read.
+    fn state_digest(&self, epoch: EpochNumber) -> Result<Digest, StoreError>;
+
     /// Makes durable what is applied, and returns up to which epoch. Cheap if nothing is new.
     ///
     /// # Errors

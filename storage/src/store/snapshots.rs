@@ -51,6 +51,14 @@ impl<S> Snapshots<S> {
         &self.applied
     }
 
+    /// Makes sure that `epoch` is applied.
+    pub(super) fn check_applied(&self, epoch: EpochNumber) -> Result<(), StoreError> {
+        match epoch > self.applied.epoch {
+            true => Err(StoreError::NotYet { epoch, applied: self.applied.epoch }),
+            false => Ok(()),
+        }
+    }
+
     /// The snapshot after the last commit.
     pub(super) fn latest(&self) -> &S {
         &self.kept[self.kept.len() - 1].snapshot
@@ -61,9 +69,7 @@ impl<S> Snapshots<S> {
         &self,
         epoch: EpochNumber,
     ) -> Result<(&S, impl Iterator<Item = &S>), StoreError> {
-        if epoch > self.applied.epoch {
-            return Err(StoreError::NotYet { epoch, applied: self.applied.epoch });
-        }
+        self.check_applied(epoch)?;
         let later = self.kept.partition_point(|kept| kept.epoch <= epoch);
         let gone = |oldest| StoreError::SnapshotGone { epoch, oldest };
         if self.kept.get(later).is_some_and(|next| next.first <= epoch) {

@@ -222,8 +222,17 @@ impl Twins {
             let expected: Vec<_> = keys.iter().map(|key| state.get(key).cloned()).collect();
             prop_assert_eq!(&disk.read_at(*epoch, &keys).unwrap(), &expected, "{}", epoch);
             prop_assert_eq!(&memory.read_at(*epoch, &keys).unwrap(), &expected, "{}", epoch);
+            let pairs = state.iter().filter(|(key, _)| counted(key));
+            let digest: Digest = pairs.map(|(key, value)| Digest::of(key, value)).sum();
+            prop_assert_eq!(disk.state_digest(*epoch).unwrap(), digest, "{}", epoch);
         }
         let next = applied.epoch.next();
+        // Digests stay when snapshots are gone.
+        for epoch in (0..=applied.epoch.0).map(EpochNumber) {
+            let digest = memory.state_digest(epoch).unwrap();
+            prop_assert_eq!(disk.state_digest(epoch).unwrap(), digest, "{}", epoch);
+        }
+        assert!(matches!(disk.state_digest(next), Err(StoreError::NotYet { .. })));
         for early in [disk.read_at(next, &[]), memory.read_at(next, &[])] {
             assert!(matches!(early, Err(StoreError::NotYet { .. })));
         }

@@ -233,6 +233,8 @@ impl Client {
             }
             ServerMessage::Welcome(_)
             | ServerMessage::Status { .. }
+            | ServerMessage::Blocks { .. }
+            | ServerMessage::Answer { .. }
             | ServerMessage::Goodbye { .. } => {}
         }
     }

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use parsec_protocol::codec::{self, Malformed, Wire};
 use parsec_protocol::{EpochNumber, Key, PartitionId, Position, Push, Receipt, Value};
 use parsec_storage::{
-    Applied, Disk, DiskFile as _, EpochCommit, Floor, MemoryStore, Store, StoreError, Write,
+    Applied, Digest, Disk, DiskFile as _, EpochCommit, Floor, MemoryStore, Store, StoreError, Write,
 };
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -274,6 +274,10 @@ impl Store for SimStore {
 
     fn applied(&self) -> Applied {
         self.memory.applied()
+    }
+
+    fn state_digest(&self, epoch: EpochNumber) -> Result<Digest, StoreError> {
+        self.memory.state_digest(epoch)
     }
 
     fn sync(&self) -> Result<EpochNumber, StoreError> {

@@ -41,6 +41,7 @@ pub(crate) fn describe(message: &PeerMessage) -> String {
                 Answer::Values(values) => format!("{} values", values.len()),
                 Answer::Receipt(receipt) => format!("receipt: {}", receipt.is_some()),
                 Answer::Digests(_) => "digests".into(),
+                Answer::Outcomes(outcomes) => format!("{} outcomes", outcomes.states.len()),
                 Answer::Failed { reason } => reason.clone(),
             };
             format!("answer {number}: {what}")
@@ -55,6 +56,9 @@ fn describe_query(query: &Query) -> String {
         }
         Query::Receipt { partition, position } => format!("receipt at {position} of {partition}"),
         Query::Digests => "digests".into(),
+        Query::Outcomes { partition, epochs, .. } => {
+            format!("outcomes of {} epochs at {partition}", epochs.len())
+        }
     }
 }
 
@@ -81,6 +85,8 @@ pub(crate) fn describe_request(message: &ClientMessage) -> String {
             format!("read {request}: {} keys at {at:?}", keys.len())
         }
         ClientMessage::Status { request } => format!("status {request}"),
+        ClientMessage::Blocks { request, from, .. } => format!("blocks {request} from {from}"),
+        ClientMessage::Query { request, at, .. } => format!("query {request} at {at}"),
     }
 }
 
@@ -100,6 +106,10 @@ pub(crate) fn describe_answer(message: &ServerMessage) -> String {
         ServerMessage::Values { request, epoch, .. } => format!("values {request} at {epoch}"),
         ServerMessage::Failed { request, detail, .. } => format!("failed {request}: {detail}"),
         ServerMessage::Status { request, .. } => format!("status {request}"),
+        ServerMessage::Blocks { request, blocks, .. } => {
+            format!("blocks {request}: {}", blocks.len())
+        }
+        ServerMessage::Answer { request, .. } => format!("answer {request}"),
         ServerMessage::Goodbye { reason } => format!("goodbye: {reason}"),
     }
 }

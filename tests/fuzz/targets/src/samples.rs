@@ -4,7 +4,7 @@ pub(crate) mod ethereum;
 
 use bytes::Bytes;
 use parsec_protocol::message::{
-    Answer, ClientMessage, ClientReceipt, ClusterId, ClusterStatus, PartitionDigest,
+    Answer, ClientMessage, ClientReceipt, ClusterId, ClusterStatus, Outcomes, PartitionDigest,
     PartitionStatus, PeerHello, PeerMessage, Query, ReadAt, ServerMessage, Verdict, Welcome,
 };
 use parsec_protocol::{
@@ -144,6 +144,16 @@ pub(crate) fn client_messages() -> Vec<(&'static str, ClientMessage)> {
             },
         ),
         ("client-status", ClientMessage::Status { request: 3 }),
+        ("client-blocks", ClientMessage::Blocks { request: 4, from: 7, offset: 0, limit: 9 }),
+        (
+            "client-query",
+            ClientMessage::Query {
+                request: 5,
+                runtime: RuntimeId::EVM,
+                at: EpochNumber(8),
+                question: Bytes::from_static(b"{}"),
+            },
+        ),
     ]
 }
 
@@ -159,6 +169,8 @@ pub(crate) fn server_messages() -> Vec<(&'static str, ServerMessage)> {
     let receipts = (0..).zip(receipts());
     let receipts = receipts.map(|(index, receipt)| ClientReceipt { request: 1, index, receipt });
     let values = vec![None, Some(Bytes::from_static(b"a value that is stored out of line"))];
+    let answer = Bytes::from_static(b"{}");
+    let blocks = vec![Bytes::from_static(b"a piece of a block")];
     let status = ClusterStatus {
         ordered: EpochNumber(8),
         transactions: 100,
@@ -174,6 +186,8 @@ pub(crate) fn server_messages() -> Vec<(&'static str, ServerMessage)> {
         ("server-values", ServerMessage::Values { request: 2, epoch: EpochNumber(8), values }),
         ("server-failed", ServerMessage::Failed { request: 2, code, detail }),
         ("server-status", ServerMessage::Status { request: 3, status }),
+        ("server-blocks", ServerMessage::Blocks { request: 4, blocks, cut: Some(99) }),
+        ("server-answer", ServerMessage::Answer { request: 5, answer }),
         ("server-goodbye", ServerMessage::Goodbye { reason: "the node stops".into() }),
     ]
 }
@@ -186,6 +200,8 @@ pub(crate) fn peer_messages() -> Vec<(&'static str, PeerMessage)> {
     let position = Position { epoch, index: 3 };
     let values = vec![None, Some(Bytes::from_static(b"value"))];
     let receipt = receipts().pop();
+    let epochs = vec![epoch, epoch.next()];
+    let outcomes = Outcomes { states: vec![[7; 32]; 2], receipts: receipts(), complete: false };
     vec![
         ("peer-slices", PeerMessage::Slices(host_slices())),
         ("peer-epoch", PeerMessage::Epoch(self::epoch(&[&batch(1)], [3; 32]))),
@@ -197,9 +213,11 @@ pub(crate) fn peer_messages() -> Vec<(&'static str, PeerMessage)> {
         ("query-read", query(Query::Read { partition, epoch, keys: keys().to_vec() })),
         ("query-receipt", query(Query::Receipt { partition, position })),
         ("query-digests", query(Query::Digests)),
+        ("query-outcomes", query(Query::Outcomes { partition, epochs, after: Some(position) })),
         ("answer-values", answer(Answer::Values(values))),
         ("answer-receipt", answer(Answer::Receipt(receipt))),
         ("answer-digests", answer(Answer::Digests(vec![partition_digest()]))),
+        ("answer-outcomes", answer(Answer::Outcomes(outcomes))),
         ("answer-failed", answer(Answer::Failed { reason: "not here".into() })),
     ]
 }

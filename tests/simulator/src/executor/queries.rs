@@ -64,7 +64,9 @@ impl Executor {
         let (partition, epoch) = match query {
             Query::Read { partition, epoch, .. } => (partition, *epoch),
             Query::Receipt { partition, position } => (partition, position.epoch),
-            Query::Digests => return Some(failed("not asked here".into())),
+            Query::Digests | Query::Outcomes { .. } => {
+                return Some(failed("not asked here".into()));
+            }
         };
         let Some(shard) = self.shards.get(partition) else {
             return Some(failed(format!("{partition} is not here")));
@@ -75,7 +77,7 @@ impl Executor {
         let answer = match query {
             Query::Read { keys, .. } => shard.store.read_at(epoch, keys).map(Answer::Values),
             Query::Receipt { position, .. } => shard.store.receipt(*position).map(Answer::Receipt),
-            Query::Digests => return None,
+            Query::Digests | Query::Outcomes { .. } => return None,
         };
         Some(answer.unwrap_or_else(|error| failed(error.to_string())))
     }

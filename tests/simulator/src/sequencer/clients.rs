@@ -110,7 +110,10 @@ impl Sequencer {
             ClientMessage::Read { request, at, keys } => {
                 self.read(s, client, session, request, at, &keys);
             }
-            ClientMessage::Hello { .. } | ClientMessage::Status { .. } => {}
+            ClientMessage::Hello { .. }
+            | ClientMessage::Status { .. }
+            | ClientMessage::Blocks { .. }
+            | ClientMessage::Query { .. } => {}
         }
         Ok(())
     }
