@@ -45,6 +45,7 @@ pub(crate) async fn start_sequencer(
     let hosts = layout.hosts_with_partitions();
     let mut config = SequencerConfig::new(parts.log, (*layout.map).clone(), hosts, parts.data);
     config.genesis = load_transactions(parts.genesis.entries.clone()).context("genesis")?;
+    config.chain = Some(parts.chain_id);
     let welcome = Welcome {
         version: PROTOCOL_VERSION,
         cluster: parts.cluster,

@@ -56,7 +56,11 @@ async fn answer_one(host: &Host, query: Query) -> Result<Answer, String> {
                 return Err(format!("{partition} has not applied {epoch} in {WAIT_MAX:?}"));
             }
             let read = move || shard.store.read_at(epoch, &keys);
-            blocking(read).await.map(Answer::Values).map_err(|error| error.to_string())
+            match blocking(read).await {
+                Ok(values) => Ok(Answer::Values(values)),
+                Err(StoreError::SnapshotGone { oldest, .. }) => Ok(Answer::NotKept { oldest }),
+                Err(error) => Err(error.to_string()),
+            }
         }
         Query::Receipt { partition, position } => receipt(shard(host, partition)?, position).await,
         Query::Outcomes { partition, epochs, after } => {

@@ -46,6 +46,8 @@ pub const OUTCOME_EPOCHS_MAX: usize = 1_024;
 
 /// Longest question of a client to a runtime, bytes.
 pub const QUESTION_BYTES_MAX: usize = 8 * 1_024 * 1_024;
+/// Longest answer to such a question, bytes.
+pub const ANSWER_BYTES_MAX: usize = 15 * 1_024 * 1_024;
 /// Most blocks that are answered to a client at a time.
 pub const BLOCKS_MAX: usize = 1_024;
 
@@ -60,6 +62,7 @@ const _: () = assert!(KEY_BYTES_MAX < VALUE_BYTES_MAX);
 const _: () =
     assert!(PAYLOAD_BYTES_MAX + FOOTPRINT_KEYS_MAX * KEY_BYTES_MAX < CLIENT_FRAME_BYTES_MAX);
 const _: () = assert!(BATCH_BYTES_TARGET + CLIENT_FRAME_BYTES_MAX < PEER_FRAME_BYTES_MAX);
+const _: () = assert!(ANSWER_BYTES_MAX < CLIENT_FRAME_BYTES_MAX);
 const _: () = assert!(QUESTION_BYTES_MAX < CLIENT_FRAME_BYTES_MAX);
 const _: () = assert!(FRAME_BYTES_TARGET + VALUE_BYTES_MAX < CLIENT_FRAME_BYTES_MAX);
 const _: () = assert!(FOOTPRINT_KEYS_MAX <= u16::MAX as usize);

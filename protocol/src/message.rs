@@ -176,6 +176,11 @@ pub enum Answer {
     },
     /// What epochs did.
     Outcomes(Outcomes),
+    /// The state after the epoch that was asked about is not kept any more.
+    NotKept {
+        /// The oldest epoch after which it is.
+        oldest: EpochNumber,
+    },
 }
 
 /// What a partition holds, as digests and counts.

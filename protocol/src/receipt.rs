@@ -64,6 +64,8 @@ pub enum ErrorCode {
     Refused,
     /// A number is too large or too small to be stored.
     Overflow,
+    /// The state of that time is not kept any more.
+    NotKept,
 }
 
 impl ErrorCode {
@@ -93,6 +95,7 @@ impl ErrorCode {
             Self::AlreadyExists => "use what is there, or another name",
             Self::Refused => "see the output for the contract's reason",
             Self::Overflow => "use a smaller amount",
+            Self::NotKept => "ask about a later state",
         }
     }
 }

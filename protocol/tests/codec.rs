@@ -238,6 +238,7 @@ fn answer() -> impl Strategy<Value = Answer> {
         option::of(receipt()).prop_map(Answer::Receipt),
         vec(partition_digest(), 0..3).prop_map(Answer::Digests),
         any::<String>().prop_map(|reason| Answer::Failed { reason }),
+        epoch_number().prop_map(|oldest| Answer::NotKept { oldest }),
         (vec(any::<[u8; 32]>(), 0..3), vec(receipt(), 0..3), any::<bool>()).prop_map(
             |(states, receipts, complete)| Answer::Outcomes(Outcomes {
                 states,

@@ -192,8 +192,35 @@ pub trait Runtime: Send + Sync {
         None
     }
 
+    /// Answers a question about the state after an epoch, in the runtime's own encoding, without
+    /// any effect. It may execute for long: it belongs on a thread that may be kept busy.
+    ///
+    /// # Errors
+    /// Why there is no answer. By default, a runtime answers none.
+    fn answer(&self, snapshot: &mut dyn Snapshot, question: &Bytes) -> Result<Bytes, Rejection> {
+        let _ = (snapshot, question);
+        let detail = format!("runtime {} answers no questions", self.id().0);
+        Err(Rejection::new(ErrorCode::Unsupported, detail))
+    }
+
     /// An executor of calls, for one thread.
     fn session(&self) -> Box<dyn Session>;
+}
+
+/// The state after an epoch, over all partitions, as a question to a runtime reads it.
+pub trait Snapshot {
+    /// The values of keys, in their order. A call may be a round trip to other hosts.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotKept`] if the state is too old, [`ErrorCode::Unavailable`] if it can't be
+    /// read now: the question has no answer then.
+    fn values(&mut self, keys: &[Key]) -> Result<Vec<Option<Value>>, Rejection>;
+
+    /// The hash of an Ethereum block of this cluster; none if it is not sealed.
+    ///
+    /// # Errors
+    /// As [`values`](Self::values).
+    fn block_hash(&mut self, number: u64) -> Result<Option<[u8; 32]>, Rejection>;
 }
 
 /// Executes calls one after another; what it keeps between them (a pooled virtual machine, code

@@ -7,20 +7,25 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
+use parsec_protocol::limits::{ANSWER_BYTES_MAX, BLOCKS_MAX};
 use parsec_protocol::message::{
     ClientMessage, ClusterStatus, ReadAt, ServerMessage, Verdict, short,
 };
 use parsec_protocol::transport::{ClientConnection, ClientListener, ClientReader, ClientWriter};
-use parsec_protocol::{ErrorCode, Key, Transaction};
+use parsec_protocol::{EpochNumber, ErrorCode, Key, RuntimeId, Transaction};
+use parsec_runtimes::Rejection;
 use parsec_sequencer_core::{Accepted, Place, Refused, Token, Word, word};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::admission::{Admission, Prepared, refused, rejected};
+use crate::asking::Asking;
+use crate::chronicle::{Blocks, Piece};
 use crate::driver::{Input, View};
 use crate::index::IndexError;
 use crate::limits::{
-    ADMISSION_BYTES_MAX, CONNECTION_ADMISSION_BYTES_MAX, CONNECTION_REQUESTS_MAX,
+    ADMISSION_BYTES_MAX, BLOCKS_WAIT, CONNECTION_ADMISSION_BYTES_MAX, CONNECTION_REQUESTS_MAX,
     CONNECTION_UNITS_MAX, RETRY_DELAY,
 };
 use crate::outbox::Outbox;
@@ -32,6 +37,9 @@ pub(crate) struct Service {
     pub(crate) admission: Admission,
     pub(crate) queries: Queries,
     pub(crate) inputs: mpsc::Sender<Input>,
+    pub(crate) asking: Asking,
+    /// The sealed blocks, if blocks are sealed.
+    pub(crate) blocks: Option<Arc<Blocks>>,
     pub(crate) view: Arc<View>,
     pub(crate) partitions_total: u16,
     pub(crate) in_flight_max: u32,
@@ -188,6 +196,24 @@ impl Session {
                 tokio::spawn(async move {
                     let status = self.status().await;
                     self.outbox.answer(ServerMessage::Status { request, status });
+                    drop(permit);
+                });
+                Some(())
+            }
+            ClientMessage::Blocks { request, from, offset, limit } => {
+                let permit = self.requests.clone().acquire_owned().await.ok()?;
+                tokio::spawn(async move {
+                    let answer = self.blocks(request, from, offset, limit).await;
+                    self.outbox.answer(answer);
+                    drop(permit);
+                });
+                Some(())
+            }
+            ClientMessage::Query { request, runtime, at, question } => {
+                let permit = self.requests.clone().acquire_owned().await.ok()?;
+                tokio::spawn(async move {
+                    let answer = self.query(request, runtime, at, question).await;
+                    self.outbox.answer(answer);
                     drop(permit);
                 });
                 Some(())
@@ -370,7 +396,48 @@ impl Session {
         }
         match self.service.queries.read(epoch, keys).await {
             Ok(values) => ServerMessage::Values { request, epoch, values },
-            Err(error) => failed(request, &error.to_string()),
+            Err(error) => failed_as(request, error.code(), &error.to_string()),
+        }
+    }
+
+    /// Asks a runtime about a state.
+    async fn query(
+        &self,
+        request: u64,
+        runtime: RuntimeId,
+        at: EpochNumber,
+        question: Bytes,
+    ) -> ServerMessage {
+        match self.service.asking.ask(runtime, at, question).await {
+            Ok(answer) if answer.len() > ANSWER_BYTES_MAX => {
+                let bytes = answer.len();
+                let detail = format!("the answer has {bytes} bytes, more than {ANSWER_BYTES_MAX}");
+                failed_as(request, ErrorCode::TooLarge, &detail)
+            }
+            Ok(answer) => ServerMessage::Answer { request, answer },
+            Err(Rejection { code, detail }) => failed_as(request, code, &detail),
+        }
+    }
+
+    async fn blocks(&self, request: u64, from: u64, offset: u64, limit: u32) -> ServerMessage {
+        let Some(blocks) = &self.service.blocks else {
+            let detail = "this cluster seals no blocks: it is configured not to";
+            return failed_as(request, ErrorCode::Unsupported, detail);
+        };
+        let mut head = blocks.head();
+        let there = head.wait_for(|head| head.is_some_and(|head| head.number >= from));
+        // Without it, the answer is that there is none yet.
+        tokio::time::timeout(BLOCKS_WAIT, there).await.ok();
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(BLOCKS_MAX);
+        let blocks = blocks.clone();
+        let read = tokio::task::spawn_blocking(move || blocks.read(from, offset, limit));
+        match read.await {
+            Ok(Ok(Piece { blocks, cut })) => ServerMessage::Blocks { request, blocks, cut },
+            Ok(Err(error)) => failed(request, &error.to_string()),
+            Err(panicked) => {
+                self.service.stop.fail(panicked);
+                failed(request, "the sequencer stops")
+            }
         }
     }
 
@@ -387,6 +454,10 @@ impl Session {
 }
 
 fn failed(request: u64, detail: &str) -> ServerMessage {
+    failed_as(request, ErrorCode::Unavailable, detail)
+}
+
+fn failed_as(request: u64, code: ErrorCode, detail: &str) -> ServerMessage {
     metrics::counter!("parsec_sequencer_reads_failed_total").increment(1);
-    ServerMessage::Failed { request, code: ErrorCode::Unavailable, detail: short(detail) }
+    ServerMessage::Failed { request, code, detail: short(detail) }
 }

@@ -13,30 +13,43 @@ use parsec_storage::log::{LogError, LogReader};
 use tokio::sync::mpsc;
 
 use crate::cache::ReplicatedCache;
+use crate::chronicle::Recent;
 use crate::driver::Ordered;
 use crate::hosts::Hosts;
 use crate::limits::CATCH_UP_EPOCHS;
 use crate::stop::Stop;
 
-/// Cuts what is ordered and hands it to the hosts' senders and to the index, until nothing more
-/// can come.
-pub(crate) fn cut_all(
-    cutter: &Cutter,
-    mut ordered: mpsc::Receiver<Ordered>,
-    hosts: &Hosts,
-    cache: &ReplicatedCache,
-    index: &mpsc::Sender<Ordered>,
-) {
-    while let Some(Ordered { record, batches }) = ordered.blocking_recv() {
-        hosts.on_ordered(cutter.cut(&record, &batches));
-        let accesses = batches
-            .iter()
-            .flat_map(|batch| &batch.entries)
-            .flat_map(|entry| entry.footprint.accesses());
-        let written = accesses.filter(|access| access.mode.may_change()).map(|access| &access.key);
-        cache.forget(written);
-        if index.blocking_send(Ordered { record, batches }).is_err() {
-            return;
+/// Hands out what is ordered.
+pub(crate) struct Dispatcher {
+    pub(crate) cutter: Cutter,
+    pub(crate) hosts: Arc<Hosts>,
+    pub(crate) cache: Arc<ReplicatedCache>,
+    /// Where the chronicle takes epochs from, if there is one.
+    pub(crate) recent: Option<Arc<Recent>>,
+}
+
+impl Dispatcher {
+    /// Cuts what is ordered and hands it to the hosts' senders, the chronicle and the index, until
+    /// nothing more can come.
+    pub(crate) fn cut_all(
+        &self,
+        mut ordered: mpsc::Receiver<Ordered>,
+        index: &mpsc::Sender<Ordered>,
+    ) {
+        while let Some(Ordered { record, batches }) = ordered.blocking_recv() {
+            if let Some(recent) = &self.recent {
+                recent.push(Ordered { record: record.clone(), batches: batches.clone() });
+            }
+            self.hosts.on_ordered(self.cutter.cut(&record, &batches));
+            let accesses = batches
+                .iter()
+                .flat_map(|batch| &batch.entries)
+                .flat_map(|entry| entry.footprint.accesses());
+            let written = accesses.filter(|access| access.mode.may_change());
+            self.cache.forget(written.map(|access| &access.key));
+            if index.blocking_send(Ordered { record, batches }).is_err() {
+                return;
+            }
         }
     }
 }

@@ -39,7 +39,7 @@ pub(crate) enum Input {
 }
 
 /// An epoch that is ordered and durable.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Ordered {
     pub(crate) record: EpochRecord,
     pub(crate) batches: Vec<Arc<Batch>>,

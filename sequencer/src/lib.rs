@@ -16,7 +16,9 @@
 //! This crate must not know how a runtime works inside.
 
 mod admission;
+mod asking;
 mod cache;
+mod chronicle;
 mod clients;
 mod clock;
 mod discovery;
@@ -53,10 +55,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::admission::Admission;
+use crate::asking::Asking;
 use crate::cache::ReplicatedCache;
+use crate::chronicle::{Blocks, Recent, Sealer};
 use crate::clients::Service;
 use crate::discovery::Discovery;
-use crate::dispatch::HostSender;
+use crate::dispatch::{Dispatcher, HostSender};
 use crate::driver::{Driver, Input, Marks, Outlets, View};
 use crate::hosts::Hosts;
 use crate::index::IdIndex;
@@ -68,6 +72,7 @@ use crate::restore::{Restored, restore};
 use crate::stop::{Stop, StopOnPanic};
 use crate::workers::Workers;
 
+pub use chronicle::BlocksError;
 pub use index::IndexError;
 pub use parsec_sequencer_core::LayoutError;
 pub use restore::RestoreError;
@@ -93,6 +98,8 @@ pub struct SequencerConfig {
     pub in_flight_max: u32,
     /// How much the lane takes.
     pub lane_options: LaneOptions,
+    /// The chain id of the chain whose blocks it seals and shows to clients; none: it seals none.
+    pub chain: Option<u64>,
     /// Threads that admit transactions and try them to find footprints; 0 for one for each
     /// processor.
     pub workers: usize,
@@ -116,6 +123,7 @@ impl SequencerConfig {
             genesis: Vec::new(),
             in_flight_max: limits::CONNECTION_IN_FLIGHT_MAX,
             lane_options: LaneOptions::default(),
+            chain: None,
             workers: 0,
         }
     }
@@ -145,6 +153,9 @@ pub enum StartError {
     /// The log or the index can't be used.
     #[error(transparent)]
     Restore(#[from] RestoreError),
+    /// The sealed blocks can't be used.
+    #[error(transparent)]
+    Blocks(#[from] BlocksError),
     /// Threads can't be started.
     #[error("the sequencer's threads can't be started: {0}")]
     Threads(String),
@@ -180,7 +191,8 @@ impl Sequencer {
         let workers = Workers::new(config.workers);
         let workers = workers.map_err(|error| StartError::Threads(error.to_string()))?;
         let restored = restore_apart(&config).await?;
-        let parts = Parts::new(config, runtimes, network, layout, workers, &restored);
+        let blocks = open_blocks(&config)?;
+        let parts = Parts::new(config, runtimes, network, layout, workers, &restored, blocks);
         parts.start(restored, inbox, clients)
     }
 
@@ -241,6 +253,15 @@ async fn restore_apart(config: &SequencerConfig) -> Result<Restored, StartError>
     }
 }
 
+/// The sealed blocks, if blocks are sealed.
+fn open_blocks(config: &SequencerConfig) -> Result<Option<Arc<Blocks>>, StartError> {
+    if config.chain.is_none() {
+        return Ok(None);
+    }
+    let blocks = Blocks::open(&config.directory.join("blocks"), config.cluster)?;
+    Ok(Some(Arc::new(blocks)))
+}
+
 /// What the parts of a sequencer share.
 struct Parts {
     config: SequencerConfig,
@@ -252,6 +273,9 @@ struct Parts {
     queries: Queries,
     cache: Arc<ReplicatedCache>,
     discovery: Discovery,
+    /// The sealed blocks, and the epochs that will be, if blocks are sealed.
+    blocks: Option<Arc<Blocks>>,
+    recent: Arc<Recent>,
     stop: Stop,
 }
 
@@ -263,6 +287,7 @@ impl Parts {
         layout: Arc<Layout>,
         workers: Workers,
         restored: &Restored,
+        blocks: Option<Arc<Blocks>>,
     ) -> Self {
         let latest = restored.end.last_epoch.clone();
         let mark = restored.indexing.mark();
@@ -279,7 +304,21 @@ impl Parts {
         );
         let view = Arc::new(view);
         let stop = Stop::new();
-        Self { config, runtimes, network, hosts, workers, view, queries, cache, discovery, stop }
+        let recent = Arc::default();
+        Self {
+            config,
+            runtimes,
+            network,
+            hosts,
+            workers,
+            view,
+            queries,
+            cache,
+            discovery,
+            blocks,
+            recent,
+            stop,
+        }
     }
 
     fn start(
@@ -325,14 +364,22 @@ impl Parts {
         };
         spawn(&mut tasks, &stop, indexer.run(indexables));
         spawn(&mut tasks, &stop, self.rediscoverer(&inputs).run(strays));
+        if let Some(sealer) = self.sealer() {
+            spawn(&mut tasks, &stop, sealer.run());
+        }
 
         let log_stop = stop.clone();
         let log_thread = thread("parsec-log", &stop, move || {
             log::write_log(writer, log_commands, &durable, &log_stop);
         })?;
-        let (cutter, cache, hosts) = (self.cutter(), self.cache.clone(), self.hosts.clone());
+        let dispatcher = Dispatcher {
+            cutter: self.cutter(),
+            hosts: self.hosts.clone(),
+            cache: self.cache.clone(),
+            recent: self.blocks.is_some().then(|| self.recent.clone()),
+        };
         let cut_thread = thread("parsec-dispatch", &stop, move || {
-            dispatch::cut_all(&cutter, ordered, &hosts, &cache, &to_index);
+            dispatcher.cut_all(ordered, &to_index);
         })?;
         spawn(&mut tasks, &stop, self.serve(index, inputs, clients));
         Ok(Sequencer { stop, view, tasks, threads: vec![log_thread, cut_thread] })
@@ -351,6 +398,21 @@ impl Parts {
             inputs: inputs.clone(),
             stop: self.stop.clone(),
         }
+    }
+
+    fn sealer(&self) -> Option<Sealer> {
+        let config = &self.config;
+        Some(Sealer {
+            chain_id: config.chain?,
+            blocks: self.blocks.clone()?,
+            recent: self.recent.clone(),
+            log: config.log_directory(),
+            partitions: config.map.partitions().collect(),
+            queries: self.queries.clone(),
+            applied: self.hosts.applied_by_all(),
+            genesis: config.genesis.iter().map(|load| load.id).collect(),
+            stop: self.stop.clone(),
+        })
     }
 
     fn spawn_senders(&self, tasks: &mut JoinSet<()>) {
@@ -403,6 +465,7 @@ impl Parts {
             Some(Err(error)) => return self.stop.fail(error),
             Some(Ok(None)) | None => return,
         };
+        let asking = Asking::new(self.runtimes.clone(), self.queries.clone(), self.blocks.clone());
         let admission = Admission {
             runtimes: self.runtimes,
             workers: self.workers,
@@ -415,6 +478,8 @@ impl Parts {
             admission,
             queries: self.queries,
             inputs,
+            asking,
+            blocks: self.blocks,
             view: self.view,
             partitions_total: self.config.map.len(),
             in_flight_max: self.config.in_flight_max,

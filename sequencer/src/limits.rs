@@ -39,6 +39,21 @@ pub const INDEX_DELAY: Duration = Duration::from_millis(200);
 /// Bytes of the index's cache of blocks.
 pub const INDEX_CACHE_BYTES: u64 = 64 * 1_024 * 1_024;
 
+/// Most epochs that are kept in memory for the chronicle of blocks. What is older is read from the
+/// log.
+pub const CHRONICLE_EPOCHS_MAX: usize = 4_096;
+/// Most transactions in these epochs.
+pub const CHRONICLE_RECENT_TRANSACTIONS_MAX: u64 = 32_768;
+/// Bytes of the cache of sealed blocks.
+pub const BLOCKS_CACHE_BYTES: u64 = 16 * 1_024 * 1_024;
+/// Bytes of sealed blocks that are gathered in memory before they are sorted onto the disk.
+pub const BLOCKS_MEMTABLE_BYTES: u64 = 16 * 1_024 * 1_024;
+/// How long a client that asks for a block waits for it, if there is none yet.
+pub const BLOCKS_WAIT: Duration = Duration::from_secs(10);
+
+/// Most questions to runtimes that are answered at a time. Full: they wait in turn.
+pub const QUESTIONS_MAX: usize = 16;
+
 /// Epochs read ahead from the log for a host that is far behind.
 pub const CATCH_UP_EPOCHS: usize = 16;
 

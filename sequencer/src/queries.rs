@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use parsec_protocol::message::{Answer, PartitionDigest, PeerMessage, Query};
+use parsec_protocol::message::{Answer, Outcomes, PartitionDigest, PeerMessage, Query};
 use parsec_protocol::transport::{Channel, Inbox, PeerNetwork};
-use parsec_protocol::{EpochNumber, Key, NodeId, PartitionId, PartitionMap, Receipt, Value};
+use parsec_protocol::{
+    EpochNumber, ErrorCode, Key, NodeId, PartitionId, PartitionMap, Receipt, Value,
+};
 use parsec_sequencer_core::Place;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
@@ -24,6 +26,8 @@ pub(crate) enum QueryError {
     TimedOut { host: NodeId },
     #[error("{host} could not answer: {reason}")]
     Failed { host: NodeId, reason: String },
+    #[error("the state is not kept for so long; the oldest is the one after {oldest}")]
+    NotKept { oldest: EpochNumber },
 }
 
 /// Questions to executors, and their answers.
@@ -50,6 +54,16 @@ struct Asked<'a>(&'a Inner, u64);
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
         self.0.open().waiting.remove(&self.1);
+    }
+}
+
+impl QueryError {
+    /// What a client is told.
+    pub(crate) fn code(&self) -> ErrorCode {
+        match self {
+            Self::NotKept { .. } => ErrorCode::NotKept,
+            _ => ErrorCode::Unavailable,
+        }
     }
 }
 
@@ -110,6 +124,7 @@ impl Queries {
         metrics::histogram!("parsec_sequencer_query_seconds").record(started.elapsed());
         match answer? {
             Answer::Failed { reason } => Err(QueryError::Failed { host, reason }),
+            Answer::NotKept { oldest } => Err(QueryError::NotKept { oldest }),
             answer => Ok(answer),
         }
     }
@@ -198,6 +213,32 @@ impl Queries {
             Answer::Receipt(receipt) => Ok(receipt),
             _ => Err(mismatch(host)),
         }
+    }
+
+    /// What epochs, in ascending order, did to a partition: all of it, in however many answers.
+    /// Waits until the partition has applied them.
+    pub(crate) async fn outcomes(
+        &self,
+        partition: PartitionId,
+        epochs: &[EpochNumber],
+    ) -> Result<Outcomes, QueryError> {
+        let host = self.holder(partition)?;
+        let mut all = Outcomes::default();
+        while !all.complete {
+            let after = all.receipts.last().map(|receipt| receipt.position);
+            let query = Query::Outcomes { partition, epochs: epochs.to_vec(), after };
+            let Answer::Outcomes(piece) = self.ask(host, query).await? else {
+                return Err(mismatch(host));
+            };
+            if piece.states.len() != epochs.len() || (piece.receipts.is_empty() && !piece.complete)
+            {
+                return Err(mismatch(host));
+            }
+            all.states = piece.states;
+            all.receipts.extend(piece.receipts);
+            all.complete = piece.complete;
+        }
+        Ok(all)
     }
 
     /// The digests of all partitions whose hosts answer, in order.

@@ -116,8 +116,8 @@ impl Chronicle {
         let included = executed.into_iter().filter(|executed| is_included(&executed.receipt));
         let transactions = included.map(|Executed { sender, payload, receipt }| {
             let bytes = sender.len();
-            let sender = Address::try_from(&sender[..])
-                .map_err(|_| ChronicleError::Sender { bytes })?;
+            let sender =
+                Address::try_from(&sender[..]).map_err(|_| ChronicleError::Sender { bytes })?;
             Ok(BlockTransaction { raw: payload, sender: sender.into(), receipt })
         });
         let transactions = transactions.collect::<Result<Vec<_>, ChronicleError>>()?;
@@ -154,10 +154,9 @@ impl Chronicle {
         state: [u8; 32],
         transactions: Vec<BlockTransaction>,
     ) -> Result<Block, ChronicleError> {
-        let fork = self.params.rules(environment.number, environment.timestamp);
-        let fork = fork.map_err(|reason| ChronicleError::Params { reason })?;
-        let sealing =
-            Sealing { fork, environment, parent, state_root: B256::new(state), epoch };
+        let fork = self.params.fork_at(environment.number, environment.timestamp);
+        let fork = fork.map_err(|error| ChronicleError::Params { reason: error.to_string() })?.spec;
+        let sealing = Sealing { fork, environment, parent, state_root: B256::new(state), epoch };
         Ok(sealing.seal(transactions))
     }
 }

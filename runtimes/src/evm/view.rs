@@ -6,6 +6,7 @@ use parsec_protocol::{Key, Mode, Value};
 use revm::Database;
 use revm::bytecode::Bytecode;
 use revm::database_interface::DBErrorMarker;
+use revm::interpreter::instructions::GasTable;
 use revm::state::AccountInfo;
 
 use super::keys::{self, AccountRecord, BadValue, CodeRecord};
@@ -151,6 +152,7 @@ pub(super) struct View<'a> {
     pub(super) trace: &'a mut Trace,
     pub(super) code: &'a mut CodeCache,
     pub(super) params: &'a Prepared,
+    pub(super) gas: &'a GasTable,
     /// The nonce that the sender is taken to have, in a trial.
     pub(super) sender_nonce: Option<u64>,
     /// The coinbase's reward, where it is left to be added to an account that was not loaded.

@@ -187,7 +187,11 @@ impl HostState {
                 };
                 let receipts = self.receipts.values().filter(of).map(|item| item.1.clone());
                 let states = epochs.iter().map(|_| [0; 32]).collect();
-                Answer::Outcomes(Outcomes { states, receipts: receipts.collect(), complete: true })
+                Answer::Outcomes(parsec_protocol::message::Outcomes {
+                    states,
+                    receipts: receipts.collect(),
+                    complete: true,
+                })
             }
         }
     }

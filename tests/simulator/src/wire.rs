@@ -42,6 +42,7 @@ pub(crate) fn describe(message: &PeerMessage) -> String {
                 Answer::Receipt(receipt) => format!("receipt: {}", receipt.is_some()),
                 Answer::Digests(_) => "digests".into(),
                 Answer::Outcomes(outcomes) => format!("{} outcomes", outcomes.states.len()),
+                Answer::NotKept { oldest } => format!("not kept before {oldest}"),
                 Answer::Failed { reason } => reason.clone(),
             };
             format!("answer {number}: {what}")
