@@ -10,7 +10,7 @@ use parsec_protocol::limits::READ_KEYS_MAX;
 use parsec_protocol::message::{ClusterStatus, ReadAt, Welcome};
 use parsec_protocol::transport::tls::{CLUSTER_NAME, Trust};
 use parsec_protocol::transport::{ClientDialer, DialOptions, ServerConnection};
-use parsec_protocol::{ErrorCode, Key, Receipt, RuntimeId, Transaction, Value};
+use parsec_protocol::{ErrorCode, Key, Receipt, RuntimeId, Transaction, TxId, Value};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -103,12 +103,38 @@ impl Client {
     /// # Errors
     /// [`Error::Stopped`].
     pub async fn submit(&self, transactions: Vec<Transaction>) -> Result<Submission, Error> {
+        self.submit_with(transactions, None).await
+    }
+
+    /// As [`submit`](Self::submit); also tells when transactions are accepted, with their indexes
+    /// and ids. What is not accepted has its rejection as its result.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn submit_watched(
+        &self,
+        transactions: Vec<Transaction>,
+    ) -> Result<(Submission, mpsc::Receiver<(usize, TxId)>), Error> {
+        let (accepted, acceptances) = mpsc::channel(transactions.len().max(1));
+        let submission = self.submit_with(transactions, Some(accepted)).await?;
+        Ok((submission, acceptances))
+    }
+
+    async fn submit_with(
+        &self,
+        transactions: Vec<Transaction>,
+        accepted: Option<mpsc::Sender<(usize, TxId)>>,
+    ) -> Result<Submission, Error> {
         let count = transactions.len();
         let needed = u32::try_from(count).unwrap_or(u32::MAX).min(self.pending_max);
         let room = self.transactions.clone().acquire_many_owned(needed).await;
         let room = room.map_err(|_| Error::Stopped)?;
         let (results, received) = mpsc::channel(count.max(1));
-        let sink = Arc::new(Sink::new(results, room));
+        let sink = Sink::new(results, room);
+        let sink = Arc::new(match accepted {
+            Some(accepted) => sink.telling(accepted),
+            None => sink,
+        });
         let deadline = Instant::now() + self.deadline;
         let command = Command::Submit { transactions, sink, deadline };
         self.commands.send(command).await.map_err(|_| Error::Stopped)?;

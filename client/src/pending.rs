@@ -22,7 +22,7 @@ use parsec_protocol::codec::Malformed;
 use parsec_protocol::epoch::EpochNumber;
 use parsec_protocol::limits::{FRAME_BYTES_TARGET, SUBMISSION_TRANSACTIONS_MAX};
 use parsec_protocol::message::{ClientMessage, ClusterStatus, ReadAt, ServerMessage, Verdict};
-use parsec_protocol::{ErrorCode, Footprint, Key, Receipt, RuntimeId, Transaction, Value};
+use parsec_protocol::{ErrorCode, Footprint, Key, Receipt, RuntimeId, Transaction, TxId, Value};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -39,13 +39,19 @@ const RETRY_AFTER: Duration = Duration::from_millis(50);
 pub(crate) struct Sink {
     /// Has room for a result of every transaction.
     results: mpsc::Sender<Indexed>,
+    /// Where it is told that a transaction was accepted; has room for every transaction.
+    accepted: Option<mpsc::Sender<(usize, TxId)>>,
     /// The submission's share of what may be pending.
     _room: OwnedSemaphorePermit,
 }
 
 impl Sink {
     pub(crate) fn new(results: mpsc::Sender<Indexed>, room: OwnedSemaphorePermit) -> Self {
-        Self { results, _room: room }
+        Self { results, accepted: None, _room: room }
+    }
+
+    pub(crate) fn telling(self, accepted: mpsc::Sender<(usize, TxId)>) -> Self {
+        Self { accepted: Some(accepted), ..self }
     }
 }
 
@@ -60,6 +66,8 @@ struct Meta {
     /// Whether it was sent on a connection that ended without an answer to it. A later rejection
     /// does not say that it has no effect then.
     lost: bool,
+    /// Whether it was told to be accepted.
+    accepted: bool,
     /// What the last server said that refused it.
     refused: Option<Box<Rejection>>,
 }
@@ -68,6 +76,15 @@ impl Meta {
     fn resolve(self, result: Result<Receipt, Error>) {
         if self.sink.results.try_send((self.index, result)).is_err() {
             tracing::trace!(index = self.index, "nobody waits for this result any more");
+        }
+    }
+
+    /// A server has accepted it.
+    fn accept(&mut self, id: TxId) {
+        let first = !std::mem::replace(&mut self.accepted, true);
+        if let Some(accepted) = self.sink.accepted.as_ref().filter(|_| first) {
+            // Whoever submitted it may not care any more.
+            accepted.try_send((self.index, id)).ok();
         }
     }
 
@@ -177,7 +194,15 @@ impl Pending {
     ) {
         for (index, transaction) in transactions.into_iter().enumerate() {
             let sink = sink.clone();
-            let meta = Meta { sink, index, deadline, sent: false, lost: false, refused: None };
+            let meta = Meta {
+                sink,
+                index,
+                deadline,
+                sent: false,
+                lost: false,
+                accepted: false,
+                refused: None,
+            };
             match transaction.check() {
                 Ok(()) => self.waiting.push_back(Item { transaction, meta }),
                 Err(error) => meta.resolve(Err(Error::Rejected(malformed(&error)))),
@@ -303,7 +328,15 @@ impl Pending {
             return Err(format!("the server sent {got} verdicts for {expected} transactions"));
         }
         for (index, verdict) in (0u32..).zip(verdicts) {
-            let Verdict::Rejected { code, detail, retry_after_ms } = verdict else { continue };
+            let (code, detail, retry_after_ms) = match verdict {
+                Verdict::Accepted(id) => {
+                    self.accept(request, index, id);
+                    continue;
+                }
+                Verdict::Rejected { code, detail, retry_after_ms } => {
+                    (code, detail, retry_after_ms)
+                }
+            };
             let retry_after = retry_after_ms.map(|ms| Duration::from_millis(ms.into()));
             let rejection = Rejection { code, detail, retry_after };
             if let (Some(transaction), Slot::Open(meta)) = self.finish(request, index) {
@@ -311,6 +344,14 @@ impl Pending {
             }
         }
         Ok(())
+    }
+
+    fn accept(&mut self, request: u64, index: u32, id: TxId) {
+        let flight = self.flights.get_mut(&request);
+        let index = usize::try_from(index).unwrap_or(usize::MAX);
+        if let Some(Slot::Open(meta)) = flight.and_then(|flight| flight.slots.get_mut(index)) {
+            meta.accept(id);
+        }
     }
 
     fn on_rejection(&mut self, now: Instant, mut item: Item, rejection: Rejection) {

@@ -160,6 +160,34 @@ fn a_transaction_beyond_the_limits_is_refused_here() {
     assert!(world.pending.is_empty());
 }
 
+#[test]
+fn acceptance_is_told_once_however_often_it_is_sent() {
+    let mut world = World::new(true);
+    let (results, mut received) = mpsc::channel(2);
+    let (accepted, mut acceptances) = mpsc::channel(2);
+    let room = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+    let sink = Arc::new(Sink::new(results, room).telling(accepted));
+    let transactions = vec![Transaction::new(RuntimeId::NATIVE, "x"); 2];
+    world.pending.submit(transactions, &sink, world.now + DEADLINE);
+    for _ in 0..2 {
+        let (request, count) = world.send().unwrap();
+        assert_eq!(count, 2);
+        let rejected = Verdict::Rejected {
+            code: ErrorCode::Busy,
+            detail: String::new(),
+            retry_after_ms: Some(1),
+        };
+        let verdicts = vec![Verdict::Accepted(TxId([7; 32])), rejected];
+        world.say(ServerMessage::Verdicts { request, verdicts });
+        world.pending.disconnected();
+        world.now += Duration::from_secs(1);
+        world.pending.on_time(world.now);
+    }
+    assert_eq!(acceptances.try_recv().unwrap(), (0, TxId([7; 32])));
+    assert!(acceptances.try_recv().is_err());
+    assert!(received.try_recv().is_err(), "neither has a result yet");
+}
+
 #[derive(Debug, Clone)]
 enum Op {
     Submit(usize),
