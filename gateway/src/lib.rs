@@ -8,5 +8,12 @@
 //! [`Backend`].
 
 pub mod backend;
+pub mod chain;
+
+use alloy_consensus::{EthereumTxEnvelope, TxEip4844};
 
 pub use backend::{Answering, At, Backend, Refused};
+pub use chain::{Chain, ChainError};
+
+/// A signed transaction of any type, without the blobs themselves.
+pub type Transaction = EthereumTxEnvelope<TxEip4844>;
