@@ -9,6 +9,7 @@
 
 pub mod backend;
 pub mod chain;
+pub mod cluster;
 
 use alloy_consensus::{EthereumTxEnvelope, TxEip4844};
 

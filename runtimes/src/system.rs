@@ -11,7 +11,8 @@ use parsec_protocol::limits::{
     FOOTPRINT_KEYS_MAX, KEY_BYTES_MAX, PAYLOAD_BYTES_MAX, VALUE_BYTES_MAX,
 };
 use parsec_protocol::{
-    Access, ErrorCode, Footprint, Key, Mode, Outcome, RuntimeId, Transaction, TxId, Value,
+    Access, EpochNumber, ErrorCode, Footprint, Key, Mode, Outcome, RuntimeId, Transaction, TxId,
+    Value,
 };
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -91,6 +92,18 @@ pub fn load_transactions(
         loads.push(load(loads.len(), pending)?);
     }
     Ok(loads)
+}
+
+/// A load of one value that sums up all epochs through `through`, with an id of its own.
+///
+/// # Errors
+/// If the value is too long.
+pub fn summary(through: EpochNumber, key: Key, value: Value) -> Result<Load, Malformed> {
+    let mut load = load(0, vec![(key, value)])?;
+    let mut hasher = blake3::Hasher::new_derive_key("parsec 2026 summary load id");
+    hasher.update(&through.0.to_be_bytes()).update(&load.payload);
+    load.id = TxId(hasher.finalize().into());
+    Ok(load)
 }
 
 fn load(index: usize, entries: Vec<(Key, Value)>) -> Result<Load, Malformed> {

@@ -36,6 +36,8 @@ pub(crate) enum Input {
     Receipts(Vec<Receipt>),
     /// Footprints that were found anew.
     Discovered(Vec<(TxId, u8, Result<Footprint, ErrorCode>)>),
+    /// A transaction that writes the summary of all epochs through `through`.
+    Summary { through: EpochNumber, write: Box<Candidate> },
 }
 
 /// An epoch that is ordered and durable.
@@ -114,6 +116,7 @@ pub(crate) struct Outlets {
     pub(crate) log: mpsc::Sender<LogCommand>,
     pub(crate) dispatch: mpsc::Sender<Ordered>,
     pub(crate) rediscover: mpsc::Sender<Rediscovery>,
+    pub(crate) summarize: mpsc::Sender<EpochNumber>,
 }
 
 /// The one owner of the order.
@@ -193,6 +196,7 @@ impl Driver {
             Input::Receipts(receipts) => {
                 receipts.into_iter().for_each(|receipt| self.orderer.on_receipt(receipt));
             }
+            Input::Summary { through, write } => self.orderer.on_summary(through, *write),
             Input::Discovered(found) => {
                 for (id, attempt, result) in found {
                     self.orderer.on_discovered(id, attempt, result);
@@ -249,6 +253,7 @@ impl Driver {
                 self.reply(token, receipt);
                 Some(())
             }
+            Output::Summarize { through } => self.outlets.summarize.send(through).await.ok(),
             Output::Rediscover(stray) => {
                 metrics::counter!("parsec_sequencer_strays_total").increment(1);
                 self.strays.push_back(*stray);

@@ -49,6 +49,7 @@ use parsec_protocol::message::ClusterId;
 use parsec_protocol::transport::{ClientListener, PeerInbox, PeerNetwork};
 use parsec_protocol::{EpochNumber, LaneId, NodeId, PartitionId, PartitionMap};
 use parsec_runtimes::Runtimes;
+use parsec_runtimes::evm::keys;
 use parsec_runtimes::system::Load;
 use parsec_sequencer_core::{Cutter, HomeChooser, Identity, LaneOptions, Layout};
 use tokio::sync::{mpsc, watch};
@@ -57,7 +58,7 @@ use tokio::task::JoinSet;
 use crate::admission::Admission;
 use crate::asking::Asking;
 use crate::cache::ReplicatedCache;
-use crate::chronicle::{Blocks, Recent, Sealer};
+use crate::chronicle::{Blocks, Recent, Sealer, Summarizer};
 use crate::clients::Service;
 use crate::discovery::Discovery;
 use crate::dispatch::{Dispatcher, HostSender};
@@ -178,12 +179,13 @@ impl Sequencer {
     /// [`StartError::Hosts`] and [`StartError::OwnHost`] if the configuration can't work,
     /// [`StartError::Restore`] if the log or the index can't be used, [`StartError::Threads`].
     pub async fn start(
-        config: SequencerConfig,
+        mut config: SequencerConfig,
         runtimes: Runtimes,
         network: PeerNetwork,
         inbox: PeerInbox,
         clients: ClientListener,
     ) -> Result<Self, StartError> {
+        config.lane_options.summary_key = config.chain.map(|_| keys::block_hashes());
         if let Some((own, _)) = config.hosts.iter().find(|(host, _)| *host == network.node()) {
             return Err(StartError::OwnHost(*own));
         }
@@ -333,6 +335,7 @@ impl Parts {
         let (log, log_commands) = mpsc::channel(limits::LOG_COMMANDS_MAX);
         let (dispatch, ordered) = mpsc::channel(limits::DISPATCHES_MAX);
         let (to_index, indexables) = mpsc::channel(limits::INDEX_EPOCHS_MAX);
+        let (summarize, to_summarize) = mpsc::channel(limits::SUMMARIES_MAX);
         let (rediscover, strays) = mpsc::channel(limits::REDISCOVERY_UNIT_MAX);
         let durable = watch::Sender::new(self.view.ordered());
         let indexed = watch::Sender::new(indexing.told());
@@ -344,7 +347,7 @@ impl Parts {
         let driver = Driver {
             orderer,
             view: self.view.clone(),
-            outlets: Outlets { log, dispatch, rediscover },
+            outlets: Outlets { log, dispatch, rediscover, summarize },
             connections: AHashMap::new(),
             strays: VecDeque::new(),
             dispatched: VecDeque::new(),
@@ -364,8 +367,11 @@ impl Parts {
         };
         spawn(&mut tasks, &stop, indexer.run(indexables));
         spawn(&mut tasks, &stop, self.rediscoverer(&inputs).run(strays));
-        if let Some(sealer) = self.sealer() {
+        if let (Some(sealer), Some(blocks)) = (self.sealer(), &self.blocks) {
             spawn(&mut tasks, &stop, sealer.run());
+            let (blocks, inputs, stop_) = (blocks.clone(), inputs.clone(), stop.clone());
+            let summarizer = Summarizer { blocks, inputs, stop: stop_ };
+            spawn(&mut tasks, &stop, summarizer.run(to_summarize));
         }
 
         let log_stop = stop.clone();

@@ -51,6 +51,8 @@ pub const BLOCKS_MEMTABLE_BYTES: u64 = 16 * 1_024 * 1_024;
 /// How long a client that asks for a block waits for it, if there is none yet.
 pub const BLOCKS_WAIT: Duration = Duration::from_secs(10);
 
+/// Most summaries that wait to be made; the lane asks for one at a time.
+pub const SUMMARIES_MAX: usize = 16;
 /// Most questions to runtimes that are answered at a time. Full: they wait in turn.
 pub const QUESTIONS_MAX: usize = 16;
 

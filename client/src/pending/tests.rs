@@ -181,7 +181,7 @@ fn acceptance_is_told_once_however_often_it_is_sent() {
         world.say(ServerMessage::Verdicts { request, verdicts });
         world.pending.disconnected();
         world.now += Duration::from_secs(1);
-        world.pending.on_time(world.now);
+        world.pending.on_time(world.now, "late");
     }
     assert_eq!(acceptances.try_recv().unwrap(), (0, TxId([7; 32])));
     assert!(acceptances.try_recv().is_err());

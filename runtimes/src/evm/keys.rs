@@ -7,6 +7,7 @@
 //! | `22` replicated | address | code hash (32), incarnation (8) |
 //! | `23` replicated | code hash | code |
 //! | `24` replicated | none | [`ChainParams`](super::params::ChainParams) |
+//! | `25` replicated | none | [`BlockHashes`] |
 //!
 //! Numbers are big-endian. What equals its default is absent: a word of zero, a code record
 //! without code in incarnation 0. The balance comes first so that an addition to an account record
@@ -21,6 +22,10 @@ const STORAGE: Namespace = Namespace::partitioned(0x21);
 const CODE_RECORD: Namespace = Namespace::replicated(0x22);
 const CODE: Namespace = Namespace::replicated(0x23);
 const PARAMS: Namespace = Namespace::replicated(0x24);
+const BLOCK_HASHES: Namespace = Namespace::replicated(0x25);
+
+/// How many of the last blocks have a hash that transactions may ask for.
+pub const BLOCK_HASHES_MAX: usize = 256;
 
 const BALANCE_BYTES: usize = 32;
 const RECORD_BYTES: usize = 40;
@@ -83,6 +88,12 @@ pub fn is_account(key: &Key) -> bool {
 #[must_use]
 pub fn params() -> Key {
     key(PARAMS, &[])
+}
+
+/// The key of the hashes of the last blocks, as far as somebody wanted to know them.
+#[must_use]
+pub fn block_hashes() -> Key {
+    key(BLOCK_HASHES, &[])
 }
 
 fn key(namespace: Namespace, parts: &[&[u8]]) -> Key {
@@ -174,6 +185,46 @@ impl CodeRecord {
     }
 }
 
+/// The hashes of the last blocks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BlockHashes {
+    /// The number of the last of them.
+    pub last: u64,
+    /// The hashes, ascending by number, without gaps; at most [`BLOCK_HASHES_MAX`].
+    pub hashes: Vec<B256>,
+}
+
+impl BlockHashes {
+    /// The hash of a block; none if it is not among these.
+    #[must_use]
+    pub fn get(&self, number: u64) -> Option<B256> {
+        let back = usize::try_from(self.last.checked_sub(number)?).ok()?;
+        self.hashes.iter().nth_back(back).copied()
+    }
+
+    /// The value that says so: the number, then the hashes.
+    #[must_use]
+    pub fn encode(&self) -> Value {
+        let hashes = self.hashes.iter().flat_map(|hash| hash.0);
+        self.last.to_be_bytes().into_iter().chain(hashes).collect()
+    }
+
+    /// What the value says.
+    ///
+    /// # Errors
+    /// [`BadValue`] if it is no list of hashes.
+    pub fn decode(value: &[u8]) -> Result<Self, BadValue> {
+        let bad = || BadValue { what: "list of block hashes", bytes: value.len() };
+        let (last, hashes) = value.split_first_chunk().ok_or_else(bad)?;
+        let (hashes, []) = hashes.as_chunks::<32>() else { return Err(bad()) };
+        if hashes.len() > BLOCK_HASHES_MAX {
+            return Err(bad());
+        }
+        let hashes = hashes.iter().copied().map(B256::new).collect();
+        Ok(Self { last: u64::from_be_bytes(*last), hashes })
+    }
+}
+
 /// The value of a word of storage; none if it is zero.
 #[must_use]
 pub fn encode_word(word: U256) -> Option<Value> {
@@ -225,6 +276,20 @@ mod tests {
     }
 
     #[test]
+    fn block_hashes_come_back_and_are_found() {
+        let hashes: Vec<_> = (1..=3).map(B256::repeat_byte).collect();
+        let known = BlockHashes { last: 9, hashes };
+        assert_eq!(BlockHashes::decode(&known.encode()), Ok(known.clone()));
+        let found = [6, 7, 8, 9, 10].map(|number| known.get(number));
+        let [one, two, three] = [1, 2, 3].map(B256::repeat_byte).map(Some);
+        assert_eq!(found, [None, one, two, three, None]);
+        assert_eq!(BlockHashes::default().get(0), None);
+        for bytes in [0, 7, 9, 39, 8 + 32 * 257] {
+            assert!(BlockHashes::decode(&vec![0; bytes]).is_err(), "{bytes}");
+        }
+    }
+
+    #[test]
     fn defaults_are_absent_and_encodings_canonical() {
         assert_eq!(CodeRecord::default().encode(), None);
         assert_eq!(encode_word(U256::ZERO), None);
@@ -250,5 +315,6 @@ mod tests {
         assert!(code_record(&address).is_replicated());
         assert!(code(&B256::ZERO).is_replicated());
         assert!(params().is_replicated());
+        assert!(block_hashes().is_replicated());
     }
 }

@@ -205,13 +205,21 @@ fn self_destruct(mut frame: Frame<'_, '_>) -> InstructionExecResult {
 fn block_hash(mut frame: Frame<'_, '_>) -> InstructionExecResult {
     let number = top(&mut frame).and_then(|number| u64::try_from(number).ok());
     let current = u64::try_from(Host::block_number(frame.host)).unwrap_or(u64::MAX);
-    let view = &mut frame.host.journaled_state.database;
     let window = current.saturating_sub(BLOCK_HASH_HISTORY)..current;
-    let unknown = number
-        .filter(|number| window.contains(number) && view.params.block_hash(*number).is_none());
-    if unknown.is_some() {
-        view.unknown_block = unknown;
-        return Err(InstructionResult::NotActivated);
+    let ctx = &mut frame.host;
+    if let Some(number) = number.filter(|number| window.contains(number)) {
+        let view = &mut ctx.journaled_state.database;
+        match view.known_hash(number) {
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                view.unknown_block = Some(number);
+                return Err(InstructionResult::NotActivated);
+            }
+            Err(interrupt) => {
+                ctx.error = Err(ContextError::Db(interrupt.into()));
+                return Err(InstructionResult::FatalExternalError);
+            }
+        }
     }
     host::blockhash(frame)
 }

@@ -11,8 +11,11 @@
 //!   except before EIP-161, where it creates the coinbase.
 //! - **Incarnations.** A contract that destroys itself leaves its storage behind, out of reach.
 //!
-//! What a contract can see: BLOCKHASH fails, like an instruction that does not exist, for blocks
-//! of the last 256 whose hash the parameters do not give. Outside of them it is zero as usual.
+//! The hash of a block depends on what became of its transactions, so that BLOCKHASH has to wait for
+//! all that comes before: a transaction that uses it has [`keys::block_hashes`] in its footprint, and
+//! a sequencer that seals blocks orders it behind a write of the hashes that it may ask for. Without
+//! such a sequencer, BLOCKHASH fails like an instruction that does not exist for the last 256 blocks;
+//! outside of them it is zero as usual.
 
 mod access_list;
 pub mod block;

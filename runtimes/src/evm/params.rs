@@ -251,7 +251,12 @@ impl Prepared {
         block
     }
 
-    /// The hash of an earlier block, where it is known.
+    /// Whether the parameters say which block transactions run in, with the hashes before it.
+    pub(super) fn has_given_block(&self) -> bool {
+        self.given.is_some()
+    }
+
+    /// The hash of an earlier block, where they say it.
     pub(super) fn block_hash(&self, number: u64) -> Option<B256> {
         let hashes = &self.given.as_ref()?.hashes;
         hashes.iter().find(|(known, _)| *known == number).map(|(_, hash)| B256::new(*hash))

@@ -103,6 +103,7 @@ impl EvmSession {
                 params,
                 gas: &rules.gas,
                 sender_nonce,
+                is_trial: call.trial,
                 reward: None,
                 unknown_block: None,
             };

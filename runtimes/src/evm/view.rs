@@ -9,7 +9,7 @@ use revm::database_interface::DBErrorMarker;
 use revm::interpreter::instructions::GasTable;
 use revm::state::AccountInfo;
 
-use super::keys::{self, AccountRecord, BadValue, CodeRecord};
+use super::keys::{self, AccountRecord, BadValue, BlockHashes, CodeRecord};
 use super::params::Prepared;
 use crate::{Interrupt, State};
 
@@ -155,6 +155,7 @@ pub(super) struct View<'a> {
     pub(super) gas: &'a GasTable,
     /// The nonce that the sender is taken to have, in a trial.
     pub(super) sender_nonce: Option<u64>,
+    pub(super) is_trial: bool,
     /// The coinbase's reward, where it is left to be added to an account that was not loaded.
     pub(super) reward: Option<U256>,
     /// The block whose hash was asked for and is not known.
@@ -189,6 +190,20 @@ impl View<'_> {
             .map_err(|e| damaged(&key, &e))?
             .or_else(|| code.hash.map(|_| AccountRecord::default()));
         Ok((LoadedAccount { address, key, code_key, hollow: false, record, code }, bytecode))
+    }
+
+    /// The hash of an earlier block, as the parameters say, or the state. In a trial, that may be
+    /// behind the order: then any hash will do.
+    pub(super) fn known_hash(&mut self, number: u64) -> Result<Option<B256>, Interrupt> {
+        if self.params.has_given_block() {
+            return Ok(self.params.block_hash(number));
+        }
+        let key = keys::block_hashes();
+        let Some(value) = self.state.get(&key)? else {
+            return Ok(self.is_trial.then_some(B256::ZERO));
+        };
+        let known = BlockHashes::decode(&value).map_err(|error| damaged(&key, &error))?;
+        Ok(known.get(number).or_else(|| self.is_trial.then_some(B256::ZERO)))
     }
 
     /// Whether an account exists that is not part of the run. Used for the coinbase alone.
@@ -233,7 +248,7 @@ impl Database for View<'_> {
     }
 
     fn block_hash(&mut self, number: u64) -> Result<B256, Stop> {
-        self.params.block_hash(number).ok_or_else(|| {
+        self.known_hash(number)?.ok_or_else(|| {
             Interrupt::Fatal(format!("the unknown hash of block {number} is read")).into()
         })
     }

@@ -153,6 +153,12 @@ pub enum Output {
     },
     /// Find the footprint of a transaction anew, then call [`Orderer::on_discovered`].
     Rediscover(Box<Rediscovery>),
+    /// Find out what all epochs through this one came to, then call [`Orderer::on_summary`]. Only
+    /// asked if there is a [`LaneOptions::summary_key`].
+    Summarize {
+        /// The last epoch, which is finished.
+        through: EpochNumber,
+    },
 }
 
 /// A transaction that strayed and needs a wider footprint.

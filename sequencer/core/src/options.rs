@@ -1,5 +1,6 @@
 //! What can be set about a lane.
 
+use parsec_protocol::Key;
 use parsec_protocol::limits::{BATCH_BYTES_TARGET, BATCH_TRANSACTIONS_MAX};
 
 use crate::limits;
@@ -27,6 +28,10 @@ pub struct LaneOptions {
     pub retained_epochs_max: usize,
     /// Microseconds between epochs, at least, unless nothing is executing.
     pub epoch_interval_min_us: u64,
+    /// A key whose value sums up what all epochs so far came to (the hashes of Ethereum's blocks,
+    /// which depend on receipts). A transaction that may touch it is put into a batch only when
+    /// nothing executes, behind one that writes the summary; those behind it wait, too.
+    pub summary_key: Option<Key>,
 }
 
 impl Default for LaneOptions {
@@ -42,6 +47,7 @@ impl Default for LaneOptions {
             retained_bytes_max: limits::RETAINED_BYTES_MAX,
             retained_epochs_max: limits::RETAINED_EPOCHS_MAX,
             epoch_interval_min_us: limits::EPOCH_INTERVAL_MIN_US,
+            summary_key: None,
         }
     }
 }

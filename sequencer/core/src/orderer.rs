@@ -100,6 +100,11 @@ impl<L: Ledger> Orderer<L> {
         self.lane.on_discovered(id, attempt, result);
     }
 
+    /// What was to be summarized is. See [`Lane::on_summary`].
+    pub fn on_summary(&mut self, through: EpochNumber, write: Candidate) {
+        self.lane.on_summary(through, write);
+    }
+
     /// Every partition has applied every epoch through `through`.
     pub fn on_applied(&mut self, through: EpochNumber) {
         self.lane.on_applied(through);

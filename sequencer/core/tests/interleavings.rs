@@ -306,6 +306,7 @@ impl World {
                 Output::Sync => self.wants_sync = true,
                 Output::Dispatch { record, batches } => self.dispatch(&record, &batches),
                 Output::Reply { token, receipt } => self.reply(token, receipt),
+                Output::Summarize { .. } => unreachable!("no lane here has a summary key"),
                 Output::Rediscover(rediscovery) => {
                     assert!(rediscovery.least <= self.dispatched);
                     self.rediscoveries.push(*rediscovery);

@@ -88,6 +88,7 @@ impl Harness {
                 Output::Rediscover(stray) => {
                     format!("rediscover {} at {}", stray.entry.id.0[0], stray.least)
                 }
+                Output::Summarize { through } => format!("summarize {through}"),
             });
         }
         seen
@@ -265,4 +266,77 @@ fn the_last_attempt_waits_for_the_others_and_they_for_it() {
     harness.orderer.on_receipt(receipt(1, alone, 0, STRAY_ATTEMPTS_MAX, Outcome::Committed));
     let outputs = harness.outputs();
     assert_eq!(outputs[..2], [format!("reply 1 e{alone}/0"), format!("batch {} [3]", alone + 1)]);
+}
+
+/// A transaction that needs to know what all before it came to.
+fn curious(id: u8) -> Candidate {
+    let accesses = vec![Access { key: summary_key(), mode: Mode::Read }];
+    Candidate { footprint: Footprint::new(accesses).unwrap(), ..candidate(id, 10) }
+}
+
+fn summary_key() -> Key {
+    Key::new(Namespace::replicated(9), b"summary").unwrap()
+}
+
+fn summary_write(id: u8) -> Candidate {
+    let accesses = vec![Access { key: summary_key(), mode: Mode::Write }];
+    Candidate { footprint: Footprint::new(accesses).unwrap(), ..candidate(id, 10) }
+}
+
+#[test]
+fn who_asks_what_all_before_came_to_waits_for_them_and_for_the_summary() {
+    let options = LaneOptions { summary_key: Some(summary_key()), ..LaneOptions::default() };
+    let mut harness = Harness::new(options);
+    harness.submit(1).unwrap();
+    harness.outputs();
+    assert_eq!(harness.durable(), ["dispatch e1"]);
+    harness.now = harness.now.after(limits::EPOCH_INTERVAL_MIN_US);
+    harness.submit(2).unwrap();
+    harness.orderer.submit(curious(3), NOTHING, token(3)).unwrap();
+    harness.submit(4).unwrap();
+    assert_eq!(harness.outputs()[0], "batch 2 [2]", "not the one that asks, nor those behind it");
+    harness.durable();
+    harness.now = harness.now.after(limits::EPOCH_INTERVAL_MIN_US);
+    assert_eq!(harness.outputs(), [""; 0], "others execute");
+    assert_eq!(harness.orderer.next_timeout(), None, "and time alone changes nothing");
+
+    harness.orderer.on_receipt(receipt(1, 1, 0, 0, Outcome::Committed));
+    harness.orderer.on_receipt(receipt(2, 2, 0, 0, Outcome::Committed));
+    assert_eq!(harness.outputs(), ["reply 1 e1/0", "reply 2 e2/0", "summarize e2"]);
+    assert_eq!(harness.outputs(), [""; 0], "it is asked for once");
+    harness.orderer.on_summary(EpochNumber(1), summary_write(90));
+    assert_eq!(harness.outputs(), [""; 0], "that was not asked for");
+    harness.orderer.on_summary(EpochNumber(2), summary_write(91));
+    assert_eq!(harness.outputs()[0], "batch 3 [91, 3, 4]");
+    assert_eq!(harness.durable(), ["dispatch e3"]);
+    for (id, index) in [(91, 0), (3, 1), (4, 2)] {
+        harness.orderer.on_receipt(receipt(id, 3, index, 0, Outcome::Committed));
+    }
+    assert_eq!(harness.outputs(), ["reply 3 e3/1", "reply 4 e3/2"]);
+    assert_eq!(harness.orderer.lane().in_flight(), 0);
+}
+
+#[test]
+fn a_summary_that_was_overtaken_is_asked_for_again() {
+    let options = LaneOptions { summary_key: Some(summary_key()), ..LaneOptions::default() };
+    let mut harness = Harness::new(options);
+    harness.orderer.submit(curious(1), NOTHING, token(1)).unwrap();
+    assert_eq!(harness.outputs(), ["summarize e0"]);
+    harness.orderer.on_summary(EpochNumber(0), summary_write(90));
+    assert_eq!(harness.outputs()[0], "batch 1 [90, 1]");
+    harness.durable();
+    // It strays, without need of a summary meanwhile; another epoch comes before it.
+    harness.orderer.on_receipt(receipt(90, 1, 0, 0, Outcome::Committed));
+    harness.orderer.on_receipt(receipt(1, 1, 1, 0, strayed()));
+    harness.submit(2).unwrap();
+    harness.now = harness.now.after(limits::EPOCH_INTERVAL_MIN_US);
+    let outputs = harness.outputs();
+    assert_eq!(outputs[..2], ["rediscover 1 at e1", "batch 2 [2]"]);
+    harness.durable();
+    let found = curious(1).footprint;
+    harness.orderer.on_discovered(TxId([1; 32]), 1, Ok(found));
+    harness.orderer.on_receipt(receipt(2, 2, 0, 0, Outcome::Committed));
+    assert_eq!(harness.outputs(), ["reply 2 e2/0", "summarize e2"]);
+    harness.orderer.on_summary(EpochNumber(2), summary_write(92));
+    assert_eq!(harness.outputs()[0], "batch 3 [92, 1]");
 }

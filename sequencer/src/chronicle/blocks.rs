@@ -1,6 +1,7 @@
 //! The sealed blocks, on disk, by number.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
@@ -8,6 +9,7 @@ use parsec_ethereum::Block;
 use parsec_protocol::limits::FRAME_BYTES_TARGET;
 use parsec_protocol::message::ClusterId;
 use parsec_protocol::{EpochNumber, codec};
+use parsec_runtimes::evm::keys::{BLOCK_HASHES_MAX, BlockHashes};
 use tokio::sync::watch;
 
 use crate::limits::{BLOCKS_CACHE_BYTES, BLOCKS_MEMTABLE_BYTES};
@@ -53,6 +55,10 @@ pub(crate) struct Blocks {
     blocks: Keyspace,
     meta: Keyspace,
     head: watch::Sender<Option<Head>>,
+    /// The epoch through which all blocks are sealed.
+    through: watch::Sender<EpochNumber>,
+    /// The hashes of the last blocks.
+    hashes: Mutex<BlockHashes>,
 }
 
 impl Blocks {
@@ -70,9 +76,17 @@ impl Blocks {
         let keyspace = |name: &str| database.keyspace(name, keyspace_options).map_err(failed);
         let (blocks, meta) = (keyspace("blocks")?, keyspace("meta")?);
         let head = watch::Sender::new(None);
-        let opened = Self { path: path.to_owned(), database, blocks, meta, head };
+        let opened = Self {
+            path: path.to_owned(),
+            database,
+            blocks,
+            meta,
+            head,
+            through: watch::Sender::default(),
+            hashes: Mutex::default(),
+        };
         opened.claim(cluster)?;
-        opened.head.send_replace(opened.last()?);
+        opened.recall()?;
         Ok(opened)
     }
 
@@ -92,20 +106,23 @@ impl Blocks {
         BlocksError::Damaged { path: self.path.clone(), what }
     }
 
-    fn last(&self) -> Result<Option<Head>, BlocksError> {
-        let Some(last) = self.blocks.iter().next_back() else { return Ok(None) };
-        let block = last.value().map_err(|error| self.failed(error))?;
-        let block: Block = codec::decode(&block).map_err(|_| self.damaged("its last block"))?;
-        Ok(Some(Head { number: block.number, hash: block.hash }))
+    /// Recalls what is kept in memory.
+    fn recall(&self) -> Result<(), BlocksError> {
+        let mut hashes = BlockHashes::default();
+        for guard in self.blocks.iter().rev().take(BLOCK_HASHES_MAX) {
+            let block = guard.value().map_err(|error| self.failed(error))?;
+            let block: Block = codec::decode(&block).map_err(|_| self.damaged("a block"))?;
+            hashes.last = hashes.last.max(block.number);
+            hashes.hashes.insert(0, block.hash.into());
+        }
+        let (number, hash) = (hashes.last, hashes.get(hashes.last));
+        self.head.send_replace(hash.map(|hash| Head { number, hash: hash.0 }));
+        self.through.send_replace(self.mark()?);
+        *self.hashes.lock().unwrap_or_else(PoisonError::into_inner) = hashes;
+        Ok(())
     }
 
-    /// The last sealed block, now and from now on.
-    pub(crate) fn head(&self) -> watch::Receiver<Option<Head>> {
-        self.head.subscribe()
-    }
-
-    /// The last epoch that is a sealed block, or none.
-    pub(crate) fn through(&self) -> Result<EpochNumber, BlocksError> {
+    fn mark(&self) -> Result<EpochNumber, BlocksError> {
         match self.meta.get(MARK_KEY).map_err(|error| self.failed(error))? {
             None => Ok(EpochNumber(0)),
             Some(bytes) => match <[u8; 8]>::try_from(&bytes[..]) {
@@ -113,6 +130,21 @@ impl Blocks {
                 Err(_) => Err(self.damaged("its mark")),
             },
         }
+    }
+
+    /// The last sealed block, now and from now on.
+    pub(crate) fn head(&self) -> watch::Receiver<Option<Head>> {
+        self.head.subscribe()
+    }
+
+    /// The epoch through which all blocks are sealed, now and from now on.
+    pub(crate) fn through(&self) -> watch::Receiver<EpochNumber> {
+        self.through.subscribe()
+    }
+
+    /// The hashes of the last blocks.
+    pub(crate) fn hashes(&self) -> BlockHashes {
+        self.hashes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Adds the next blocks, and the mark that all epochs through `through` are sealed, in one
@@ -125,15 +157,30 @@ impl Blocks {
         }
         batch.insert(&self.meta, MARK_KEY, through.0.to_be_bytes());
         batch.commit().map_err(|error| self.failed(error))?;
+        {
+            let mut known = self.hashes.lock().unwrap_or_else(PoisonError::into_inner);
+            for block in blocks {
+                known.last = block.number;
+                known.hashes.push(block.hash.into());
+            }
+            let excess = known.hashes.len().saturating_sub(BLOCK_HASHES_MAX);
+            known.hashes.drain(..excess);
+        }
         if let Some(block) = blocks.last() {
             let head = Head { number: block.number, hash: block.hash };
             self.head.send_replace(Some(head));
         }
+        // ORDER: whoever waits for it finds the hashes.
+        self.through.send_replace(through);
         Ok(())
     }
 
     /// The hash of a block.
     pub(crate) fn hash(&self, number: u64) -> Result<Option<[u8; 32]>, BlocksError> {
+        let recent = self.hashes.lock().unwrap_or_else(PoisonError::into_inner).get(number);
+        if let Some(hash) = recent {
+            return Ok(Some(hash.0));
+        }
         let found = self.blocks.get(number.to_be_bytes()).map_err(|error| self.failed(error))?;
         let Some(block) = found else { return Ok(None) };
         let block: Block = codec::decode(&block).map_err(|_| self.damaged("a block"))?;
@@ -227,14 +274,15 @@ mod tests {
     fn blocks_and_mark_come_back_together() {
         let directory = tempfile::tempdir().unwrap();
         let blocks = Blocks::open(directory.path(), CLUSTER).unwrap();
-        assert_eq!((*blocks.head().borrow(), blocks.through().unwrap().0), (None, 0));
+        assert_eq!((*blocks.head().borrow(), blocks.through().borrow().0), (None, 0));
         let first: Vec<_> = (1..4).map(|number| block(number, 10)).collect();
         blocks.append(&first, EpochNumber(9)).unwrap();
         drop(blocks);
         let blocks = Blocks::open(directory.path(), CLUSTER).unwrap();
         let head = blocks.head().borrow().unwrap();
         assert_eq!((head.number, head.hash), (3, first[2].hash));
-        assert_eq!(blocks.through().unwrap(), EpochNumber(9));
+        assert_eq!(*blocks.through().borrow(), EpochNumber(9));
+        assert_eq!(blocks.hashes().get(1).unwrap().0, first[0].hash);
         assert_eq!(blocks.hash(2).unwrap(), Some(first[1].hash));
         assert_eq!(blocks.hash(4).unwrap(), None);
         let read = blocks.read(2, 0, 10).unwrap();

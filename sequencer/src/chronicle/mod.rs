@@ -7,9 +7,11 @@
 mod blocks;
 mod seal;
 mod source;
+mod summary;
 
 pub(crate) use blocks::{Blocks, Piece};
 pub(crate) use seal::Sealer;
 pub(crate) use source::Recent;
+pub(crate) use summary::Summarizer;
 
 pub use blocks::BlocksError;

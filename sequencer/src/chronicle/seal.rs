@@ -82,7 +82,7 @@ impl Sealer {
         let mut next = match &parent {
             Some(_) => {
                 self.genesis.clear();
-                self.blocks.through()?.next()
+                self.blocks.through().borrow().next()
             }
             // All of the genesis has to be seen.
             None => EpochNumber(1),

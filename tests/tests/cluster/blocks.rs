@@ -132,3 +132,53 @@ async fn a_fresh_cluster_has_block_zero_and_waits_for_the_next() {
     assert_eq!(first.decode_header().unwrap().parent_hash.0, genesis.hash);
     running.stop().await;
 }
+
+/// Announces the hash of the block before its own.
+///
+/// `PUSH1 1 NUMBER SUB BLOCKHASH PUSH0 MSTORE PUSH1 32 PUSH0 LOG0 STOP`, and what returns it.
+const ASKING: [u8; 20] = [
+    0x6b, 0x60, 0x01, 0x43, 0x03, 0x40, 0x5f, 0x52, 0x60, 0x20, 0x5f, 0xa0, 0x00, 0x5f, 0x52, 0x60,
+    0x0c, 0x60, 0x14, 0xf3,
+];
+
+/// A block's hash depends on what became of its transactions, and yet those of the next block,
+/// executed in parallel with it, may ask for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hash_of_the_block_before_is_what_every_contract_sees() {
+    let house = House::in_memory(Shape::FOUR);
+    let chain_id = house.options.chain_id;
+    let running = house.start().await;
+    let mut wallet = Wallet::new(7, chain_id);
+    let asking = wallet.next_contract();
+    let connection = running.client().await;
+    let deploy = wallet.sign(None, ASKING.to_vec().into());
+    assert!(running.run(&connection, vec![deploy]).await[0].as_ref().unwrap().is_committed());
+
+    let ask = async |number: u64| {
+        let mut wallet = Wallet::new(number, chain_id);
+        let connection = running.client().await;
+        let mut receipts = Vec::new();
+        for _ in 0..5 {
+            let calls = (0..3).map(|_| wallet.sign(Some(asking), Vec::new().into()));
+            receipts.extend(running.run(&connection, calls.collect()).await);
+        }
+        receipts
+    };
+    let (one, two, ()) = tokio::join!(ask(8), ask(9), run_some(&running, &house, 1));
+    let status = running.settled().await;
+    let replayed = parsec_tests::Replayed::of(&house.options);
+    replayed.assert_agrees(&status);
+    let last = serial(&house.options).len() as u64 - 1;
+    let sealed = running.within(blocks(&running.client().await, last)).await;
+    let mut asked = 0;
+    for receipt in one.into_iter().chain(two).map(Result::unwrap) {
+        assert!(receipt.is_committed(), "{receipt:?}");
+        let of_epoch = |block: &&Block| block.epoch == receipt.position.epoch;
+        let block = sealed.iter().find(of_epoch).unwrap();
+        let before = &sealed[usize::try_from(block.number - 1).unwrap()];
+        assert_eq!(receipt.events[0].data[..], before.hash, "block {}", block.number);
+        asked += 1;
+    }
+    assert_eq!(asked, 30);
+    running.stop().await;
+}

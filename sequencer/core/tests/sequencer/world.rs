@@ -122,6 +122,7 @@ impl World {
                 }
                 Output::Reply { token, receipt } => self.reply(token, receipt),
                 Output::Rediscover(stray) => self.process.rediscoveries.push(*stray),
+                Output::Summarize { .. } => unreachable!("no lane here has a summary key"),
             }
         }
     }

@@ -377,6 +377,7 @@ impl Sequencer {
             }
             Output::Reply { token, receipt } => self.reply(s, token, receipt),
             Output::Rediscover(stray) => self.rediscover(s, *stray),
+            Output::Summarize { .. } => unreachable!("no lane here has a summary key"),
         }
         Ok(())
     }

@@ -1,10 +1,12 @@
 //! The lane: takes transactions, closes batches of them, and follows each to its final receipt.
 
+mod closing;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ahash::AHashMap;
-use parsec_protocol::limits::{EPOCH_BATCHES_MAX, STRAY_ATTEMPTS_MAX};
+use parsec_protocol::limits::STRAY_ATTEMPTS_MAX;
 use parsec_protocol::{
     Access, Batch, BatchRef, Entry, EpochNumber, EpochRecord, ErrorCode, Footprint, LaneId,
     Position, Receipt, TxId, codec,
@@ -93,6 +95,17 @@ enum Alone {
     Running,
 }
 
+/// What is known of a summary of all that is ordered. See
+/// [`LaneOptions::summary_key`](crate::LaneOptions::summary_key).
+#[derive(Debug)]
+enum Summary {
+    Unknown,
+    /// It was asked for.
+    Asked(EpochNumber),
+    /// This transaction writes it.
+    Known(EpochNumber, Box<Entry>),
+}
+
 /// A lane. See the crate's documentation for how its inputs and outputs go together.
 ///
 /// **Invariant:** batches keep the order of submission, except that transactions that strayed go
@@ -115,6 +128,7 @@ pub struct Lane {
     /// batch is closed.
     alone: VecDeque<TxId>,
     alone_stage: Alone,
+    summary: Summary,
     known: AHashMap<TxId, Known>,
     /// Batches that are closed and not ordered.
     offered: VecDeque<(BatchRef, Arc<Batch>)>,
@@ -155,6 +169,7 @@ impl Lane {
             again_bytes: 0,
             alone: VecDeque::new(),
             alone_stage: Alone::Waiting,
+            summary: Summary::Unknown,
             known: AHashMap::new(),
             offered: VecDeque::new(),
             window: Window::new(settled, indexed),
@@ -304,6 +319,14 @@ impl Lane {
         }
     }
 
+    /// The answer to [`Output::Summarize`]: a transaction that writes the summary of all epochs
+    /// through `through`. Its id must be its own, whatever was summarized before.
+    pub fn on_summary(&mut self, through: EpochNumber, write: Candidate) {
+        if matches!(self.summary, Summary::Asked(asked) if asked == through) {
+            self.summary = Summary::Known(through, Box::new(write.into_entry()));
+        }
+    }
+
     /// Every partition has applied every epoch through `through`.
     pub fn on_applied(&mut self, through: EpochNumber) {
         self.applied = self.applied.max(through);
@@ -362,7 +385,7 @@ impl Lane {
     #[must_use]
     pub fn next_timeout(&self) -> Option<Tick> {
         let fresh = self.queue.len().min(self.room_for_fresh());
-        let waits = self.again.len() + fresh > 0 && self.alone.is_empty();
+        let waits = self.again.len() + fresh > 0 && self.alone.is_empty() && !self.is_held();
         let paced = waits && self.ledger_is_free && self.has_room();
         paced.then(|| self.closed_at.after(self.options.epoch_interval_min_us))
     }
@@ -457,118 +480,6 @@ impl Lane {
                 self.known.remove(&id);
             }
         }
-    }
-}
-
-/// Closing batches.
-impl Lane {
-    /// Whether the ledger is free, and it is not too soon for another epoch.
-    fn may_close_partial(&self, now: Tick) -> bool {
-        let due = self.closed_at.after(self.options.epoch_interval_min_us);
-        self.ledger_is_free && (self.executing == 0 || now >= due)
-    }
-
-    fn has_full_batch(&self) -> bool {
-        let fresh = self.queue.len().min(self.room_for_fresh());
-        let bytes = self.again_bytes + if fresh > 0 { self.queue_bytes } else { 0 };
-        self.again.len() + fresh >= self.options.batch_transactions_max
-            || bytes >= self.options.batch_bytes_target
-    }
-
-    /// Whether one more batch may be ordered, as far as the slowest partition is concerned.
-    fn has_room(&self) -> bool {
-        // At most two epochs are yet to come of what is closed: one that the ledger is busy with,
-        // and one of all that gathered meanwhile.
-        let coming = if self.ledger_is_free { 1 } else { 2 };
-        let ahead = self.window.last().0 + coming - self.applied.0.min(self.window.last().0);
-        ahead <= self.options.epochs_in_flight_max && self.offered.len() < EPOCH_BATCHES_MAX
-    }
-
-    /// How many transactions may be put into their first batch.
-    fn room_for_fresh(&self) -> usize {
-        // Transactions that strayed are not held to these: only they can make room.
-        let retained = self.window.transactions() + self.offered_transactions();
-        if self.window.bytes() >= self.options.retained_bytes_max
-            || self.window.len() >= self.options.retained_epochs_max
-        {
-            return 0;
-        }
-        let in_flight = self.options.in_flight_transactions_max.saturating_sub(self.in_flight);
-        in_flight.min(self.options.retained_transactions_max.saturating_sub(retained))
-    }
-
-    fn offered_transactions(&self) -> usize {
-        self.offered.iter().map(|(_, batch)| batch.entries.len()).sum()
-    }
-
-    fn take_entries(&mut self) -> Vec<Entry> {
-        let mut entries = Vec::new();
-        let mut bytes = 0;
-        let mut fresh = self.room_for_fresh();
-        let is_full = |count: usize, bytes: usize| {
-            count >= self.options.batch_transactions_max || bytes >= self.options.batch_bytes_target
-        };
-        while !is_full(entries.len(), bytes) {
-            let entry = if let Some(entry) = self.again.pop_front() {
-                self.again_bytes -= entry.size();
-                entry
-            } else if fresh > 0
-                && let Some(entry) = self.queue.pop_front()
-            {
-                self.queue_bytes -= entry.size();
-                self.in_flight += 1;
-                fresh -= 1;
-                entry
-            } else {
-                break;
-            };
-            bytes += entry.size();
-            entries.push(entry);
-        }
-        entries
-    }
-
-    /// Goes on with the transaction that has to run alone.
-    fn close_alone(&mut self, now: Tick) -> Option<BatchRef> {
-        let id = *self.alone.front()?;
-        match std::mem::replace(&mut self.alone_stage, Alone::Running) {
-            // Nothing is offered either: what is, executes.
-            Alone::Waiting if self.executing == 0 => {
-                self.alone_stage = Alone::Discovering;
-                self.rediscover(id, self.window.last());
-                None
-            }
-            Alone::Ready(entry) if self.has_room() => Some(self.close_batch(now, vec![*entry])),
-            stage => {
-                self.alone_stage = stage;
-                None
-            }
-        }
-    }
-
-    fn close_batch(&mut self, now: Tick, mut entries: Vec<Entry>) -> BatchRef {
-        for entry in &mut entries {
-            entry.home = self.homes.choose(entry);
-            let Some(Known::Flight(flight)) = self.known.get_mut(&entry.id) else {
-                unreachable!("what is queued is under way")
-            };
-            let before = match flight.stage {
-                Stage::Again { before } => Some(before),
-                _ => None,
-            };
-            flight.stage = Stage::Closed { before };
-        }
-        self.executing += entries.len();
-        self.sequence += 1;
-        self.closed_at = now;
-        let map_version = self.homes.map_version();
-        let batch = Batch { lane: self.id, sequence: self.sequence, map_version, entries };
-        let encoded = codec::encode(&batch);
-        let reference = batch.reference(&encoded);
-        let batch = Arc::new(batch);
-        self.offered.push_back((reference.clone(), batch.clone()));
-        self.outputs.push_back(Output::Append { batch, reference: reference.clone(), encoded });
-        reference
     }
 }
 

@@ -1,0 +1,242 @@
+//! A cluster as what stands behind a gateway.
+//!
+//! The gateway follows the cluster's sealed blocks into its own index, submits transactions, and
+//! has the Ethereum runtime of the cluster answer questions about the state after a block. Any
+//! number of gateways may do so; what they say of blocks is the same.
+
+mod follow;
+mod waiting;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use alloy_primitives::{Address, B256};
+use bytes::Bytes;
+use parsec_client::{Client, ClientConfig, Error};
+use parsec_ethereum::{Answer, Environment, Pool, PoolTransaction, Query, QueryError};
+use parsec_protocol::{ErrorCode, RuntimeId, Transaction};
+use tokio::sync::broadcast;
+
+use self::waiting::Waiting;
+use crate::backend::{Answering, At, Backend, Refused};
+use crate::chain::{Chain, ChainError};
+
+pub use follow::Follower;
+
+/// How many of the latest blocks have a state that can be asked about.
+pub const STATE_BLOCKS: u64 = 128;
+
+/// How many arrivals of transactions a slow listener may be behind.
+const ARRIVALS_MAX: usize = 4_096;
+
+/// Why a gateway can't follow its cluster.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each message says what the variant and its fields mean")]
+pub enum ClusterError {
+    #[error("the cluster can't be reached: {0}")]
+    Client(#[from] Error),
+    #[error("the cluster sent something that is no block: {0}")]
+    Block(#[from] parsec_protocol::Malformed),
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+}
+
+/// A cluster, as a backend.
+pub struct Cluster {
+    chain_id: u64,
+    /// For submissions alone: questions that take long would hold them up.
+    submitting: Client,
+    asking: Client,
+    chain: Arc<Chain>,
+    waiting: Arc<Waiting>,
+    arrivals: broadcast::Sender<Arc<PoolTransaction>>,
+}
+
+impl Cluster {
+    /// Connects to a cluster, and opens the index of its blocks in `directory`. Nothing is current
+    /// before the [`Follower`] runs.
+    ///
+    /// # Errors
+    /// [`ClusterError`] if the cluster can't be reached or seals no blocks, or the index is
+    /// another cluster's.
+    pub async fn connect(
+        config: ClientConfig,
+        directory: &Path,
+    ) -> Result<(Self, Follower), ClusterError> {
+        let following = Client::connect(config.clone()).await?;
+        let submitting = Client::connect(config.clone()).await?;
+        let asking = Client::connect(config).await?;
+        let genesis = follow::genesis(&following).await?;
+        let chain = Arc::new(Chain::open(directory, &genesis)?);
+        let waiting = Arc::new(Waiting::default());
+        let follower = Follower::new(following, chain.clone(), waiting.clone());
+        let (arrivals, _) = broadcast::channel(ARRIVALS_MAX);
+        let chain_id = submitting.welcome().chain_id;
+        Ok((Self { chain_id, submitting, asking, chain, waiting, arrivals }, follower))
+    }
+
+    /// The index of the cluster's blocks.
+    #[must_use]
+    pub fn chain(&self) -> &Arc<Chain> {
+        &self.chain
+    }
+
+    async fn ask(&self, at: At, query: Query) -> Result<Answer, QueryError> {
+        let view = self.chain.view();
+        let number = match at {
+            At::Block(number) => number,
+            At::Pending => view.head().number,
+        };
+        let unavailable =
+            |error: &dyn std::fmt::Display| QueryError::Unavailable(error.to_string());
+        let header = view.header(number).map_err(|error| unavailable(&error))?;
+        let header = header.ok_or_else(|| QueryError::Invalid("header not found".into()))?;
+        let oldest = self.oldest_state();
+        if number < oldest {
+            return Err(QueryError::NotKept { block: number, oldest });
+        }
+        let question = serde_json::to_vec(&query).map_err(|error| unavailable(&error))?;
+        let asked = self.asking.query(RuntimeId::EVM, header.epoch, question.into()).await;
+        let answer = asked.map_err(|error| match error {
+            Error::Failed { code: ErrorCode::NotKept, .. } => {
+                QueryError::NotKept { block: number, oldest }
+            }
+            Error::Failed { detail, .. } => QueryError::Unavailable(detail),
+            error => unavailable(&error),
+        })?;
+        let answer: Result<Answer, QueryError> =
+            serde_json::from_slice(&answer).map_err(|error| unavailable(&error))?;
+        answer
+    }
+
+    /// Hands transactions over; returns when each of them is accepted or refused.
+    async fn hand_over(&self, raw: Vec<Bytes>) -> Vec<Result<B256, Refused>> {
+        let transaction = |raw: &Bytes| Transaction::new(RuntimeId::EVM, raw.clone());
+        let transactions = raw.iter().map(transaction).collect();
+        let mut verdicts: Vec<Option<Result<B256, Refused>>> = vec![None; raw.len()];
+        let (mut submission, mut acceptances) =
+            match self.submitting.submit_watched(transactions).await {
+                Ok(submitted) => submitted,
+                Err(error) => return vec![Err(refused(&error)); raw.len()],
+            };
+        let mut missing = raw.len();
+        let mut settle = |index: usize, verdict: Result<B256, Refused>| {
+            let Some(slot @ None) = verdicts.get_mut(index) else { return };
+            if let Ok(hash) = verdict {
+                let arrived = self.waiting.add(hash, raw[index].clone());
+                // ORDER: after it was added; its block may have come before, and with it the
+                // moment to remove it.
+                if matches!(self.chain.view().transaction(hash), Ok(Some(_))) {
+                    self.waiting.remove(hash);
+                }
+                if let Some(arrived) = arrived.filter(|_| self.arrivals.receiver_count() > 0) {
+                    if let Some(transaction) = arrived.transaction() {
+                        // Listeners may go at any moment.
+                        self.arrivals.send(transaction).ok();
+                    }
+                }
+            }
+            *slot = Some(verdict);
+            missing -= 1;
+        };
+        loop {
+            tokio::select! {
+                biased;
+                Some((index, id)) = acceptances.recv() => settle(index, Ok(B256::new(id.0))),
+                result = submission.next() => match result {
+                    Some((index, Ok(receipt))) => settle(index, Ok(B256::new(receipt.id.0))),
+                    Some((index, Err(error))) => settle(index, Err(refused(&error))),
+                    None => break,
+                },
+            }
+            if missing == 0 {
+                break;
+            }
+        }
+        tokio::spawn(watch_the_rest(submission, self.waiting.clone()));
+        let stopped = || Err(refused(&Error::Stopped));
+        verdicts.into_iter().map(|verdict| verdict.unwrap_or_else(stopped)).collect()
+    }
+}
+
+/// Takes off the list what turned out to be in no block: it was invalid where it stood.
+async fn watch_the_rest(mut submission: parsec_client::Submission, waiting: Arc<Waiting>) {
+    while let Some((_, result)) = submission.next().await {
+        if let Ok(receipt) = result {
+            let ran = matches!(
+                receipt.outcome,
+                parsec_protocol::Outcome::Committed | parsec_protocol::Outcome::Reverted(_)
+            );
+            if !ran {
+                waiting.remove(B256::new(receipt.id.0));
+            }
+        }
+    }
+}
+
+fn refused(error: &Error) -> Refused {
+    match error {
+        Error::Rejected(rejection) => {
+            Refused { code: rejection.code, detail: rejection.detail.clone(), known: None }
+        }
+        error => Refused { code: ErrorCode::Unavailable, detail: error.to_string(), known: None },
+    }
+}
+
+impl Backend for Cluster {
+    fn chain_id(&self) -> u64 {
+        self.chain_id
+    }
+
+    fn pending(&self) -> Environment {
+        let head = self.chain.head();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let header = &head.header;
+        Environment {
+            number: head.number + 1,
+            timestamp: now.max(header.timestamp),
+            gas_limit: header.gas_limit,
+            base_fee: header.base_fee_per_gas.unwrap_or_default(),
+            coinbase: header.beneficiary,
+            // It is not known before the block is ordered.
+            prevrandao: header.mix_hash,
+            excess_blob_gas: header.excess_blob_gas,
+            parent_beacon_block_root: header.parent_beacon_block_root,
+            ..Environment::default()
+        }
+    }
+
+    fn oldest_state(&self) -> u64 {
+        (self.chain.head().number + 1).saturating_sub(STATE_BLOCKS)
+    }
+
+    fn query(&self, at: At, query: Query) -> Answering<'_, Result<Answer, QueryError>> {
+        Box::pin(self.ask(at, query))
+    }
+
+    fn submit(&self, raw: Vec<Bytes>) -> Answering<'_, Vec<Result<B256, Refused>>> {
+        Box::pin(self.hand_over(raw))
+    }
+
+    fn next_nonce(&self, sender: Address) -> Answering<'_, Result<u64, QueryError>> {
+        Box::pin(async move {
+            match self.ask(At::Pending, Query::Account(sender)).await? {
+                Answer::Account(account) => Ok(self.waiting.next_nonce(sender, account.nonce)),
+                _ => Err(QueryError::Unavailable("another question was answered".into())),
+            }
+        })
+    }
+
+    fn pool(&self) -> Answering<'_, Result<Pool, QueryError>> {
+        Box::pin(async move { Ok(self.waiting.pool()) })
+    }
+
+    fn pooled(&self, hash: B256) -> Answering<'_, Result<Option<PoolTransaction>, QueryError>> {
+        Box::pin(async move { Ok(self.waiting.get(hash)) })
+    }
+
+    fn arrivals(&self) -> broadcast::Receiver<Arc<PoolTransaction>> {
+        self.arrivals.subscribe()
+    }
+}
