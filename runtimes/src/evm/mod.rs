@@ -18,6 +18,7 @@
 //! outside of them it is zero as usual.
 
 mod access_list;
+mod answer;
 pub mod block;
 pub mod chronicle;
 pub mod fees;
@@ -27,6 +28,7 @@ pub mod keys;
 pub mod params;
 pub mod payload;
 mod predict;
+pub mod simulate;
 
 mod commit;
 mod machine;
@@ -48,7 +50,7 @@ pub use payload::SignedTransaction;
 use session::{EvmSession, Leniency};
 
 use crate::access::Source;
-use crate::{Admitted, Declared, Predictor, Rejection, Runtime, Session};
+use crate::{Admitted, Declared, Predictor, Rejection, Runtime, Session, Snapshot};
 
 /// Longest raw transaction that is admitted from clients, bytes.
 pub const TRANSACTION_BYTES_MAX: usize = 128 * 1_024;
@@ -226,6 +228,10 @@ impl Runtime for EvmRuntime {
 
     fn predictor(&self) -> Option<Box<dyn Predictor>> {
         Some(Box::new(predict::EvmPredictor::default()))
+    }
+
+    fn answer(&self, snapshot: &mut dyn Snapshot, question: &Bytes) -> Result<Bytes, Rejection> {
+        answer::answer(self.chain_id, snapshot, question)
     }
 
     fn session(&self) -> Box<dyn Session> {

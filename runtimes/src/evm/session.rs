@@ -8,11 +8,12 @@ use revm::context_interface::Transaction;
 use revm::context_interface::result::{
     ExecutionResult, HaltReason, InvalidTransaction, OutOfGasError, Output,
 };
+use revm::context_interface::transaction::AuthorizationTr;
 
 use super::commit;
 use super::machine::{Environment, Failure, Parts, Run};
 use super::params::{ChainParams, Prepared};
-use super::view::{CodeCache, Stop, Trace, View};
+use super::view::{AssumedNonces, CodeCache, Stop, Trace, View};
 use super::{keys, payload};
 use crate::{Call, Done, Interrupt, Session, State};
 
@@ -91,7 +92,7 @@ impl EvmSession {
         cfg.disable_balance_check = call.trial;
         cfg.disable_base_fee = call.trial;
         self.leniency.apply(&mut cfg);
-        let sender_nonce = call.trial.then_some(tx.nonce);
+        let assumed = if call.trial { assume(&tx, cfg.chain_id) } else { AssumedNonces::default() };
         let coinbase = block.beneficiary;
         self.trace.start(tx.caller);
         let mut environment = Environment { tx, block, cfg };
@@ -102,7 +103,7 @@ impl EvmSession {
                 code: &mut self.code,
                 params,
                 gas: &rules.gas,
-                sender_nonce,
+                assumed: &assumed,
                 is_trial: call.trial,
                 reward: None,
                 unknown_block: None,
@@ -150,6 +151,22 @@ impl Session for EvmSession {
         self.prepare(state)?;
         self.run(call, tx, state)
     }
+}
+
+/// The nonces that a trial of the transaction takes for granted: its own, and those of the first
+/// authorization of each authority.
+fn assume(tx: &TxEnv, chain_id: u64) -> AssumedNonces {
+    let mut authorities: Vec<(Address, u64)> = Vec::new();
+    for signed in &tx.authorization_list {
+        let chain = signed.chain_id();
+        let authority = signed.authority().filter(|_| chain.is_zero() || chain == chain_id);
+        if let Some(authority) = authority
+            && !authorities.iter().any(|(known, _)| *known == authority)
+        {
+            authorities.push((authority, signed.nonce()));
+        }
+    }
+    AssumedNonces { sender: Some(tx.nonce), authorities }
 }
 
 /// Whether two values are the same, which they mostly are by being the same memory.
