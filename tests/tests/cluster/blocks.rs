@@ -21,7 +21,7 @@ async fn blocks(client: &Client, last: u64) -> Vec<Block> {
         let more = client.blocks(all.len() as u64, 7).await.unwrap();
         all.extend(more.iter().map(|block| codec::decode::<Block>(block).unwrap()));
     }
-    assert_eq!(all.len() as u64, last + 1);
+    all.truncate(usize::try_from(last).unwrap() + 1);
     all
 }
 
