@@ -23,6 +23,9 @@ const QUANTITIES: [&str; 9] = [
     "type",
 ];
 
+/// The fields of a call that are bytes.
+const BYTES: [&str; 4] = ["from", "to", "data", "input"];
+
 /// A call as a client describes it.
 #[derive(Debug, Clone)]
 pub(crate) struct CallRequest(pub(crate) TransactionRequest);
@@ -40,6 +43,11 @@ impl Param for CallRequest {
                     return Err(format!("{name}: expected a quantity"));
                 }
                 _ => {}
+            }
+        }
+        for name in BYTES {
+            if let Some(Value::String(text)) = fields.get(name) {
+                quantity::bytes(text).map_err(|reason| format!("{name}: {reason}"))?;
             }
         }
         let request: TransactionRequest =
