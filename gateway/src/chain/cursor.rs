@@ -10,8 +10,10 @@ use super::view::View;
 struct Cursor<'v> {
     view: &'v View,
     fingerprint: u64,
-    /// The stored record that was read last.
+    /// The stored record that was read last; empty after the last one.
     record: Vec<Place>,
+    /// From here to the end of the record nothing else is stored; nothing at all if it is empty.
+    covers_from: Option<Place>,
     /// Its places in the tail, which come after all that is stored.
     tail: Vec<Place>,
 }
@@ -19,18 +21,20 @@ struct Cursor<'v> {
 impl<'v> Cursor<'v> {
     fn new(view: &'v View, term: Term) -> Self {
         let fingerprint = term.fingerprint(view.tables.seed);
-        Self { view, fingerprint, record: Vec::new(), tail: view.tail.places(fingerprint) }
+        let tail = view.tail.places(fingerprint);
+        Self { view, fingerprint, record: Vec::new(), covers_from: None, tail }
     }
 
     /// Its first place that is not before `from`.
     fn seek(&mut self, from: Place) -> Result<Option<Place>, ChainError> {
-        let reached = |record: &[Place]| record.last().is_some_and(|last| *last >= from);
-        let covered = reached(&self.record) && self.record.first().is_some_and(|p| *p <= from);
-        if !covered {
+        let before_end = |record: &[Place]| record.last().is_none_or(|last| from <= *last);
+        let covered = self.covers_from.is_some_and(|first| first <= from);
+        if !covered || !before_end(&self.record) {
             self.record = self.record_around(from)?;
-            if !reached(&self.record) {
+            if self.record.is_empty() || !before_end(&self.record) {
                 self.record = self.record_after(from)?;
             }
+            self.covers_from = Some(from);
         }
         let stored = first_from(&self.record, from);
         Ok(stored.or_else(|| first_from(&self.tail, from)))
@@ -41,10 +45,13 @@ impl<'v> Cursor<'v> {
         if let Some(place) = last_to(&self.tail, to) {
             return Ok(Some(place));
         }
-        if !self.record.last().is_some_and(|last| *last >= to)
-            || !self.record.first().is_some_and(|first| *first <= to)
-        {
+        let within = |record: &[Place]| {
+            let (first, last) = (record.first(), record.last());
+            first.zip(last).is_some_and(|(first, last)| *first <= to && to <= *last)
+        };
+        if !within(&self.record) {
             self.record = self.record_around(to)?;
+            self.covers_from = None;
         }
         Ok(last_to(&self.record, to))
     }

@@ -36,7 +36,7 @@ impl Head {
     ///
     /// # Errors
     /// [`ChainError::Malformed`] if its header is none, or that of another number.
-    pub(super) fn of(block: &Block) -> Result<Self, ChainError> {
+    pub(crate) fn of(block: &Block) -> Result<Self, ChainError> {
         let malformed = |reason: String| ChainError::Malformed { number: block.number, reason };
         let header = block.decode_header().map_err(|error| malformed(error.to_string()))?;
         if header.number != block.number {

@@ -18,7 +18,7 @@ fn word(number: u8) -> [u8; 32] {
 }
 
 /// A transaction that wrote events: of a contract, with topics.
-fn transaction(nonce: u64, sender: u8, events: &[(u8, Vec<u8>)]) -> BlockTransaction {
+fn transaction(nonce: u64, sender: u8, events: &[Logged]) -> BlockTransaction {
     let content = TxEip1559 {
         chain_id: 1,
         nonce,
@@ -69,11 +69,14 @@ fn block(parent: Option<&Block>, time: u64, transactions: Vec<BlockTransaction>)
     sealing.seal(transactions)
 }
 
+/// An event's contract and topics.
+type Logged = (u8, Vec<u8>);
+
 /// What happens to a chain.
 #[derive(Debug, Clone)]
 enum Step {
     /// Blocks of transactions, each of which is a sender and its events.
-    Append(Vec<Vec<(u8, Vec<(u8, Vec<u8>)>)>>),
+    Append(Vec<Vec<(u8, Vec<Logged>)>>),
     /// That many blocks are taken back, or all but the genesis.
     Rewind(u64),
     Reopen,
@@ -115,7 +118,8 @@ fn check_blocks(view: &View, blocks: &[Block]) {
             gas += tx.receipt.work;
             logs += tx.receipt.events.len() as u64;
         }
-        let beyond = Place { number: block.number, index: block.transactions.len() as u32 };
+        let index = block.transactions.len().try_into().unwrap();
+        let beyond = Place { number: block.number, index };
         assert_eq!(view.placed(beyond).unwrap(), None);
         let bought: u64 = view.fees(block.number).unwrap().iter().map(|paid| paid.1).sum();
         assert_eq!(bought, gas);
@@ -201,7 +205,7 @@ proptest! {
                 Step::Rewind(back) => {
                     let to = (blocks.len() as u64 - 1).saturating_sub(back);
                     chain.rewind(to).unwrap();
-                    blocks.truncate(to as usize + 1);
+                    blocks.truncate(usize::try_from(to).unwrap() + 1);
                 }
                 Step::Reopen => {
                     drop(chain);
