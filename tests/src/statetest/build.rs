@@ -186,7 +186,11 @@ impl<'a> Fields<'a> {
             value: self.value,
             input: self.input,
             access_list: self.access_list.unwrap_or_default(),
-            blob_versioned_hashes: self.transaction.blob_versioned_hashes.clone().unwrap_or_default(),
+            blob_versioned_hashes: self
+                .transaction
+                .blob_versioned_hashes
+                .clone()
+                .unwrap_or_default(),
             max_fee_per_blob_gas: max_fee_per_blob_gas.map_or(Ok(0), Number::price)?,
         })
     }
@@ -225,7 +229,9 @@ fn authorization(signed: &Authorization) -> Result<SignedAuthorization, Failure>
         address: signed.address,
         nonce: signed.nonce.quantity()?,
     };
-    let parity = u8::try_from(signed.y_parity.quantity()?).map_err(|error| error.to_string())?;
+    let parity = signed.y_parity.as_ref().or(signed.v.as_ref());
+    let parity = parity.ok_or("an authorization without yParity")?.quantity()?;
+    let parity = u8::try_from(parity).map_err(|error| error.to_string())?;
     let (r, s) = (signed.r.wide()?, signed.s.wide()?);
     Ok(SignedAuthorization::new_unchecked(authorization, parity, r, s))
 }
