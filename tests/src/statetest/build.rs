@@ -72,12 +72,14 @@ where
     Ok(SignedTransaction::from(transaction.into_signed(signature)).encoded_2718().into())
 }
 
-/// The same transaction with another gas limit, under the same signature.
-pub(super) fn with_gas_limit(transaction: SignedTransaction, gas_limit: u64) -> Raw {
+/// The same transaction with another gas limit and without value, so that only gas can be lacking,
+/// under the same signature.
+pub(super) fn for_gas_alone(transaction: SignedTransaction, gas_limit: u64) -> Raw {
     macro_rules! set {
         ($signed:expr) => {{
             let (mut transaction, signature, _) = $signed.into_parts();
             transaction.gas_limit = gas_limit;
+            transaction.value = U256::ZERO;
             transaction.into_signed(signature).into()
         }};
     }

@@ -99,7 +99,7 @@ fn check(raw: &Raw, fork: &Fork, expected: &Expected) -> Result<(), Failure> {
 fn check_intrinsic_gas(raw: &Raw, sender: &Address, fork: &Fork, gas: u64) -> Result<(), Failure> {
     let starved = |gas_limit| {
         let signed = payload::decode(raw).map_err(|rejection| rejection.to_string())?;
-        let done = run(&build::with_gas_limit(signed, gas_limit), sender, fork)?;
+        let done = run(&build::for_gas_alone(signed, gas_limit), sender, fork)?;
         Ok::<_, Failure>(done.outcome == Outcome::Invalid(ErrorCode::OutOfWork))
     };
     if starved(gas)? {
