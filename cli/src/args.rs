@@ -36,6 +36,11 @@ pub enum Command {
         /// The node's configuration file.
         file: PathBuf,
     },
+    /// Answer Ethereum's tools: JSON-RPC over HTTP and WebSocket, from a cluster
+    ///
+    /// Follows the cluster's blocks into an index of its own, which any gateway builds the same; so
+    /// there may be any number of them. See docs/json-rpc.md.
+    Gateway(GatewayArgs),
     /// Show how a cluster is: its epochs, partitions and digests
     Status {
         /// How to reach it.
@@ -143,6 +148,41 @@ pub struct ConnectArgs {
     /// The certificate of the cluster's CA.
     #[arg(long, default_value = "parsec-demo/certs/ca/ca.pem", env = "PARSEC_CA")]
     pub ca: PathBuf,
+}
+
+/// Options of `parsec gateway`.
+#[derive(Debug, Clone, Args)]
+pub struct GatewayArgs {
+    /// How to reach the cluster.
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+    /// Where the index of blocks is kept. It is made anew from the cluster if it is absent.
+    #[arg(long, default_value = "parsec-gateway")]
+    pub data: PathBuf,
+    /// How it is asked.
+    #[command(flatten)]
+    pub rpc: RpcArgs,
+    /// Serve metrics to Prometheus here.
+    #[arg(long)]
+    pub metrics: Option<SocketAddr>,
+}
+
+/// How JSON-RPC is served.
+#[derive(Debug, Clone, Args)]
+pub struct RpcArgs {
+    /// Where to listen for HTTP and WebSocket.
+    #[arg(long, default_value = "127.0.0.1:8545")]
+    pub listen: SocketAddr,
+    /// A web page's origin that may ask, or * for all; may be repeated. By default all may on a
+    /// loopback address, and none elsewhere.
+    #[arg(long = "origin")]
+    pub origins: Vec<String>,
+    /// A file with a token that clients must show: "Authorization: Bearer TOKEN".
+    #[arg(long, conflicts_with = "jwt_secret")]
+    pub token: Option<PathBuf>,
+    /// A file with a secret, as hex, that clients' JSON web tokens (HS256) must be signed with.
+    #[arg(long)]
+    pub jwt_secret: Option<PathBuf>,
 }
 
 /// Options of `parsec replay`.

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         match arguments.command {
             Command::Demo(args) => commands::demo(args).await,
             Command::Node { file } => commands::node(&file).await,
+            Command::Gateway(args) => commands::gateway(args).await,
             Command::Status { connect, json } => commands::status(&connect, json).await,
             Command::Submit { connect, expires, salt, what } => {
                 commands::submit(&connect, expires, salt, what).await

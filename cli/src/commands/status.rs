@@ -14,10 +14,18 @@ use crate::failure::{Context, Failure, failed};
 /// # Errors
 /// If the CA's certificate can't be read, or nobody answers.
 pub(super) async fn connect(args: &ConnectArgs) -> Result<Client, Failure> {
+    let config = client_config(args)?;
+    Client::connect(config).await.context(format!("can't connect to {}", args.connect))
+}
+
+/// How a cluster is connected to.
+///
+/// # Errors
+/// If the CA's certificate can't be read.
+pub(super) fn client_config(args: &ConnectArgs) -> Result<ClientConfig, Failure> {
     let hint = "name the cluster's CA with --ca, as CA/ca.pem in its directory of certificates";
     let trust = Trust::load(&args.ca).map_err(|error| failed(format!("{error}; {hint}")))?;
-    let config = ClientConfig::new(vec![args.connect], trust);
-    Client::connect(config).await.context(format!("can't connect to {}", args.connect))
+    Ok(ClientConfig::new(vec![args.connect], trust))
 }
 
 /// Prints how a cluster is.
