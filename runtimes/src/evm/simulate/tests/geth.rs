@@ -60,7 +60,7 @@ const EXPLAINED: [&str; 1] = [
 ];
 
 /// Lists where two values differ.
-fn compare(path: &str, found: &Json, expected: &Json, differences: &mut Vec<String>) {
+pub(super) fn compare(path: &str, found: &Json, expected: &Json, differences: &mut Vec<String>) {
     match (found, expected) {
         (Json::Object(a), Json::Object(b)) => {
             let keys: std::collections::BTreeSet<_> = a.keys().chain(b.keys()).collect();
@@ -159,7 +159,7 @@ fn fork(config: &Json, environment: &Environment) -> &'static str {
     spec.map_or(SpecId::FRONTIER, |(spec, _)| spec).into()
 }
 
-fn accounts(alloc: &Json) -> BTreeMap<Address, GenesisAccount> {
+pub(super) fn accounts(alloc: &Json) -> BTreeMap<Address, GenesisAccount> {
     let account = |json: &Json| GenesisAccount {
         balance: word(&json["balance"]).unwrap_or_default(),
         nonce: number(&json["nonce"]).unwrap_or_default(),
