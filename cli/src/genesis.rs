@@ -7,7 +7,7 @@ use alloy_primitives::{Address, Bytes, U256};
 use parsec_protocol::codec::digest;
 use parsec_protocol::message::ClusterId;
 use parsec_protocol::{Key, PartitionMap, Value};
-use parsec_runtimes::evm::{self, ChainParams, GenesisAccount};
+use parsec_runtimes::evm::{self, ChainParams, DynamicFee, ForkAt, ForkBegin, GenesisAccount};
 use serde::Deserialize;
 
 use crate::failure::{Context, Failure, failed};
@@ -23,20 +23,71 @@ pub struct Genesis {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct GenesisFile {
-    /// The Ethereum fork whose rules hold; the latest by default.
+    /// The Ethereum fork whose rules hold, from the beginning; the latest by default.
     fork: Option<String>,
+    /// The forks that come later, in order.
+    #[serde(default)]
+    forks: Vec<ForkFile>,
     /// Who gets the fees.
     coinbase: Option<Address>,
     /// Gas limit of a block.
     gas_limit: Option<u64>,
     /// Base fee, wei for each unit of gas; zero by default.
-    base_fee: Option<u64>,
+    base_fee: Option<BaseFeeFile>,
     /// Ethereum accounts.
     #[serde(default)]
     accounts: BTreeMap<Address, AccountFile>,
     /// Balances of native accounts, by name.
     #[serde(default)]
     native: BTreeMap<String, u64>,
+}
+
+/// A fork, and the first block or time (seconds since 1970) with its rules.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ForkFile {
+    fork: String,
+    block: Option<u64>,
+    time: Option<u64>,
+}
+
+impl ForkFile {
+    fn begin(self) -> Result<ForkBegin, Failure> {
+        let at = match (self.block, self.time) {
+            (Some(block), None) => ForkAt::Block(block),
+            (None, Some(time)) => ForkAt::Time(time),
+            _ => {
+                let fork = self.fork;
+                return Err(failed(format!("the fork {fork} needs either `block` or `time`")));
+            }
+        };
+        Ok(ForkBegin { fork: self.fork, at })
+    }
+}
+
+/// A base fee that is always the same, or one that follows demand.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "a number of wei, or { \"dynamic\": { … } }")]
+enum BaseFeeFile {
+    Fixed(u64),
+    Dynamic { dynamic: DynamicFeeFile },
+}
+
+/// How the base fee follows demand; mainnet's way by default.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct DynamicFeeFile {
+    initial: u64,
+    elasticity: u64,
+    denominator: u64,
+    floor: u64,
+}
+
+impl Default for DynamicFeeFile {
+    fn default() -> Self {
+        let DynamicFee { initial, elasticity, denominator, floor } = DynamicFee::MAINNET;
+        Self { initial, elasticity, denominator, floor }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -76,9 +127,18 @@ impl Genesis {
         if let Some(fork) = file.fork {
             params.fork = fork;
         }
+        params.forks = file.forks.into_iter().map(ForkFile::begin).collect::<Result<_, _>>()?;
         params.coinbase = file.coinbase.map_or(params.coinbase, |address| address.into());
         params.gas_limit = file.gas_limit.unwrap_or(params.gas_limit);
-        params.base_fee = file.base_fee.unwrap_or(params.base_fee);
+        match file.base_fee {
+            None => {}
+            Some(BaseFeeFile::Fixed(fee)) => params.base_fee = fee,
+            Some(BaseFeeFile::Dynamic { dynamic }) => {
+                let DynamicFeeFile { initial, elasticity, denominator, floor } = dynamic;
+                params.base_fee = initial.max(floor);
+                params.dynamic_fee = Some(DynamicFee { initial, elasticity, denominator, floor });
+            }
+        }
         // What no executor could decode must not get into the log.
         ChainParams::decode(&params.encode()).map_err(failed)?;
         let accounts = file.accounts.into_iter().map(|(address, account)| {
@@ -136,11 +196,28 @@ mod tests {
         for (wrong, says) in [
             ("{ \"bas_fee\": 1 }", "base_fee"),
             ("{ \"fork\": \"Lundon\" }", "Lundon"),
+            ("{ \"forks\": [{ \"fork\": \"Osaka\" }] }", "either"),
+            ("{ \"forks\": [{ \"fork\": \"Osaka\", \"block\": 1, \"time\": 1 }] }", "either"),
+            ("{ \"forks\": [{ \"fork\": \"London\", \"block\": 1 }] }", "can't come after"),
+            ("{ \"base_fee\": { \"dynamic\": {} } }", "can't follow demand"),
+            ("{ \"base_fee\": true }", "a number of wei"),
             ("{ \"accounts\": { \"0x12\": {} } }", "line 1"),
         ] {
             let problem = Genesis::parse(wrong, 5).unwrap_err().to_string();
             assert!(problem.contains(says), "{problem}");
         }
+    }
+
+    #[test]
+    fn forks_come_by_number_and_by_time() {
+        let text = r#"{ "fork": "Berlin", "forks": [
+            { "fork": "London", "block": 9 }, { "fork": "Osaka", "time": 2000 }] }"#;
+        let genesis = Genesis::parse(text, 5).unwrap();
+        let key = evm::keys::params();
+        let value = &genesis.entries.iter().find(|(found, _)| *found == key).unwrap().1;
+        let params = ChainParams::decode(value).unwrap();
+        let name = |number, time| params.fork_at(number, time).unwrap().name();
+        assert_eq!((name(8, 0), name(9, 1_999), name(9, 2_000)), ("Berlin", "London", "Osaka"));
     }
 
     #[test]

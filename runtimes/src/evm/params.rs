@@ -301,12 +301,49 @@ mod tests {
             hashes: vec![(2, [9; 32])],
             ..BlockOverride::default()
         });
+        params.dynamic_fee = Some(DynamicFee::MAINNET);
+        params.fork = "London".to_owned();
+        params.forks = vec![
+            ForkBegin { fork: "Merge".to_owned(), at: ForkAt::Block(9) },
+            ForkBegin { fork: "BPO1".to_owned(), at: ForkAt::Time(1_000) },
+        ];
         assert_eq!(ChainParams::decode(&params.encode()), Ok(params));
     }
 
     #[test]
+    fn a_base_fee_that_follows_demand_needs_blocks_that_are_given() {
+        let dynamic_fee = Some(DynamicFee::MAINNET);
+        let params = ChainParams { dynamic_fee, ..ChainParams::new(1) };
+        assert!(params.check().unwrap_err().to_string().contains("can't follow demand"));
+        let blobs = Some(BlobGas { excess: 0, update_fraction: 1 });
+        let block = Some(BlockOverride { prevrandao: Some([0; 32]), blobs, ..Default::default() });
+        assert_eq!(ChainParams { block, ..params }.check(), Ok(()));
+    }
+
+    #[test]
+    fn the_fork_of_a_block_is_that_of_its_number_and_time() {
+        let begin = ForkBegin { fork: "Cancun".to_owned(), at: ForkAt::Time(1_000) };
+        let params =
+            ChainParams { fork: "London".to_owned(), forks: vec![begin], ..ChainParams::new(1) };
+        assert_eq!(params.fork_at(5, 999).unwrap().spec, SpecId::LONDON);
+        assert_eq!(params.fork_at(5, 1_000).unwrap().spec, SpecId::CANCUN);
+        // What a given block needs is what its own fork needs.
+        let with = |timestamp| ChainParams {
+            block: Some(BlockOverride { timestamp, ..BlockOverride::default() }),
+            ..params.clone()
+        };
+        assert_eq!(with(999).check(), Ok(()));
+        assert!(with(1_000).check().is_err());
+        let prepared = Prepared::new(ChainParams { block: None, ..params }).unwrap();
+        for (timestamp, max) in [(999, None), (1_000, Some(6))] {
+            let block = BlockEnv { timestamp: U256::from(timestamp), ..BlockEnv::default() };
+            assert_eq!(prepared.rules(&block).cfg.max_blobs_per_tx, max);
+        }
+    }
+
+    #[test]
     fn every_fork_is_known_by_its_name_but_the_unfinished_one() {
-        for fork in ["Frontier", "Homestead", "Tangerine", "Spurious", "Byzantium", "Osaka"] {
+        for fork in ["Frontier", "Homestead", "EIP150", "Spurious", "Byzantium", "Osaka"] {
             let params = ChainParams { fork: fork.to_owned(), ..ChainParams::new(1) };
             assert_eq!(params.check(), Ok(()), "{fork}");
         }

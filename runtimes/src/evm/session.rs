@@ -9,6 +9,7 @@ use revm::context_interface::result::{
     ExecutionResult, HaltReason, InvalidTransaction, OutOfGasError, Output,
 };
 use revm::context_interface::transaction::AuthorizationTr;
+use revm::primitives::hardfork::SpecId;
 
 use super::commit;
 use super::machine::{Environment, Failure, Parts, Run};
@@ -89,6 +90,11 @@ impl EvmSession {
         let block = params.block(call.epoch, call.entropy);
         let rules = params.rules(&block);
         let mut cfg = rules.cfg.clone();
+        // Legacy transactions are for a chain only since EIP-155.
+        let is_protected = tx.tx_type == 0 && tx.chain_id.is_some();
+        if is_protected && !cfg.spec.is_enabled_in(SpecId::SPURIOUS_DRAGON) {
+            return Ok(invalid(&InvalidTransaction::InvalidChainId));
+        }
         cfg.disable_balance_check = call.trial;
         cfg.disable_base_fee = call.trial;
         self.leniency.apply(&mut cfg);
@@ -152,20 +158,15 @@ impl Session for EvmSession {
     }
 }
 
-/// The nonces that a trial of the transaction takes for granted: its own, and those of the first
-/// authorization of each authority.
+/// The nonces that a trial of the transaction takes for granted: its own, and those of its
+/// authorizations.
 fn assume(tx: &TxEnv, chain_id: u64) -> AssumedNonces {
-    let mut authorities: Vec<(Address, u64)> = Vec::new();
-    for signed in &tx.authorization_list {
+    let usable = tx.authorization_list.iter().filter(|signed| {
         let chain = signed.chain_id();
-        let authority = signed.authority().filter(|_| chain.is_zero() || chain == chain_id);
-        if let Some(authority) = authority
-            && !authorities.iter().any(|(known, _)| *known == authority)
-        {
-            authorities.push((authority, signed.nonce()));
-        }
-    }
-    AssumedNonces { sender: Some(tx.nonce), authorities }
+        (chain.is_zero() || chain == chain_id) && signed.nonce() < u64::MAX
+    });
+    let authorities = usable.filter_map(|signed| Some((signed.authority()?, signed.nonce())));
+    AssumedNonces { sender: Some(tx.nonce), authorities: authorities.collect() }
 }
 
 /// Whether two values are the same, which they mostly are by being the same memory.

@@ -152,7 +152,7 @@ impl Trace {
 pub(super) struct AssumedNonces {
     /// The sender's.
     pub(super) sender: Option<u64>,
-    /// The least nonces of those who sign authorizations (EIP-7702).
+    /// Those of accounts that sign authorizations (EIP-7702), one for each authorization.
     pub(super) authorities: Vec<(Address, u64)>,
 }
 
@@ -209,11 +209,12 @@ impl View<'_> {
         if account.hollow || self.assumed.authorities.is_empty() {
             return None;
         }
-        let own = account.record.unwrap_or_default().nonce;
-        let mut authorities = self.assumed.authorities.iter();
-        let least = authorities.find(|(authority, _)| *authority == account.address)?.1;
         // What is signed for an earlier nonce will never be valid.
-        (least > own).then_some(least)
+        let own = account.record.unwrap_or_default().nonce;
+        let signed = self.assumed.authorities.iter();
+        let signed =
+            signed.filter(|(authority, nonce)| *authority == account.address && *nonce >= own);
+        signed.map(|(_, nonce)| *nonce).min().filter(|least| *least > own)
     }
 
     /// Whether an account exists that is not part of the run. Used for the coinbase alone.

@@ -55,8 +55,7 @@ fn run(files: &[PathBuf], jobs: usize) -> Summary {
                 let mut runner = Runner::new();
                 while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let summary = run_file(&mut runner, file);
-                    let mut total =
-                        total.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    let mut total = total.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                     total.add(summary);
                     if shows {
                         progress(next.load(Ordering::Relaxed).min(files.len()), files, &total);

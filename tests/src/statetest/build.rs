@@ -72,12 +72,14 @@ where
     Ok(SignedTransaction::from(transaction.into_signed(signature)).encoded_2718().into())
 }
 
-/// The same transaction with another gas limit, under the same signature.
-pub(super) fn with_gas_limit(transaction: SignedTransaction, gas_limit: u64) -> Raw {
+/// The same transaction with another gas limit and without value, so that only gas can be lacking,
+/// under the same signature.
+pub(super) fn for_gas_alone(transaction: SignedTransaction, gas_limit: u64) -> Raw {
     macro_rules! set {
         ($signed:expr) => {{
             let (mut transaction, signature, _) = $signed.into_parts();
             transaction.gas_limit = gas_limit;
+            transaction.value = U256::ZERO;
             transaction.into_signed(signature).into()
         }};
     }
@@ -186,7 +188,11 @@ impl<'a> Fields<'a> {
             value: self.value,
             input: self.input,
             access_list: self.access_list.unwrap_or_default(),
-            blob_versioned_hashes: self.transaction.blob_versioned_hashes.clone().unwrap_or_default(),
+            blob_versioned_hashes: self
+                .transaction
+                .blob_versioned_hashes
+                .clone()
+                .unwrap_or_default(),
             max_fee_per_blob_gas: max_fee_per_blob_gas.map_or(Ok(0), Number::price)?,
         })
     }
@@ -225,7 +231,9 @@ fn authorization(signed: &Authorization) -> Result<SignedAuthorization, Failure>
         address: signed.address,
         nonce: signed.nonce.quantity()?,
     };
-    let parity = u8::try_from(signed.y_parity.quantity()?).map_err(|error| error.to_string())?;
+    let parity = signed.y_parity.as_ref().or(signed.v.as_ref());
+    let parity = parity.ok_or("an authorization without yParity")?.quantity()?;
+    let parity = u8::try_from(parity).map_err(|error| error.to_string())?;
     let (r, s) = (signed.r.wide()?, signed.s.wide()?);
     Ok(SignedAuthorization::new_unchecked(authorization, parity, r, s))
 }

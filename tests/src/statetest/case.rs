@@ -134,8 +134,11 @@ pub(super) struct Authorization {
     pub(super) chain_id: Number,
     pub(super) address: Address,
     pub(super) nonce: Number,
-    #[serde(alias = "v")]
-    pub(super) y_parity: Number,
+    /// By its old name, which newer tests have beside the other.
+    #[serde(default)]
+    pub(super) v: Option<Number>,
+    #[serde(default)]
+    pub(super) y_parity: Option<Number>,
     pub(super) r: Number,
     pub(super) s: Number,
 }
@@ -210,9 +213,8 @@ pub(super) fn accounts(
     pre: &BTreeMap<Address, Account>,
 ) -> Result<BTreeMap<Address, GenesisAccount>, Failure> {
     let account = |(address, account): (&Address, &Account)| {
-        let word = |(slot, word): (&String, &Number)| {
-            Ok((Number(slot.clone()).wide()?, word.wide()?))
-        };
+        let word =
+            |(slot, word): (&String, &Number)| Ok((Number(slot.clone()).wide()?, word.wide()?));
         let account = GenesisAccount {
             balance: account.balance.wide()?,
             nonce: account.nonce.quantity()?,

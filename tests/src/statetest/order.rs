@@ -8,8 +8,8 @@ use parsec_oracle::Oracle;
 use parsec_partitions::{Dice, Options, Partitions};
 use parsec_protocol::transaction::Entry;
 use parsec_protocol::{
-    Access, Batch, EpochNumber, EpochRecord, ErrorCode, Footprint, Key, LaneId, Outcome, PartitionId,
-    PartitionMap, Receipt, RuntimeId, Value, codec,
+    Access, Batch, EpochNumber, EpochRecord, ErrorCode, Footprint, Key, LaneId, Outcome,
+    PartitionId, PartitionMap, Receipt, RuntimeId, Value, codec,
 };
 use parsec_runtimes::evm::EvmRuntime;
 use parsec_runtimes::system::{SystemRuntime, load_transactions};

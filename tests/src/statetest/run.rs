@@ -15,6 +15,8 @@ use super::case::{self, Post, Test};
 use super::order::{Chain, Draw};
 use super::{Failure, Verdict, build, guarded, state};
 
+/// A fork of which a part (EIP-1283) was taken back by the next one, at the same block.
+const UNBORN: &str = "Constantinople";
 /// Most differences of a state that a failure tells.
 const DIFFERENCES_MAX: usize = 4;
 
@@ -54,6 +56,9 @@ pub(super) fn run_test(runner: &mut Runner, json: Json, count: &mut dyn FnMut(&s
     for (fork, cases) in &test.post {
         for (index, post) in cases.iter().enumerate() {
             let verdict = match Fork::named(fork) {
+                _ if fork == UNBORN => Verdict::Skipped(format!(
+                    "{UNBORN} without its fix never began on mainnet, and is not supported"
+                )),
                 None => Verdict::Skipped(format!("the fork {fork} is not known")),
                 Some(rules) => run_case(runner, &test, (fork, rules), post),
             };

@@ -2,11 +2,12 @@
 
 use alloy_consensus::{TxEip4844, TxEip7702};
 use alloy_primitives::{B256, address, hex};
+use alloy_rlp::Encodable;
 use parsec_protocol::ErrorCode;
 use proptest::prelude::*;
 
 use super::*;
-use crate::evm::TRANSACTION_BYTES_MAX;
+use crate::evm::{AUTHORIZATIONS_MAX, TRANSACTION_BYTES_MAX};
 use crate::{Admitted, Rejection};
 
 /// The example of EIP-155: chain 1, signed with the key 0x46….
@@ -112,26 +113,65 @@ fn signatures_that_are_none_are_refused() {
     assert_eq!(refusal(&EvmRuntime::new(1), raw), ErrorCode::BadSignature);
 }
 
-#[test]
-fn types_that_are_not_served_are_named() {
-    let wallet = Wallet::new(1);
-    let blob = TxEip4844 {
+fn with_blobs(wallet: &Wallet) -> Bytes {
+    wallet.sign(TxEip4844 {
         chain_id: CHAIN,
         blob_versioned_hashes: vec![B256::with_last_byte(1)],
         ..TxEip4844::default()
-    };
-    let cases: [(Bytes, &str); 3] = [
-        (wallet.sign(blob), "type 3"),
-        (wallet.sign(TxEip7702 { chain_id: CHAIN, ..TxEip7702::default() }), "type 4"),
-        (Bytes::from_static(&[5, 0xc0]), "type 5"),
-    ];
-    for (raw, name) in &cases {
-        let rejection = admit(&EvmRuntime::new(CHAIN), raw.clone()).unwrap_err();
-        assert_eq!(rejection.code, ErrorCode::Unsupported);
-        assert!(rejection.detail.contains(name), "{rejection}");
+    })
+}
+
+/// The form in which clients send blobs: a list of the transaction, and of its blobs, commitments
+/// and proofs.
+fn in_network_form(raw: &Bytes) -> Bytes {
+    let mut inner = raw[1..].to_vec();
+    for bytes in [131_072, 48, 48] {
+        vec![alloy_primitives::Bytes::from(vec![1; bytes])].encode(&mut inner);
     }
-    for (raw, _) in &cases[..2] {
-        assert!(admit(&EvmRuntime::for_import(CHAIN), raw.clone()).is_ok());
+    let mut whole = vec![3];
+    alloy_rlp::Header { list: true, payload_length: inner.len() }.encode(&mut whole);
+    [whole, inner].concat().into()
+}
+
+#[test]
+fn blobs_are_refused_in_both_forms_and_the_reason_is_told() {
+    let raw = with_blobs(&Wallet::new(1));
+    let network = in_network_form(&raw);
+    assert!(network.len() > TRANSACTION_BYTES_MAX);
+    for raw in [raw.clone(), network] {
+        let rejection = admit(&EvmRuntime::new(CHAIN), raw).unwrap_err();
+        assert_eq!(rejection.code, ErrorCode::Unsupported);
+        assert!(rejection.detail.contains("type 3"), "{rejection}");
+        assert!(rejection.detail.contains("blobs"), "{rejection}");
+    }
+    assert!(admit(&EvmRuntime::for_import(CHAIN), raw).is_ok());
+}
+
+#[test]
+fn a_type_that_ethereum_does_not_have_is_named() {
+    let rejection = admit(&EvmRuntime::new(CHAIN), vec![5, 0xc0]).unwrap_err();
+    assert_eq!(rejection.code, ErrorCode::Unsupported);
+    assert!(rejection.detail.contains("type 5"), "{rejection}");
+}
+
+#[test]
+fn authorizations_are_limited_for_clients() {
+    let wallet = Wallet::new(1);
+    let with = |count: usize| {
+        let authorization = delegations::authorize(&wallet, CHAIN, Address::ZERO, 0);
+        wallet.sign(TxEip7702 {
+            chain_id: CHAIN,
+            authorization_list: vec![authorization; count],
+            ..TxEip7702::default()
+        })
+    };
+    let runtime = EvmRuntime::new(CHAIN);
+    assert_eq!(refusal(&runtime, with(0)), ErrorCode::Malformed);
+    assert!(admit(&runtime, with(1)).is_ok());
+    assert!(admit(&runtime, with(AUTHORIZATIONS_MAX)).is_ok());
+    assert_eq!(refusal(&runtime, with(AUTHORIZATIONS_MAX + 1)), ErrorCode::TooLarge);
+    for count in [0, AUTHORIZATIONS_MAX + 1] {
+        assert!(admit(&EvmRuntime::for_import(CHAIN), with(count)).is_ok());
     }
 }
 

@@ -75,6 +75,42 @@ fn a_coinbase_that_sends_gets_its_fee_back() {
 }
 
 #[test]
+fn a_coinbase_that_is_sent_ether_gets_its_fee_too() {
+    for code in [None, Some(Code::new().ops(&[opcode::STOP]))] {
+        let contracts: Vec<_> = code.map(|code| (COINBASE, code)).into_iter().collect();
+        let (mut world, mut wallet) = World::with(&params(), &contracts);
+        let raw = wallet.legacy(TxKind::Call(COINBASE), 5, Bytes::new());
+        let (receipt, footprint) = world.run_with_footprint(&raw);
+        assert!(receipt.is_committed());
+        assert_eq!(world.balance(&COINBASE), U256::from(5 + receipt.work));
+        assert_eq!(mode(&footprint, &keys::account(&COINBASE)), Some(Mode::Write));
+    }
+}
+
+#[test]
+fn a_coinbase_that_delegates_is_paid_whether_it_is_called_or_not() {
+    let owner = Wallet::new(7);
+    let params = ChainParams { coinbase: owner.address.into_array(), ..params() };
+    let target = Address::repeat_byte(0xaa);
+    let (mut world, mut wallet) =
+        World::with(&params, &[(target, Code::new().ops(&[opcode::STOP]))]);
+    let raw = delegations::delegating(&mut wallet, FRIEND, &[(&owner, target, 0)]);
+    let receipt = world.run(&raw);
+    assert!(receipt.is_committed());
+    assert_eq!(world.account(&owner.address).unwrap().nonce, 1);
+    let first = U256::from(receipt.work);
+    assert_eq!(world.balance(&owner.address), first);
+    let (second, footprint) = world.run_with_footprint(&wallet.call(owner.address, Bytes::new()));
+    assert_eq!(world.balance(&owner.address), first + U256::from(second.work));
+    // It is somebody's own account, and is loaded when it is called.
+    assert_eq!(mode(&footprint, &keys::account(&owner.address)), Some(Mode::Write));
+    let (third, footprint) = world.run_with_footprint(&wallet.call(FRIEND, Bytes::new()));
+    assert_eq!(mode(&footprint, &keys::account(&owner.address)), Some(Mode::Add));
+    let all = first + U256::from(second.work) + U256::from(third.work);
+    assert_eq!(world.balance(&owner.address), all);
+}
+
+#[test]
 fn a_contract_that_reads_the_coinbase_sees_all_earlier_fees() {
     let reader = Address::repeat_byte(0xaa);
     let code = Code::new().push_address(COINBASE).ops(&[opcode::BALANCE]).give_back();

@@ -179,9 +179,10 @@ proptest! {
     fn hollow_accounts_change_nothing(
         codes in prop::collection::vec(prop::collection::vec(piece(), 1..6), 3),
         fork in prop::sample::select(vec!["Frontier", "Tangerine", "Spurious", "Istanbul",
-            "Berlin", "Shanghai", "Cancun", "Osaka"]),
+            "Berlin", "Shanghai", "Cancun", "Osaka", "Osaka"]),
         coinbase in prop::sample::select(vec![A, C, Address::repeat_byte(0xdd)]),
         value in 0u128..3,
+        delegate in prop::option::of(prop::sample::select(vec![A, B, Address::repeat_byte(0xdd)])),
     ) {
         let params = ChainParams {
             fork: fork.to_owned(),
@@ -191,6 +192,16 @@ proptest! {
         let contracts: Vec<_> =
             [A, B, C].into_iter().zip(codes.iter().map(|pieces| assemble(pieces))).collect();
         let (mut world, mut wallet) = World::with(&params, &contracts);
+        // Before Prague it is code like any other, which nobody could have deployed.
+        if let Some(delegate) = delegate.filter(|_| fork == "Osaka") {
+            let code = [&[0xef, 1, 0], delegate.as_slice()].concat();
+            let record = CodeRecord { hash: Some(keccak256(&code)), incarnation: 0 };
+            let address = Address::repeat_byte(0xdd);
+            world.state.0.insert(keys::code_record(&address), record.encode().unwrap());
+            world.state.0.insert(keys::code(&keccak256(&code)), code.into());
+            let record = AccountRecord { balance: U256::from(2), nonce: 1 };
+            world.state.0.insert(keys::account(&address), record.encode());
+        }
         for _ in 0..2 {
             wallet.nonce = world.account(&wallet.address).unwrap().nonce;
             let mut entry = world.admit(&wallet.legacy(TxKind::Call(A), value, Bytes::new()));
