@@ -9,6 +9,7 @@
 pub mod block;
 pub mod pool;
 pub mod query;
+pub mod revert;
 
 pub use block::{Block, BlockTransaction};
 pub use pool::{Pool, PoolTransaction};
@@ -16,3 +17,4 @@ pub use query::{
     Account, Answer, CallResult, Environment, Query, QueryError, Recorded, Simulation, Task,
     Traced, TransactionTrace,
 };
+pub use revert::revert_reason;

@@ -1,7 +1,9 @@
 //! The access list that a call should have.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use alloy_primitives::U256;
-use alloy_rpc_types_eth::{AccessListResult, TransactionRequest};
+use alloy_rpc_types_eth::{AccessList, AccessListItem, AccessListResult, TransactionRequest};
 use parsec_ethereum::QueryError;
 use revm::context_interface::transaction::TransactionType;
 use revm_inspectors::access_list::AccessListInspector;
@@ -30,7 +32,7 @@ pub(super) fn list(
         let inspector = AccessListInspector::new(terms.tx.access_list.clone());
         let (result, inspector) = machine.inspect(&terms, inspector);
         let result = result.map_err(|error| error.of_call(terms.tx.gas_limit))?.result;
-        let list = inspector.into_access_list();
+        let list = union(&terms.tx.access_list, inspector);
         if list == terms.tx.access_list {
             return Ok(AccessListResult {
                 access_list: list,
@@ -43,4 +45,20 @@ pub(super) fn list(
     Err(QueryError::Unsupported(format!(
         "what the call touches still changes after {ROUNDS_MAX} rounds"
     )))
+}
+
+/// A list with what was touched, but for addresses without slots that every transaction like it
+/// touches.
+fn union(list: &AccessList, touched: AccessListInspector) -> AccessList {
+    let excluded = touched.excluded().clone();
+    let mut items = BTreeMap::<_, BTreeSet<_>>::new();
+    for item in list.iter().chain(touched.into_access_list().iter()) {
+        items.entry(item.address).or_default().extend(item.storage_keys.iter().copied());
+    }
+    items.retain(|address, slots| !slots.is_empty() || !excluded.contains(address));
+    let item = |(address, slots): (_, BTreeSet<_>)| AccessListItem {
+        address,
+        storage_keys: slots.into_iter().collect(),
+    };
+    AccessList(items.into_iter().map(item).collect())
 }

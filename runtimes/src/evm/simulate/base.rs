@@ -63,6 +63,11 @@ impl<'a> Base<'a> {
         self.0.borrow_mut().hashes.insert(number, hash);
     }
 
+    /// The hash of a block; zero if there is none.
+    pub(super) fn hash(&self, number: u64) -> Result<B256, QueryError> {
+        self.0.borrow_mut().hash(number)
+    }
+
     pub(super) fn value(&self, key: &Key) -> Result<Option<Value>, QueryError> {
         self.0.borrow_mut().value(key)
     }
@@ -166,6 +171,6 @@ impl DatabaseRef for Base<'_> {
     }
 
     fn block_hash_ref(&self, number: u64) -> Result<B256, Stop> {
-        Ok(self.0.borrow_mut().hash(number)?)
+        Ok(self.hash(number)?)
     }
 }

@@ -54,6 +54,16 @@ impl<'a> Machine<'a> {
         Ok(Self { world: Some(CacheDB::new(base)), rules, precompiles })
     }
 
+    /// Goes to another block.
+    pub(super) fn enter(
+        &mut self,
+        chain_id: u64,
+        environment: &Environment,
+    ) -> Result<(), QueryError> {
+        self.rules = Rules::read(chain_id, &self.world().db, environment)?;
+        Ok(())
+    }
+
     pub(super) fn world(&mut self) -> &mut World<'a> {
         self.world.as_mut().expect("every execution gives the state back")
     }

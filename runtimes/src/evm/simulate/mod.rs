@@ -9,6 +9,7 @@
 
 mod access;
 mod base;
+mod blocks;
 mod call;
 mod environment;
 mod machine;
@@ -118,7 +119,10 @@ fn simulate(
         Task::TraceAll { options } => {
             trace_all(&mut machine, &simulation.before, options).map(Answer::Traces)
         }
-        Task::Blocks(_) => Err(QueryError::Unsupported("soon".to_owned())),
+        Task::Blocks(payload) => {
+            blocks::simulate(chain_id, &mut machine, &simulation.environment, payload)
+                .map(Answer::Blocks)
+        }
     }
 }
 

@@ -16,18 +16,18 @@ pub(super) struct Precompiles {
     all: EthPrecompiles,
     /// The address of the contract that is called at another; none if all are where they were.
     moved: Option<BTreeMap<Address, Address>>,
-    warm: AddressSet,
 }
 
 impl Precompiles {
     pub(super) fn new(spec: SpecId) -> Self {
-        let all = EthPrecompiles::new(spec);
-        let warm = all.warm_addresses().clone();
-        Self { all, moved: None, warm }
+        Self { all: EthPrecompiles::new(spec), moved: None }
     }
 
     pub(super) fn contains(&self, address: &Address) -> bool {
-        self.warm.contains(address)
+        match &self.moved {
+            None => self.all.contains(address),
+            Some(moved) => moved.contains_key(address),
+        }
     }
 
     /// Lets what is called at `from` be called at `to`, too.
@@ -35,14 +35,12 @@ impl Precompiles {
         let moved = self.moved();
         if let Some(contract) = moved.get(&from).copied() {
             moved.insert(to, contract);
-            self.warm.insert(to);
         }
     }
 
     /// Lets an address have no precompiled contract.
     pub(super) fn remove(&mut self, address: &Address) {
         self.moved().remove(address);
-        self.warm.remove(address);
     }
 
     fn moved(&mut self) -> &mut BTreeMap<Address, Address> {
@@ -81,7 +79,12 @@ where
         }
     }
 
+    /// Those of the fork, wherever their contracts are: as it is with geth.
     fn warm_addresses(&self) -> &AddressSet {
-        &self.warm
+        self.all.warm_addresses()
+    }
+
+    fn contains(&self, address: &Address) -> bool {
+        Self::contains(self, address)
     }
 }

@@ -5,25 +5,25 @@ use revm::bytecode::opcode;
 
 /// Code under construction.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Code(Vec<u8>);
+pub(in crate::evm) struct Code(Vec<u8>);
 
 impl Code {
-    pub(super) fn new() -> Self {
+    pub(in crate::evm) fn new() -> Self {
         Self::default()
     }
 
     /// Appends instructions without operands.
-    pub(super) fn ops(mut self, ops: &[u8]) -> Self {
+    pub(in crate::evm) fn ops(mut self, ops: &[u8]) -> Self {
         self.0.extend_from_slice(ops);
         self
     }
 
     /// Pushes a number.
-    pub(super) fn push(self, number: u64) -> Self {
+    pub(in crate::evm) fn push(self, number: u64) -> Self {
         self.push_bytes(&U256::from(number).to_be_bytes_trimmed_vec())
     }
 
-    pub(super) fn push_address(self, address: Address) -> Self {
+    pub(in crate::evm) fn push_address(self, address: Address) -> Self {
         self.push_bytes(address.as_slice())
     }
 
@@ -35,38 +35,38 @@ impl Code {
     }
 
     /// Calls `to` with `value` and no data, and all gas but what a failure is to leave.
-    pub(super) fn call(self, to: Address, value: u64) -> Self {
+    pub(in crate::evm) fn call(self, to: Address, value: u64) -> Self {
         let zeros = |code: Self| code.push(0).push(0).push(0).push(0);
         zeros(self).push(value).push_address(to).push(50_000).ops(&[opcode::CALL])
     }
 
     /// Replaces the top of the stack by the slot of that entry of the mapping at `place`.
-    pub(super) fn entry(self, place: u64) -> Self {
+    pub(in crate::evm) fn entry(self, place: u64) -> Self {
         let hashed = self.push(0).ops(&[opcode::MSTORE]).push(place).push(32);
         hashed.ops(&[opcode::MSTORE]).push(64).push(0).ops(&[opcode::KECCAK256])
     }
 
     /// Pushes the n-th word of the data behind the selector.
-    pub(super) fn argument(self, n: u64) -> Self {
+    pub(in crate::evm) fn argument(self, n: u64) -> Self {
         self.push(4 + 32 * n).ops(&[opcode::CALLDATALOAD])
     }
 
     /// Stores the top of the stack at `slot`.
-    pub(super) fn store(self, slot: u64) -> Self {
+    pub(in crate::evm) fn store(self, slot: u64) -> Self {
         self.push(slot).ops(&[opcode::SSTORE])
     }
 
     /// Returns the top of the stack.
-    pub(super) fn give_back(self) -> Self {
+    pub(in crate::evm) fn give_back(self) -> Self {
         self.push(0).ops(&[opcode::MSTORE]).push(32).push(0).ops(&[opcode::RETURN])
     }
 
-    pub(super) fn build(self) -> Bytes {
+    pub(in crate::evm) fn build(self) -> Bytes {
         self.0.into()
     }
 
     /// The code that creates a contract with this code.
-    pub(super) fn deployer(self) -> Bytes {
+    pub(in crate::evm) fn deployer(self) -> Bytes {
         let size = self.0.len();
         let copy = Self::new()
             .ops(&[opcode::PUSH2])
@@ -80,7 +80,7 @@ impl Code {
 
 /// A token: moves the second word of the data from the caller's slot to the one that the first
 /// names, and announces it.
-pub(super) fn token() -> Code {
+pub(in crate::evm) fn token() -> Code {
     use opcode::*;
     Code::new()
         .ops(&[PUSH1, 32, CALLDATALOAD, DUP1, CALLER, SLOAD, SUB, CALLER, SSTORE])

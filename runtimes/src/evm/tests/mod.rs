@@ -2,7 +2,7 @@
 
 mod access_lists;
 mod admission;
-mod asm;
+pub(super) mod asm;
 mod contracts;
 mod delegations;
 mod development;
@@ -189,14 +189,14 @@ fn without(footprint: &Footprint, key: &Key) -> Footprint {
 
 /// A key that signs transactions, and the nonce of the next.
 #[derive(Debug, Clone)]
-struct Wallet {
+pub(super) struct Wallet {
     key: SecretKey,
-    address: Address,
+    pub(super) address: Address,
     nonce: u64,
 }
 
 impl Wallet {
-    fn new(number: u8) -> Self {
+    pub(super) fn new(number: u8) -> Self {
         let key = SecretKey::from_byte_array([number; 32]).unwrap();
         let public = key.public_key(&Secp256k1::new()).serialize_uncompressed();
         let address = Address::from_slice(&keccak256(&public[1..])[12..]);
@@ -215,7 +215,7 @@ impl Wallet {
     }
 
     /// A legacy transaction that costs a wei per gas, with the next nonce.
-    fn legacy(&mut self, to: TxKind, value: u128, input: impl Into<Bytes>) -> Bytes {
+    pub(super) fn legacy(&mut self, to: TxKind, value: u128, input: impl Into<Bytes>) -> Bytes {
         let transaction = TxLegacy {
             chain_id: Some(CHAIN),
             nonce: self.nonce,
