@@ -110,6 +110,22 @@ impl Cluster {
         answer
     }
 
+    /// Remembers a transaction until it is in a block, and tells who listens.
+    fn on_accepted(&self, hash: B256, raw: &Bytes) {
+        let Some(arrived) = self.waiting.add(hash, raw.clone()) else { return };
+        // ORDER: after it was added; its block may have come before, and with it the moment to
+        // remove it.
+        if matches!(self.chain.view().transaction(hash), Ok(Some(_))) {
+            self.waiting.remove(hash);
+        }
+        if self.arrivals.receiver_count() > 0
+            && let Some(transaction) = arrived.transaction()
+        {
+            // Listeners may go at any moment.
+            self.arrivals.send(transaction).ok();
+        }
+    }
+
     /// Hands transactions over; returns when each of them is accepted or refused.
     async fn hand_over(&self, raw: Vec<Bytes>) -> Vec<Result<B256, Refused>> {
         let transaction = |raw: &Bytes| Transaction::new(RuntimeId::EVM, raw.clone());
@@ -121,37 +137,22 @@ impl Cluster {
                 Err(error) => return vec![Err(refused(&error)); raw.len()],
             };
         let mut missing = raw.len();
-        let mut settle = |index: usize, verdict: Result<B256, Refused>| {
-            let Some(slot @ None) = verdicts.get_mut(index) else { return };
-            if let Ok(hash) = verdict {
-                let arrived = self.waiting.add(hash, raw[index].clone());
-                // ORDER: after it was added; its block may have come before, and with it the
-                // moment to remove it.
-                if matches!(self.chain.view().transaction(hash), Ok(Some(_))) {
-                    self.waiting.remove(hash);
-                }
-                if let Some(arrived) = arrived.filter(|_| self.arrivals.receiver_count() > 0) {
-                    if let Some(transaction) = arrived.transaction() {
-                        // Listeners may go at any moment.
-                        self.arrivals.send(transaction).ok();
-                    }
-                }
-            }
-            *slot = Some(verdict);
-            missing -= 1;
-        };
-        loop {
-            tokio::select! {
+        while missing > 0 {
+            let (index, verdict) = tokio::select! {
                 biased;
-                Some((index, id)) = acceptances.recv() => settle(index, Ok(B256::new(id.0))),
+                Some((index, id)) = acceptances.recv() => (index, Ok(B256::new(id.0))),
                 result = submission.next() => match result {
-                    Some((index, Ok(receipt))) => settle(index, Ok(B256::new(receipt.id.0))),
-                    Some((index, Err(error))) => settle(index, Err(refused(&error))),
+                    Some((index, Ok(receipt))) => (index, Ok(B256::new(receipt.id.0))),
+                    Some((index, Err(error))) => (index, Err(refused(&error))),
                     None => break,
                 },
-            }
-            if missing == 0 {
-                break;
+            };
+            if let Some(slot @ None) = verdicts.get_mut(index) {
+                if let Ok(hash) = verdict {
+                    self.on_accepted(hash, &raw[index]);
+                }
+                *slot = Some(verdict);
+                missing -= 1;
             }
         }
         tokio::spawn(watch_the_rest(submission, self.waiting.clone()));
