@@ -101,12 +101,15 @@ pub(super) fn transaction(
     let fees = fees(request)?;
     let blob_hashes = blob_hashes(request);
     let caller = request.from.unwrap_or_default();
+    let kind = kind(request, &fees, &blob_hashes);
+    let target = request.to.unwrap_or(TxKind::Create);
+    check_target(kind, &target, caller)?;
     Ok(TxEnv {
-        tx_type: kind(request, &fees, &blob_hashes).into(),
+        tx_type: kind.into(),
         caller,
         gas_limit: 0,
         gas_price: fees.max,
-        kind: request.to.unwrap_or(TxKind::Create),
+        kind: target,
         value: request.value.unwrap_or_default(),
         data: input(request)?,
         nonce: nonce(machine, request, caller)?,
@@ -133,6 +136,18 @@ fn check_chain(machine: &Machine<'_>, request: &TransactionRequest) -> Result<()
         }
         _ => Ok(()),
     }
+}
+
+/// Refuses creations by transactions of types that can't create.
+fn check_target(kind: TransactionType, target: &TxKind, from: Address) -> Result<(), QueryError> {
+    let reason = match (kind, target) {
+        (TransactionType::Eip4844, TxKind::Create) => "missing \"to\" in blob transaction".into(),
+        (TransactionType::Eip7702, TxKind::Create) => {
+            format!("EIP-7702 transaction cannot be used to create contract (sender {from})")
+        }
+        _ => return Ok(()),
+    };
+    Err(QueryError::Invalid(reason))
 }
 
 fn fees(request: &TransactionRequest) -> Result<Fees, QueryError> {

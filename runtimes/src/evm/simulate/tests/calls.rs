@@ -148,7 +148,12 @@ fn fields_that_contradict_each_other_are_refused() {
     assert!(invalid(&mut map, nobody).contains("empty auth list"));
     let mut blobs = request();
     blobs.blob_versioned_hashes = Some(Vec::new());
-    assert!(invalid(&mut map, blobs).contains("missing blob hashes"));
+    assert!(invalid(&mut map, blobs.clone()).contains("missing blob hashes"));
+    blobs.to = None;
+    assert_eq!(invalid(&mut map, blobs), "missing \"to\" in blob transaction");
+    let mut creates = request();
+    (creates.authorization_list, creates.to) = (Some(Vec::new()), None);
+    assert!(invalid(&mut map, creates).contains("cannot be used to create contract"));
 }
 
 #[test]

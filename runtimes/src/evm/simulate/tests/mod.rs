@@ -4,6 +4,7 @@ mod apis;
 mod calls;
 mod estimates;
 mod geth;
+mod hostile;
 mod overrides;
 mod simulated;
 mod traces;
