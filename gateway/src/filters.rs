@@ -138,7 +138,8 @@ fn arrived(arrivals: &mut broadcast::Receiver<Arc<PoolTransaction>>) -> Vec<Arc<
 pub(crate) fn random_id() -> u128 {
     // The keys of a new state come from the system's source of randomness.
     let half = || u128::from(RandomState::new().build_hasher().finish());
-    (half() << 64) | half()
+    // The highest bit is set so that all ids have as many digits, none of them lost at the front.
+    (half() << 64) | half() | (1 << 127)
 }
 
 /// The number of the last block that two views of a chain have in common.

@@ -29,15 +29,31 @@ impl<'v> Cursor<'v> {
     fn seek(&mut self, from: Place) -> Result<Option<Place>, ChainError> {
         let before_end = |record: &[Place]| record.last().is_none_or(|last| from <= *last);
         let covered = self.covers_from.is_some_and(|first| first <= from);
-        if !covered || !before_end(&self.record) {
-            self.record = self.record_around(from)?;
-            if self.record.is_empty() || !before_end(&self.record) {
-                self.record = self.record_after(from)?;
-            }
-            self.covers_from = Some(from);
+        if covered && !before_end(&self.record) {
+            // Often the next record is the one.
+            self.record = match self.record.last() {
+                Some(last) => self.record_after(*last)?,
+                None => Vec::new(),
+            };
         }
+        if !covered || !before_end(&self.record) {
+            self.record = self.record_at_or_after(from)?;
+        }
+        self.covers_from = Some(from);
         let stored = first_from(&self.record, from);
         Ok(stored.or_else(|| first_from(&self.tail, from)))
+    }
+
+    /// The record that holds the first place that is not before `from`.
+    fn record_at_or_after(&self, from: Place) -> Result<Vec<Place>, ChainError> {
+        if from > Place::start(0) {
+            let record = self.record_around(from)?;
+            if record.last().is_some_and(|last| from <= *last) {
+                return Ok(record);
+            }
+        }
+        let before = from.previous();
+        before.map_or_else(|| self.first_record(), |before| self.record_after(before))
     }
 
     /// Its last place that is not after `to`.
@@ -66,9 +82,16 @@ impl<'v> Cursor<'v> {
 
     /// The first record that begins after a place.
     fn record_after(&self, place: Place) -> Result<Vec<Place>, ChainError> {
-        let Some(next) = place.next() else { return Ok(Vec::new()) };
-        let range =
-            record_key(self.fingerprint, next)..=record_key(self.fingerprint, Place::end(u64::MAX));
+        place.next().map_or_else(|| Ok(Vec::new()), |next| self.record_from(next))
+    }
+
+    fn first_record(&self) -> Result<Vec<Place>, ChainError> {
+        self.record_from(Place::start(0))
+    }
+
+    fn record_from(&self, place: Place) -> Result<Vec<Place>, ChainError> {
+        let end = record_key(self.fingerprint, Place::end(u64::MAX));
+        let range = record_key(self.fingerprint, place)..=end;
         self.read(self.view.snapshot.range(&self.view.tables.postings, range).next())
     }
 
@@ -135,18 +158,21 @@ impl<'v> Search<'v> {
         let mut place = start;
         loop {
             let before = place;
-            for terms in &mut self.conditions {
+            let mut pickiest = 0;
+            for (index, terms) in self.conditions.iter_mut().enumerate() {
                 let mut nearest: Option<Place> = None;
                 for cursor in terms {
                     if let Some(found) = seek(cursor, place)? {
                         nearest = Some(nearest.map_or(found, |nearest| nearer(nearest, found)));
                     }
                 }
-                match nearest {
-                    Some(found) => place = farther(place, found),
-                    None => return Ok(None),
+                let Some(found) = nearest else { return Ok(None) };
+                if found != place {
+                    (place, pickiest) = (farther(place, found), index);
                 }
             }
+            // What is rare goes first, so that what is common is asked about few places.
+            self.conditions.swap(0, pickiest);
             if place == before || self.conditions.len() == 1 {
                 return Ok(Some(place));
             }

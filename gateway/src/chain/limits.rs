@@ -6,8 +6,8 @@ pub(super) const CHUNK_BYTES_TARGET: usize = if cfg!(test) { 512 } else { 16 * 1
 /// Postings that are kept in memory before they are written. Those are found again by reading
 /// the blocks when the index is opened.
 pub(super) const TAIL_ENTRIES_MAX: usize = if cfg!(test) { 96 } else { 131_072 };
-/// Places in one stored record of postings.
-pub(super) const RECORD_PLACES_MAX: usize = if cfg!(test) { 5 } else { 4_096 };
+/// Places in one stored record of postings: all of them are decoded to look at one.
+pub(super) const RECORD_PLACES_MAX: usize = if cfg!(test) { 5 } else { 256 };
 /// Changes of the chain that one who listens may be behind.
 pub const CHANGES_BEHIND_MAX: usize = 1_024;
 /// Bytes of the cache of stored records.

@@ -313,6 +313,12 @@ mod tests {
         .prop_map(|set| set.into_iter().collect())
     }
 
+    /// The fingerprints and indexes of blocks.
+    fn blocks() -> impl Strategy<Value = Vec<std::collections::BTreeSet<(u64, u32)>>> {
+        let block = prop::collection::btree_set((0..20_u64, 0..4_u32), 0..12);
+        prop::collection::vec(block, 0..40)
+    }
+
     proptest! {
         #[test]
         fn records_come_back(places in places()) {
@@ -327,8 +333,7 @@ mod tests {
         }
 
         #[test]
-        fn a_tail_finds_what_was_pushed(blocks in prop::collection::vec(
-                prop::collection::btree_set((0..20_u64, 0..4_u32), 0..12), 0..40), to in 0..40_u64) {
+        fn a_tail_finds_what_was_pushed(blocks in blocks(), to in 0..40_u64) {
             let mut tail = Tail::default();
             let mut all = Vec::new();
             for (number, entries) in (0..).zip(&blocks) {

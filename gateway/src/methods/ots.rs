@@ -328,9 +328,12 @@ fn kind(call: &Value) -> &str {
 
 async fn calls_of(node: Arc<Node>, (hash,): (B256,)) -> Result<Vec<Value>, RpcError> {
     let calls = flat(&node, hash).await?;
+    let name = |call: &Value, name: &str, usual: &str| {
+        field(call, "action", name).as_str().unwrap_or(usual).to_uppercase()
+    };
     let shown = calls.iter().map(|call| match kind(call) {
         "create" => json!({
-            "type": field(call, "action", "creationMethod").as_str().unwrap_or("create").to_uppercase(),
+            "type": name(call, "creationMethod", "create"),
             "depth": depth(call),
             "from": field(call, "action", "from"),
             "to": field(call, "result", "address"),
@@ -348,7 +351,7 @@ async fn calls_of(node: Arc<Node>, (hash,): (B256,)) -> Result<Vec<Value>, RpcEr
             "output": "0x",
         }),
         _ => json!({
-            "type": field(call, "action", "callType").as_str().unwrap_or("call").to_uppercase(),
+            "type": name(call, "callType", "call"),
             "depth": depth(call),
             "from": field(call, "action", "from"),
             "to": field(call, "action", "to"),

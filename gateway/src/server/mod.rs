@@ -11,6 +11,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::value::RawValue;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -24,7 +25,7 @@ use crate::dispatch::Dispatcher;
 use crate::limits::Limits;
 use crate::methods;
 use crate::node::Node;
-use crate::rpc::Methods;
+use crate::rpc::{Methods, RpcError, answer};
 
 /// How long connections may take to end when the gateway is stopped.
 const STOP_MAX: Duration = Duration::from_secs(5);
@@ -201,8 +202,7 @@ struct Connection {
 
 /// Says that there are too many connections already.
 async fn refuse(mut stream: TcpStream) {
-    let body =
-        r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32005,"message":"too many connections"}}"#;
+    let body = answer(RawValue::NULL, &Err(RpcError::limit("too many connections")));
     let text = format!(
         "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
          content-length: {}\r\nconnection: close\r\n\r\n{body}",

@@ -6,6 +6,7 @@ mod client;
 mod fake;
 mod filters;
 mod methods;
+mod openrpc;
 mod requests;
 mod server;
 mod subscriptions;
