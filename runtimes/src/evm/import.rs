@@ -17,7 +17,7 @@ use alloy_primitives::{Address, B256, Bloom, Bytes, Signature, TxKind, U256, kec
 use parsec_protocol::{Key, Value};
 use serde_json::{Map, Value as Json};
 
-use super::params::{BlobGas, BlockOverride, ChainParams, GenesisAccount, genesis};
+use super::params::{BlobGas, BlockOverride, ChainParams, GenesisAccount, Permits, genesis};
 use super::payload::SignedTransaction;
 
 /// The blob base fee update fraction of Cancun.
@@ -170,6 +170,7 @@ fn read_params(fork: &str, block: &Object, hashes: &Object) -> Result<ChainParam
             blobs: excess.map(|excess| BlobGas { excess, update_fraction }),
             hashes: hashes.0.iter().map(hash).collect::<Result<_, ImportError>>()?,
         }),
+        permits: Permits::default(),
     })
 }
 

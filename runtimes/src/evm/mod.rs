@@ -35,7 +35,7 @@ use bytes::Bytes;
 use parsec_protocol::limits::{FOOTPRINT_KEYS_MAX, PAYLOAD_BYTES_MAX};
 use parsec_protocol::{ErrorCode, Key, RuntimeId, Transaction, TxId, Value};
 
-pub use params::{BlobGas, BlockOverride, ChainParams, GenesisAccount, genesis};
+pub use params::{BlobGas, BlockOverride, ChainParams, GenesisAccount, Permits, genesis};
 pub use payload::SignedTransaction;
 
 use crate::access::Source;

@@ -40,6 +40,20 @@ pub struct ChainParams {
     /// The block that transactions are to run in, if it is not the epoch: for blocks recorded
     /// on another chain.
     pub block: Option<BlockOverride>,
+    /// What is permitted that Ethereum does not.
+    pub permits: Permits,
+}
+
+/// What a chain for development permits that Ethereum does not. Nothing by default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct Permits {
+    /// Longest code of a contract, bytes, where it is not the fork's; that which creates it may
+    /// be twice as long.
+    pub code_bytes_max: Option<u64>,
+    /// Most gas that a transaction may ask for, where it is not the fork's.
+    pub transaction_gas_max: Option<u64>,
+    /// Whether accounts that have code send transactions.
+    pub contracts_send: bool,
 }
 
 /// What a transaction sees of its block, instead of what the epoch's record says.
@@ -80,6 +94,7 @@ impl ChainParams {
             gas_limit: DEFAULT_GAS_LIMIT,
             base_fee: 0,
             block: None,
+            permits: Permits::default(),
         }
     }
 
@@ -186,6 +201,7 @@ impl Prepared {
             SpecId::PRAGUE => Some(9),
             _ => None,
         };
+        permit(&mut cfg, &params.permits);
         Ok(Self { cfg, gas: gas_table_spec(spec), block: block(&params), given: params.block })
     }
 
@@ -205,6 +221,19 @@ impl Prepared {
         let hashes = &self.given.as_ref()?.hashes;
         hashes.iter().find(|(known, _)| *known == number).map(|(_, hash)| B256::new(*hash))
     }
+}
+
+/// Takes back what the fork forbids and the chain permits.
+fn permit(cfg: &mut CfgEnv, permits: &Permits) {
+    if let Some(bytes) = permits.code_bytes_max {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        cfg.limit_contract_code_size = Some(bytes);
+        cfg.limit_contract_initcode_size = Some(bytes.saturating_mul(2));
+    }
+    if let Some(gas) = permits.transaction_gas_max {
+        cfg.tx_gas_limit_cap = Some(gas);
+    }
+    cfg.disable_eip3607 = permits.contracts_send;
 }
 
 /// What parameters say of the block.

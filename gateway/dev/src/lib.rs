@@ -1,0 +1,22 @@
+//! The development chain: what `parsec dev` runs.
+//!
+//! This crate owns Parsec's serial execution for people who write contracts: [`DevChain`], a chain
+//! on one thread, whose blocks are made at once, and whose state and time can be changed and taken
+//! back; and what such chains offer beside Ethereum's own methods.
+//!
+//! It must not know how transactions are executed (`parsec-runtimes` does), nor how Ethereum's
+//! methods are answered (`parsec-gateway` does).
+
+pub mod accounts;
+pub mod chain;
+mod clock;
+pub mod config;
+mod fees;
+pub mod pool;
+mod state;
+pub mod transaction;
+
+pub use accounts::Accounts;
+pub use chain::DevChain;
+pub use config::{DevConfig, Mining};
+pub use transaction::Submission;
