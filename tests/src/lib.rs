@@ -13,6 +13,7 @@ mod faults;
 mod house;
 mod replayed;
 mod serial;
+pub mod statetest;
 mod wallet;
 
 use std::time::Duration;

@@ -64,9 +64,13 @@ impl Gathered {
 }
 
 impl List {
-    /// The transaction, if it has an access list and calls someone.
+    /// The transaction, if it has an access list, calls someone, and delegates nobody: what
+    /// delegates touches more than its list names.
     fn decode(sender: &[u8], payload: &[u8]) -> Option<Self> {
         let transaction = payload::decode(payload).ok()?;
+        if transaction.authorization_list().is_some() {
+            return None;
+        }
         transaction.access_list().filter(|list| !list.0.is_empty())?;
         let callee = transaction.kind().into_to()?;
         Some(Self { sender: Address::try_from(sender).ok()?, callee, transaction })

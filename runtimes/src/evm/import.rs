@@ -15,15 +15,12 @@ use alloy_eips::eip2718::Encodable2718;
 use alloy_eips::eip2930::{AccessList, AccessListItem};
 use alloy_primitives::{Address, B256, Bloom, Bytes, Signature, TxKind, U256, keccak256};
 use parsec_protocol::{Key, Value};
+use revm::primitives::hardfork::SpecId;
 use serde_json::{Map, Value as Json};
 
+use super::forks::Fork;
 use super::params::{BlobGas, BlockOverride, ChainParams, GenesisAccount, Permits, genesis};
 use super::payload::SignedTransaction;
-
-/// The blob base fee update fraction of Cancun.
-const CANCUN_BLOB_FRACTION: u64 = 3_338_477;
-/// The blob base fee update fraction from Prague on.
-const PRAGUE_BLOB_FRACTION: u64 = 5_007_716;
 
 /// Why a block can't be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -114,13 +111,17 @@ impl ImportedBlock {
         let root = Object(from_json(json)?);
         let block = root.object("block")?;
         let name = root.text("fork")?;
-        let fork = fork(&name);
+        let fork = Fork::named(&name).ok_or_else(|| ImportError::Field {
+            name: "fork".to_owned(),
+            text: name,
+            reason: "no fork is called so".to_owned(),
+        })?;
         let transactions = block.list("transactions")?;
         Ok(Self {
-            params: read_params(fork, &block, &root.object("blockHashes")?)?,
+            params: read_params(&fork, &block, &root.object("blockHashes")?)?,
             accounts: read_accounts(root.object("pre")?, codes)?,
             transactions: transactions.map(read_transaction).collect::<Result<_, _>>()?,
-            header: read_header(fork, &block)?,
+            header: read_header(&fork, &block)?,
         })
     }
 
@@ -131,23 +132,9 @@ impl ImportedBlock {
     }
 }
 
-/// The name of a fork in [`ChainParams`], by its name elsewhere.
-fn fork(name: &str) -> &str {
-    match name {
-        "TangerineWhistle" | "EIP150" => "Tangerine",
-        "SpuriousDragon" | "EIP158" => "Spurious",
-        "Constantinople" | "ConstantinopleFix" => "Petersburg",
-        "Paris" => "Merge",
-        name => name,
-    }
-}
-
-fn read_params(fork: &str, block: &Object, hashes: &Object) -> Result<ChainParams, ImportError> {
-    let merged = matches!(fork, "Merge" | "Shanghai" | "Cancun" | "Prague" | "Osaka");
-    let update_fraction = match fork {
-        "Cancun" => CANCUN_BLOB_FRACTION,
-        _ => PRAGUE_BLOB_FRACTION,
-    };
+fn read_params(fork: &Fork, block: &Object, hashes: &Object) -> Result<ChainParams, ImportError> {
+    let merged = fork.spec.is_enabled_in(SpecId::MERGE);
+    let update_fraction = fork.blobs.map_or(1, |blobs| u64::try_from(blobs.update_fraction).unwrap_or(u64::MAX));
     let excess = block.optional("excessBlobGas", Object::quantity)?;
     let hash = |(number, hash): (&String, &Json)| {
         let number = parse_value::<u64>("block number", number)?;
@@ -155,10 +142,12 @@ fn read_params(fork: &str, block: &Object, hashes: &Object) -> Result<ChainParam
     };
     Ok(ChainParams {
         chain_id: 1,
-        fork: fork.to_owned(),
+        fork: fork.name().to_owned(),
+        forks: Vec::new(),
         coinbase: block.value::<Address>("miner")?.into_array(),
         gas_limit: block.quantity("gasLimit")?,
         base_fee: block.optional("baseFeePerGas", Object::quantity)?.unwrap_or(0),
+        dynamic_fee: None,
         block: Some(BlockOverride {
             number: block.quantity("number")?,
             timestamp: block.quantity("timestamp")?,
@@ -196,8 +185,8 @@ fn read_accounts(
     pre.0.into_iter().map(account).collect()
 }
 
-fn read_header(fork: &str, block: &Object) -> Result<ImportedHeader, ImportError> {
-    let before_byzantium = matches!(fork, "Frontier" | "Homestead" | "Tangerine" | "Spurious");
+fn read_header(fork: &Fork, block: &Object) -> Result<ImportedHeader, ImportError> {
+    let before_byzantium = !fork.spec.is_enabled_in(SpecId::BYZANTIUM);
     let receipts_root: B256 = block.value("receiptsRoot")?;
     Ok(ImportedHeader {
         number: block.quantity("number")?,

@@ -90,7 +90,7 @@ impl Parts {
         if local.shared_memory_buffer.borrow().capacity() > KEPT_BUFFER_BYTES {
             local = LocalContext::default();
         }
-        let gas = &view.params.gas;
+        let gas = view.gas;
         let mut inner = self.journal.take().unwrap_or_default();
         inner.set_spec_id(cfg.spec);
         let ctx = Ctx {

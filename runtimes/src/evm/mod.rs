@@ -16,6 +16,8 @@
 
 mod access_list;
 pub mod block;
+pub mod fees;
+pub mod forks;
 pub mod import;
 pub mod keys;
 pub mod params;
@@ -35,8 +37,11 @@ use bytes::Bytes;
 use parsec_protocol::limits::{FOOTPRINT_KEYS_MAX, PAYLOAD_BYTES_MAX};
 use parsec_protocol::{ErrorCode, Key, RuntimeId, Transaction, TxId, Value};
 
+pub use fees::DynamicFee;
+pub use forks::{Fork, ForkAt, ForkBegin};
 pub use params::{BlobGas, BlockOverride, ChainParams, GenesisAccount, Permits, genesis};
 pub use payload::SignedTransaction;
+use session::{EvmSession, Leniency};
 
 use crate::access::Source;
 use crate::{Admitted, Declared, Predictor, Rejection, Runtime, Session};
@@ -54,39 +59,74 @@ const _: () = assert!(3 * ACCESS_LIST_MAX + 16 <= FOOTPRINT_KEYS_MAX);
 /// What a word of storage, or a balance, may well be where it is not known: plenty, and true.
 const PLENTY: u128 = 1 << 127 | 1;
 
+/// Most authorizations in a transaction from a client (EIP-7702). Each is a signature to check
+/// whenever the transaction is executed, and a code record that every partition writes.
+pub const AUTHORIZATIONS_MAX: usize = 64;
+
+// The authority's record, its code record and its code, and the code that it delegates to.
+const _: () = assert!(3 * ACCESS_LIST_MAX + 5 * AUTHORIZATIONS_MAX + 16 <= FOOTPRINT_KEYS_MAX);
+
 const BLOB_TRANSACTION: u8 = 3;
-const DELEGATING_TRANSACTION: u8 = 4;
 
 /// The Ethereum runtime of one chain.
 #[derive(Debug, Clone)]
 pub struct EvmRuntime {
     chain_id: u64,
     import: bool,
+    leniency: Leniency,
 }
 
 impl EvmRuntime {
     /// The runtime of the chain with that id.
     #[must_use]
     pub fn new(chain_id: u64) -> Self {
-        Self { chain_id, import: false }
+        Self { chain_id, import: false, leniency: Leniency::default() }
     }
 
     /// A runtime that also admits what only occurs in blocks of other chains: transactions with
-    /// blobs (without their content), transactions that delegate accounts to contracts (EIP-7702),
-    /// signatures from before EIP-2, and raw transactions as long as the protocol allows.
+    /// blobs (without their content), signatures from before EIP-2, any number of authorizations,
+    /// and raw transactions as long as the protocol allows.
     #[must_use]
     pub fn for_import(chain_id: u64) -> Self {
-        Self { chain_id, import: true }
+        Self { import: true, ..Self::new(chain_id) }
     }
 
+    /// A runtime for one chain on one host, to develop with: it executes transactions of any
+    /// sender, contracts too (against EIP-3607), so that accounts can be impersonated. No session
+    /// looks at signatures; they are admission's, which such a transaction does not pass.
+    ///
+    /// With `long_code`, contracts may be as long as a value of the state (against EIP-170 and
+    /// EIP-3860).
+    #[must_use]
+    pub fn for_development(chain_id: u64, long_code: bool) -> Self {
+        let leniency = Leniency { senders_with_code: true, long_code };
+        Self { leniency, ..Self::new(chain_id) }
+    }
+
+    /// Refuses blobs, with or without their content: it is for consensus nodes to keep and serve
+    /// them, which this chain does not have.
     fn check_kind(&self, raw: &[u8]) -> Result<(), Rejection> {
-        let unsupported = |what| Err(Rejection::new(ErrorCode::Unsupported, what));
         match raw.first() {
-            Some(&BLOB_TRANSACTION) if !self.import => {
-                unsupported("transactions of type 3 (EIP-4844 blobs)")
-            }
-            Some(&DELEGATING_TRANSACTION) if !self.import => {
-                unsupported("transactions of type 4 (EIP-7702 delegations)")
+            Some(&BLOB_TRANSACTION) if !self.import => Err(Rejection::new(
+                ErrorCode::Unsupported,
+                "transactions of type 3 (EIP-4844) are not accepted: this chain has no consensus \
+                 layer that would carry their blobs",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses lists of authorizations that nobody needs.
+    fn check_authorizations(&self, transaction: &SignedTransaction) -> Result<(), Rejection> {
+        match transaction.authorization_list().map_or(1, <[_]>::len) {
+            0 if !self.import => Err(Rejection::new(
+                ErrorCode::Malformed,
+                "a transaction of type 4 needs at least one authorization",
+            )),
+            length if length > AUTHORIZATIONS_MAX && !self.import => {
+                let detail =
+                    format!("{length} authorizations; at most {AUTHORIZATIONS_MAX} are allowed");
+                Err(Rejection::new(ErrorCode::TooLarge, detail))
             }
             _ => Ok(()),
         }
@@ -131,16 +171,18 @@ impl Runtime for EvmRuntime {
             let detail = "the salt of a signed transaction must be zero";
             return Err(Rejection::new(ErrorCode::Malformed, detail));
         }
+        // ORDER: before the length, which blobs alone would exceed.
+        self.check_kind(raw)?;
         let limit = if self.import { PAYLOAD_BYTES_MAX } else { TRANSACTION_BYTES_MAX };
         if raw.len() > limit {
             let detail = format!("{} bytes; at most {limit} are allowed", raw.len());
             return Err(Rejection::new(ErrorCode::TooLarge, detail));
         }
-        self.check_kind(raw)?;
         let signed = payload::decode(raw)?;
         payload::check_canonical(&signed, raw)?;
         self.check_chain(&signed)?;
         self.check_access_list(&signed)?;
+        self.check_authorizations(&signed)?;
         let sender = payload::signer(&signed, self.import)?;
         Ok(Admitted {
             id: TxId(keccak256(raw).0),
@@ -155,6 +197,10 @@ impl Runtime for EvmRuntime {
             keys.extend([keys::account(&sender), keys::code_record(&sender)]);
         }
         let Ok(signed) = payload::decode(payload) else { return keys };
+        for (authority, delegate) in payload::delegations(&signed) {
+            keys.extend([keys::account(&authority), keys::code_record(&authority)]);
+            keys.push(keys::code_record(&delegate));
+        }
         if let Some(to) = signed.to() {
             keys.push(keys::code_record(&to));
             // Whoever is called with data is most likely a contract, whose record most calls leave
@@ -179,6 +225,6 @@ impl Runtime for EvmRuntime {
     }
 
     fn session(&self) -> Box<dyn Session> {
-        Box::new(session::EvmSession::new(self.chain_id))
+        Box::new(EvmSession::new(self.chain_id, self.leniency))
     }
 }

@@ -1,7 +1,6 @@
 //! The parameters of the chain, and the state that it starts from.
 
 use std::collections::BTreeMap;
-use std::str::FromStr;
 
 use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, U256, keccak256};
 use parsec_protocol::{EpochRecord, Key, Malformed, Value, Wire, codec};
@@ -11,6 +10,8 @@ use revm::interpreter::instructions::{GasTable, gas_table_spec};
 use revm::primitives::hardfork::SpecId;
 use rkyv::{Archive, Deserialize, Serialize};
 
+use super::fees::DynamicFee;
+use super::forks::{self, Fork, ForkAt, ForkBegin};
 use super::keys::{self, AccountRecord, CodeRecord};
 
 /// Most memory that the frames of one transaction may take together, bytes. A part of the
@@ -29,14 +30,20 @@ const BLOCK_HASHES_MAX: usize = 256;
 pub struct ChainParams {
     /// The chain id that transactions are signed for.
     pub chain_id: u64,
-    /// The rules, by the name of the fork that introduced them ("Frontier" to "Osaka").
+    /// The rules that the chain begins with, by the name of the fork that introduced them
+    /// ([`Fork::named`]).
     pub fork: String,
+    /// The forks that come later, in order.
+    pub forks: Vec<ForkBegin>,
     /// The address to which fees go.
     pub coinbase: [u8; 20],
     /// Most gas that one transaction may ask for, and what GASLIMIT says.
     pub gas_limit: u64,
     /// What of the price per gas is burnt, wei.
     pub base_fee: u64,
+    /// How the base fee follows demand, if it is not always the same. Only where each block is
+    /// given: a cluster orders epochs before it knows what gas those before them use.
+    pub dynamic_fee: Option<DynamicFee>,
     /// The block that transactions are to run in, if it is not the epoch: for blocks recorded
     /// on another chain.
     pub block: Option<BlockOverride>,
@@ -89,13 +96,29 @@ impl ChainParams {
     pub fn new(chain_id: u64) -> Self {
         Self {
             chain_id,
-            fork: <&str>::from(SpecId::OSAKA).to_owned(),
+            fork: Fork::latest().name().to_owned(),
+            forks: Vec::new(),
             coinbase: [0; 20],
             gas_limit: DEFAULT_GAS_LIMIT,
             base_fee: 0,
+            dynamic_fee: None,
             block: None,
             permits: Permits::default(),
         }
+    }
+
+    /// The rules of the block with that number and time, seconds since 1970. The one function that
+    /// picks them, but for [`Prepared`].
+    ///
+    /// # Errors
+    /// [`Malformed`] if the parameters would not pass [`Wire::check`].
+    pub fn fork_at(&self, number: u64, timestamp: u64) -> Result<Fork, Malformed> {
+        let (first, later) = self.schedule()?;
+        Ok(*forks::begun(&later, number, timestamp).unwrap_or(&first))
+    }
+
+    fn schedule(&self) -> Result<(Fork, Vec<(ForkAt, Fork)>), Malformed> {
+        forks::schedule(&self.fork, &self.forks).map_err(|reason| Malformed::Archive { reason })
     }
 
     /// The value that says so.
@@ -116,23 +139,27 @@ impl ChainParams {
 impl Wire for ChainParams {
     fn check(&self) -> Result<(), Malformed> {
         let archive = |reason: String| Err(Malformed::Archive { reason });
-        let spec = match SpecId::from_str(&self.fork) {
-            Err(_) => return archive(format!("no fork is called {:?}", self.fork)),
-            Ok(SpecId::AMSTERDAM) => return archive("Amsterdam is not final yet".to_owned()),
-            Ok(spec) => spec,
-        };
+        self.schedule()?;
         let Some(block) = &self.block else {
-            return Ok(());
+            return match self.dynamic_fee {
+                None => Ok(()),
+                Some(_) => archive(
+                    "the base fee of a cluster can't follow demand: epochs are ordered before it \
+                     is known what gas those before them use"
+                        .to_owned(),
+                ),
+            };
         };
+        let fork = self.fork_at(block.number, block.timestamp)?;
         if block.hashes.len() > BLOCK_HASHES_MAX {
             return archive(format!("more than {BLOCK_HASHES_MAX} block hashes"));
         }
-        if spec.is_enabled_in(SpecId::MERGE) && block.prevrandao.is_none() {
-            return archive(format!("a block of {} needs randomness", self.fork));
+        if fork.spec.is_enabled_in(SpecId::MERGE) && block.prevrandao.is_none() {
+            return archive(format!("a block of {} needs randomness", fork.name()));
         }
         match block.blobs {
-            None if spec.is_enabled_in(SpecId::CANCUN) => {
-                archive(format!("a block of {} needs blob gas", self.fork))
+            None if fork.spec.is_enabled_in(SpecId::CANCUN) => {
+                archive(format!("a block of {} needs blob gas", fork.name()))
             }
             Some(BlobGas { update_fraction: 0, .. }) => archive("blob fraction zero".to_owned()),
             _ => Ok(()),
@@ -179,11 +206,29 @@ pub fn genesis(
     entries.into_iter().collect()
 }
 
+/// The rules of one fork, made ready to execute with.
+#[derive(Debug)]
+pub(super) struct Rules {
+    pub(super) cfg: CfgEnv,
+    pub(super) gas: GasTable,
+}
+
+impl Rules {
+    fn new(fork: &Fork, params: &ChainParams) -> Self {
+        let mut cfg = CfgEnv::new_with_spec(fork.spec).with_chain_id(params.chain_id);
+        cfg.memory_limit = MEMORY_BYTES_MAX;
+        cfg.max_blobs_per_tx = fork.blobs.map(|blobs| blobs.max_blobs_per_tx);
+        permit(&mut cfg, &params.permits);
+        Self { cfg, gas: gas_table_spec(fork.spec) }
+    }
+}
+
 /// Parameters made ready to execute with.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    pub(super) cfg: CfgEnv,
-    pub(super) gas: GasTable,
+    first: Rules,
+    /// Mostly empty.
+    later: Vec<(ForkAt, Rules)>,
     /// What of the block does not depend on the epoch: all of it, if it is given.
     block: BlockEnv,
     given: Option<BlockOverride>,
@@ -191,18 +236,24 @@ pub(super) struct Prepared {
 
 impl Prepared {
     /// Makes parameters ready. They must have passed [`ChainParams::check`].
-    pub(super) fn new(params: ChainParams) -> Result<Self, String> {
-        let spec = SpecId::from_str(&params.fork)
-            .map_err(|_| format!("no fork is called {:?}", params.fork))?;
-        let mut cfg = CfgEnv::new_with_spec(spec).with_chain_id(params.chain_id);
-        cfg.memory_limit = MEMORY_BYTES_MAX;
-        cfg.max_blobs_per_tx = match spec {
-            SpecId::CANCUN | SpecId::OSAKA => Some(6),
-            SpecId::PRAGUE => Some(9),
-            _ => None,
-        };
-        permit(&mut cfg, &params.permits);
-        Ok(Self { cfg, gas: gas_table_spec(spec), block: block(&params), given: params.block })
+    pub(super) fn new(params: ChainParams) -> Result<Self, Malformed> {
+        let (first, later) = params.schedule()?;
+        let rules = |fork: &Fork| Rules::new(fork, &params);
+        Ok(Self {
+            first: rules(&first),
+            later: later.iter().map(|(at, fork)| (*at, rules(fork))).collect(),
+            block: block(&params),
+            given: params.block,
+        })
+    }
+
+    /// The rules of a block.
+    pub(super) fn rules(&self, block: &BlockEnv) -> &Rules {
+        if self.later.is_empty() {
+            return &self.first;
+        }
+        let (number, timestamp) = (block.number.saturating_to(), block.timestamp.saturating_to());
+        forks::begun(&self.later, number, timestamp).unwrap_or(&self.first)
     }
 
     /// What a transaction of that epoch sees of its block.
@@ -288,7 +339,7 @@ mod tests {
             let params = ChainParams { fork: fork.to_owned(), ..ChainParams::new(1) };
             assert_eq!(params.check(), Ok(()), "{fork}");
         }
-        for fork in ["", "osaka", "Amsterdam", "Latest"] {
+        for fork in ["", "Amsterdam", "Latest"] {
             let params = ChainParams { fork: fork.to_owned(), ..ChainParams::new(1) };
             assert!(params.check().is_err(), "{fork}");
         }

@@ -129,10 +129,20 @@ pub(super) fn environment(transaction: SignedTransaction, caller: Address) -> Tx
 }
 
 fn authorization(signed: &SignedAuthorization) -> RecoveredAuthorization {
-    let authority = signed
-        .signature()
-        .ok()
-        .and_then(|signature| recover(&signature, signed.signature_hash(), false).ok())
-        .map_or(RecoveredAuthority::Invalid, RecoveredAuthority::Valid);
+    let authority =
+        authority(signed).map_or(RecoveredAuthority::Invalid, RecoveredAuthority::Valid);
     RecoveredAuthorization::new_unchecked(signed.inner().clone(), authority)
+}
+
+/// Who signed an authorization, if anybody did.
+fn authority(signed: &SignedAuthorization) -> Option<Address> {
+    recover(&signed.signature().ok()?, signed.signature_hash(), false).ok()
+}
+
+/// The accounts that a transaction delegates, each with the contract that it delegates to.
+pub(super) fn delegations(
+    transaction: &SignedTransaction,
+) -> impl Iterator<Item = (Address, Address)> {
+    let list = transaction.authorization_list().unwrap_or_default();
+    list.iter().filter_map(|signed| Some((authority(signed)?, *signed.address())))
 }

@@ -106,6 +106,10 @@ impl Calls for EvmCalls {
 
     fn call(sender: &[u8], payload: &Bytes) -> Option<EvmCall> {
         let transaction = payload::decode(payload).ok()?;
+        // What delegates accounts touches their records, whatever it calls.
+        if transaction.authorization_list().is_some() {
+            return None;
+        }
         let callee = transaction.kind().into_to()?;
         let caller = Address::try_from(sender).ok()?;
         let input = transaction.input();

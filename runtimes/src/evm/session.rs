@@ -1,9 +1,11 @@
 //! Executing Ethereum transactions.
 
 use alloy_primitives::{Address, Log};
+use parsec_protocol::limits::VALUE_BYTES_MAX;
 use parsec_protocol::{ErrorCode, Event, Key, Outcome, Value};
-use revm::context::TxEnv;
+use revm::context::{CfgEnv, TxEnv};
 use revm::context_interface::Transaction;
+use revm::context_interface::transaction::AuthorizationTr;
 use revm::context_interface::result::{
     ExecutionResult, HaltReason, InvalidTransaction, OutOfGasError, Output,
 };
@@ -11,13 +13,33 @@ use revm::context_interface::result::{
 use super::commit;
 use super::machine::{Environment, Failure, Parts, Run};
 use super::params::{ChainParams, Prepared};
-use super::view::{CodeCache, Stop, Trace, View};
+use super::view::{AssumedNonces, CodeCache, Stop, Trace, View};
 use super::{keys, payload};
 use crate::{Call, Done, Interrupt, Session, State};
+
+/// What a development chain does not insist on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Leniency {
+    /// Contracts may send transactions (against EIP-3607): accounts are impersonated.
+    pub(super) senders_with_code: bool,
+    /// Code may be as long as a value (against EIP-170 and EIP-3860).
+    pub(super) long_code: bool,
+}
+
+impl Leniency {
+    fn apply(self, cfg: &mut CfgEnv) {
+        cfg.disable_eip3607 = self.senders_with_code;
+        if self.long_code {
+            cfg.limit_contract_code_size = Some(VALUE_BYTES_MAX);
+            cfg.limit_contract_initcode_size = Some(usize::MAX);
+        }
+    }
+}
 
 /// Executes Ethereum transactions, one after another.
 pub(super) struct EvmSession {
     chain_id: u64,
+    leniency: Leniency,
     params_key: Key,
     /// The parameters last seen, with the value that says so.
     params: Option<(Option<Value>, Prepared)>,
@@ -27,9 +49,10 @@ pub(super) struct EvmSession {
 }
 
 impl EvmSession {
-    pub(super) fn new(chain_id: u64) -> Self {
+    pub(super) fn new(chain_id: u64, leniency: Leniency) -> Self {
         Self {
             chain_id,
+            leniency,
             params_key: keys::params(),
             params: None,
             code: CodeCache::default(),
@@ -49,7 +72,7 @@ impl EvmSession {
             None => ChainParams::new(self.chain_id),
             Some(value) => ChainParams::decode(value).map_err(|e| damaged(e.to_string()))?,
         };
-        self.params = Some((value, Prepared::new(params).map_err(damaged)?));
+        self.params = Some((value, Prepared::new(params).map_err(|e| damaged(e.to_string()))?));
         Ok(())
     }
 
@@ -63,11 +86,13 @@ impl EvmSession {
         let Some((_, params)) = &self.params else {
             return Err(Interrupt::Fatal("chain parameters were not prepared".to_owned()));
         };
-        let mut cfg = params.cfg.clone();
+        let block = params.block(call.epoch, call.entropy);
+        let rules = params.rules(&block);
+        let mut cfg = rules.cfg.clone();
         cfg.disable_balance_check = call.trial;
         cfg.disable_base_fee = call.trial;
-        let block = params.block(call.epoch, call.entropy);
-        let sender_nonce = call.trial.then_some(tx.nonce);
+        self.leniency.apply(&mut cfg);
+        let assumed = if call.trial { assume(&tx, cfg.chain_id) } else { AssumedNonces::default() };
         let coinbase = block.beneficiary;
         self.trace.start(tx.caller);
         let mut environment = Environment { tx, block, cfg };
@@ -77,7 +102,8 @@ impl EvmSession {
                 trace: &mut self.trace,
                 code: &mut self.code,
                 params,
-                sender_nonce,
+                gas: &rules.gas,
+                assumed: &assumed,
                 reward: None,
                 unknown_block: None,
             };
@@ -124,6 +150,22 @@ impl Session for EvmSession {
         self.prepare(state)?;
         self.run(call, tx, state)
     }
+}
+
+/// The nonces that a trial of the transaction takes for granted: its own, and those of the first
+/// authorization of each authority.
+fn assume(tx: &TxEnv, chain_id: u64) -> AssumedNonces {
+    let mut authorities: Vec<(Address, u64)> = Vec::new();
+    for signed in &tx.authorization_list {
+        let chain = signed.chain_id();
+        let authority = signed.authority().filter(|_| chain.is_zero() || chain == chain_id);
+        if let Some(authority) = authority
+            && !authorities.iter().any(|(known, _)| *known == authority)
+        {
+            authorities.push((authority, signed.nonce()));
+        }
+    }
+    AssumedNonces { sender: Some(tx.nonce), authorities }
 }
 
 /// Whether two values are the same, which they mostly are by being the same memory.

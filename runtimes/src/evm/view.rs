@@ -6,6 +6,7 @@ use parsec_protocol::{Key, Mode, Value};
 use revm::Database;
 use revm::bytecode::Bytecode;
 use revm::database_interface::DBErrorMarker;
+use revm::interpreter::instructions::GasTable;
 use revm::state::AccountInfo;
 
 use super::keys::{self, AccountRecord, BadValue, CodeRecord};
@@ -145,14 +146,24 @@ impl Trace {
     }
 }
 
+/// The nonces that accounts are taken to have in a trial, since transactions that come before it
+/// will have given them to them.
+#[derive(Debug, Default)]
+pub(super) struct AssumedNonces {
+    /// The sender's.
+    pub(super) sender: Option<u64>,
+    /// The least nonces of those who sign authorizations (EIP-7702).
+    pub(super) authorities: Vec<(Address, u64)>,
+}
+
 /// The database of one run of the machine.
 pub(super) struct View<'a> {
     pub(super) state: &'a mut (dyn State + 'a),
     pub(super) trace: &'a mut Trace,
     pub(super) code: &'a mut CodeCache,
     pub(super) params: &'a Prepared,
-    /// The nonce that the sender is taken to have, in a trial.
-    pub(super) sender_nonce: Option<u64>,
+    pub(super) gas: &'a GasTable,
+    pub(super) assumed: &'a AssumedNonces,
     /// The coinbase's reward, where it is left to be added to an account that was not loaded.
     pub(super) reward: Option<U256>,
     /// The block whose hash was asked for and is not known.
@@ -189,6 +200,22 @@ impl View<'_> {
         Ok((LoadedAccount { address, key, code_key, hollow: false, record, code }, bytecode))
     }
 
+    /// The nonce that an account is taken to have, if not its own.
+    fn assumed_nonce(&self, account: &LoadedAccount) -> Option<u64> {
+        if self.trace.full.first() == Some(&account.address) {
+            return self.assumed.sender;
+        }
+        // What is hollow is a contract, which nobody can delegate.
+        if account.hollow || self.assumed.authorities.is_empty() {
+            return None;
+        }
+        let own = account.record.unwrap_or_default().nonce;
+        let mut authorities = self.assumed.authorities.iter();
+        let least = authorities.find(|(authority, _)| *authority == account.address)?.1;
+        // What is signed for an earlier nonce will never be valid.
+        (least > own).then_some(least)
+    }
+
     /// Whether an account exists that is not part of the run. Used for the coinbase alone.
     pub(super) fn exists(&mut self, address: Address) -> Result<bool, Interrupt> {
         Ok(self.load(address)?.0.record.is_some())
@@ -200,12 +227,12 @@ impl Database for View<'_> {
 
     fn basic(&mut self, address: Address) -> Result<Option<AccountInfo>, Stop> {
         let (account, bytecode) = self.load(address)?;
-        let sender_nonce = self.sender_nonce.filter(|_| self.trace.full.first() == Some(&address));
-        let exists = account.record.is_some() || sender_nonce.is_some();
+        let assumed = self.assumed_nonce(&account);
+        let exists = account.record.is_some() || assumed.is_some();
         let AccountRecord { balance, nonce } = account.record.unwrap_or_default();
         let info = AccountInfo {
             balance,
-            nonce: sender_nonce.unwrap_or(nonce),
+            nonce: assumed.unwrap_or(nonce),
             code_hash: account.code.hash.unwrap_or(KECCAK256_EMPTY),
             code: Some(bytecode.unwrap_or_default()),
             ..AccountInfo::default()

@@ -6,29 +6,37 @@
 //! pushes and stores, and when one of them restarts from its store. Every receipt, every value
 //! after every epoch, and the digests must be those of the serial oracle.
 
-mod cluster;
 mod programs;
 
 use std::sync::Arc;
 
 use arbitrary::Unstructured;
+use parsec_partitions::{Options, Partitions};
 use parsec_protocol::PartitionMap;
 
 use crate::{Seed, Target, Verdict};
-use cluster::Cluster;
 
 /// See the module.
 pub const TARGET: Target = Target { name: "schedule", run, seeds };
 
 const PARTITIONS_MAX: u16 = 5;
+/// After so many steps nobody restarts any more, so that it comes to an end.
+const STEPS_WITH_RESTARTS: usize = 4_000;
 
 fn run(input: &[u8]) -> Verdict {
     let mut plan = Unstructured::new(input);
     match setting(&mut plan) {
         Ok((map, cache, order)) => {
-            let mut cluster = Cluster::new(&map, cache, &order);
+            let options = Options { cache, steps_with_restarts: STEPS_WITH_RESTARTS };
+            let (epochs, runtimes) = (&order.epochs, programs::runtimes());
+            let mut cluster = Partitions::new(&map, options, &runtimes, epochs, &order.receipts);
             cluster.run(&mut Dice { plan, state: blake3::hash(input).as_bytes()[0].into() });
             cluster.check();
+            let keys: Vec<_> = programs::keys().collect();
+            for ((record, _), state) in order.epochs.iter().zip(&order.states) {
+                cluster.check_state(record.number, &keys, state);
+            }
+            assert_eq!(cluster.digests(), (order.state_digest, order.receipts_digest));
             Verdict::Accepted
         }
         Err(_) => Verdict::Refused,
@@ -50,7 +58,7 @@ struct Dice<'a> {
     state: u64,
 }
 
-impl Dice<'_> {
+impl parsec_partitions::Dice for Dice<'_> {
     fn roll(&mut self, sides: usize) -> usize {
         if !self.plan.is_empty() {
             return self.plan.choose_index(sides).unwrap_or(0);

@@ -23,16 +23,11 @@ const KEYS: u8 = 12;
 /// From this one on, keys are replicated.
 const REPLICATED_FROM: u8 = 10;
 
-/// An epoch with its batches, and the state after it.
-pub(super) struct Ordered {
-    pub(super) record: EpochRecord,
-    pub(super) batches: Vec<Batch>,
-    pub(super) state: BTreeMap<Key, Value>,
-}
-
 /// An order, and what one thread makes of it.
 pub(super) struct Order {
-    pub(super) epochs: Vec<Ordered>,
+    pub(super) epochs: Vec<(EpochRecord, Vec<Batch>)>,
+    /// The state after each epoch.
+    pub(super) states: Vec<BTreeMap<Key, Value>>,
     pub(super) receipts: Vec<Receipt>,
     pub(super) state_digest: Digest,
     pub(super) receipts_digest: Digest,
@@ -60,6 +55,7 @@ pub(super) fn order(plan: &mut Unstructured<'_>, map: &PartitionMap) -> Result<O
     let mut ledger = Ledger {
         oracle: Oracle::new(&runtimes()).watching_ids(),
         order: Vec::new(),
+        states: Vec::new(),
         receipts: Vec::new(),
         strayed: Vec::new(),
         ids: 0,
@@ -76,13 +72,15 @@ pub(super) fn order(plan: &mut Unstructured<'_>, map: &PartitionMap) -> Result<O
         state_digest: ledger.oracle.state_digest(),
         receipts_digest: ledger.oracle.receipts_digest(),
         epochs: ledger.order,
+        states: ledger.states,
         receipts: ledger.receipts,
     })
 }
 
 struct Ledger {
     oracle: Oracle,
-    order: Vec<Ordered>,
+    order: Vec<(EpochRecord, Vec<Batch>)>,
+    states: Vec<BTreeMap<Key, Value>>,
     receipts: Vec<Receipt>,
     /// What is to be ordered again.
     strayed: Vec<Entry>,
@@ -118,15 +116,15 @@ impl Ledger {
             number,
             timestamp_ms: 10 * number.0,
             block: 0,
-            parent: self.order.last().map_or([0; 32], |last| last.record.digest()),
+            parent: self.order.last().map_or([0; 32], |(last, _)| last.digest()),
             batches: batches.iter().map(|b| b.reference(&codec::encode(b))).collect(),
         };
         let receipts = self.oracle.apply(&record, &batches).expect("it is the next epoch");
         let entries = batches.iter().flat_map(|batch| &batch.entries);
         self.strayed = entries.zip(&receipts).filter_map(|(e, r)| again(e, r)).collect();
         self.receipts.extend(receipts);
-        let state = self.oracle.state().clone();
-        self.order.push(Ordered { record, batches, state });
+        self.states.push(self.oracle.state().clone());
+        self.order.push((record, batches));
         Ok(())
     }
 

@@ -1,23 +1,46 @@
-//! A cluster of partitions in one thread: the executors' own state machines and stores in memory.
+//! A cluster of partitions in one thread: the executors' own state machines over stores in memory,
+//! taken through an order by a schedule that is drawn.
+//!
+//! What is drawn decides when a host hears of an epoch, fetches, executes, pushes and stores, and
+//! when one of them restarts from its store. Every receipt must be the one that is expected.
+//!
+//! It must not know where the order or what is expected of it come from. Whatever goes wrong
+//! panics, since only tests and fuzzers call this.
 
-use std::collections::VecDeque;
+#![allow(clippy::unwrap_used, reason = "what goes wrong in a harness fails the test")]
+
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use parsec_executor::to_commit;
 use parsec_executor_core::{FinishedEpoch, Intake, KeyIndex, Output, Partition, Task};
 use parsec_protocol::{
-    EpochNumber, EpochRecord, HostSlices, Key, PartitionId, PartitionMap, Push, Receipt, slice,
+    Batch, EpochNumber, EpochRecord, HostSlices, Key, PartitionId, PartitionMap, Push, Receipt,
+    Value, slice,
 };
-use parsec_runtimes::{Execution, Sessions};
-use parsec_storage::{Digest, MemoryStore, Store as _};
-
-use super::Dice;
-use super::programs::{Order, keys, runtimes};
+use parsec_runtimes::{Execution, Runtimes, Sessions};
+use parsec_storage::{Applied, Digest, MemoryStore, Store as _};
 
 /// More than any order takes, unless something is lost or deadlocked.
 const STEPS_MAX: usize = 400_000;
-/// After so many steps nobody restarts any more, so that it comes to an end.
-const STEPS_WITH_RESTARTS: usize = 4_000;
+
+/// Epochs in their order, each with its batches.
+pub type Epochs = [(EpochRecord, Vec<Batch>)];
+
+/// What a schedule is drawn from.
+pub trait Dice {
+    /// A number below `sides`, which is not zero.
+    fn roll(&mut self, sides: usize) -> usize;
+}
+
+/// How a cluster is set up.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How many keys a partition keeps in memory.
+    pub cache: usize,
+    /// After so many steps nobody restarts any more, so that it comes to an end.
+    pub steps_with_restarts: usize,
+}
 
 /// What a host hears from the sequencer, in this order.
 enum Heard {
@@ -39,10 +62,11 @@ struct Host {
 }
 
 /// The cluster.
-pub(super) struct Cluster<'a> {
+pub struct Partitions<'a> {
     map: Arc<PartitionMap>,
-    cache: usize,
-    order: &'a Order,
+    options: Options,
+    epochs: &'a Epochs,
+    expected: &'a [Receipt],
     hosts: Vec<Host>,
     wire: Vec<Push>,
     /// Every push that a host got since it started: one that comes again does no harm, but it is
@@ -50,36 +74,49 @@ pub(super) struct Cluster<'a> {
     past: Vec<Push>,
 }
 
-impl<'a> Cluster<'a> {
-    pub(super) fn new(map: &Arc<PartitionMap>, cache: usize, order: &'a Order) -> Self {
+impl<'a> Partitions<'a> {
+    /// A cluster that is to go through `epochs`, which begin with the first one, and to give the
+    /// receipts that are `expected`, sorted by position.
+    #[must_use]
+    pub fn new(
+        map: &Arc<PartitionMap>,
+        options: Options,
+        runtimes: &Runtimes,
+        epochs: &'a Epochs,
+        expected: &'a [Receipt],
+    ) -> Self {
         let begin = EpochNumber(0);
         let host = |id| Host {
             id,
             store: MemoryStore::new(),
-            sessions: runtimes().sessions(),
+            sessions: runtimes.sessions(),
             intake: Intake::new(begin),
-            partition: Partition::with_cache(id, map.clone(), begin, cache),
-            heard: from_sequencer(order, map, id, begin),
+            partition: Partition::with_cache(id, map.clone(), begin, options.cache),
+            heard: from_sequencer(epochs, map, id, begin),
             fetches: Vec::new(),
             tasks: Vec::new(),
             finished: VecDeque::new(),
         };
         let hosts = map.partitions().map(host).collect();
-        Self { map: map.clone(), cache, order, hosts, wire: Vec::new(), past: Vec::new() }
+        let (wire, past) = (Vec::new(), Vec::new());
+        Self { map: map.clone(), options, epochs, expected, hosts, wire, past }
     }
 
     /// Runs until every host has stored every epoch.
-    pub(super) fn run(&mut self, dice: &mut Dice<'_>) {
-        let last = EpochNumber(self.order.epochs.len() as u64);
+    ///
+    /// # Panics
+    /// If a receipt is not the expected one, or there is no progress.
+    pub fn run(&mut self, dice: &mut dyn Dice) {
+        let last = self.epochs.last().map_or(EpochNumber(0), |(record, _)| record.number);
         let mut steps = 0;
         while self.hosts.iter().any(|host| host.store.applied().epoch < last) {
-            self.step(dice, steps < STEPS_WITH_RESTARTS);
+            self.step(dice, steps < self.options.steps_with_restarts);
             steps += 1;
             assert!(steps < STEPS_MAX, "no progress: something is lost or deadlocked");
         }
     }
 
-    fn step(&mut self, dice: &mut Dice<'_>, restarts: bool) {
+    fn step(&mut self, dice: &mut dyn Dice, restarts: bool) {
         let at = dice.roll(self.hosts.len());
         match dice.roll(64) {
             0..12 => self.hosts[at].hear(),
@@ -102,7 +139,7 @@ impl<'a> Cluster<'a> {
             _ => {}
         }
         for host in &mut self.hosts {
-            host.collect(self.order, &mut self.wire);
+            host.collect(self.expected, &mut self.wire);
         }
     }
 
@@ -122,8 +159,8 @@ impl<'a> Cluster<'a> {
         let host = &mut self.hosts[at];
         let (id, applied) = (host.id, host.store.applied().epoch);
         host.intake = Intake::new(applied);
-        host.partition = Partition::with_cache(id, self.map.clone(), applied, self.cache);
-        host.heard = from_sequencer(self.order, &self.map, id, applied);
+        host.partition = Partition::with_cache(id, self.map.clone(), applied, self.options.cache);
+        host.heard = from_sequencer(self.epochs, &self.map, id, applied);
         host.fetches.clear();
         host.tasks.clear();
         host.finished.clear();
@@ -142,8 +179,12 @@ impl<'a> Cluster<'a> {
         }
     }
 
-    /// Compares with the serial oracle.
-    pub(super) fn check(&self) {
+    /// Makes sure that what is stored adds up: every receipt once, and the digests of each store
+    /// those of its content.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn check(&self) {
         let mut receipts: Vec<Receipt> = Vec::new();
         for host in &self.hosts {
             let stored = host.store.receipts(EpochNumber(0), usize::MAX).unwrap();
@@ -151,48 +192,54 @@ impl<'a> Cluster<'a> {
             host.store.verify(&|key: &Key| self.map.owner(key) == host.id).unwrap();
         }
         receipts.sort_by_key(|receipt| receipt.position);
-        assert_eq!(receipts, self.order.receipts);
-        self.check_states();
-        let applied = || self.hosts.iter().map(|host| host.store.applied());
-        assert_eq!(applied().map(|a| a.state).sum::<Digest>(), self.order.state_digest);
-        assert_eq!(applied().map(|a| a.receipts).sum::<Digest>(), self.order.receipts_digest);
-        assert_eq!(applied().map(|a| a.executed).sum::<u64>(), receipts.len() as u64);
+        assert_eq!(receipts, self.expected);
+        let executed: u64 = self.applied().map(|applied| applied.executed).sum();
+        assert_eq!(executed, receipts.len() as u64);
     }
 
-    /// Every key has the oracle's value after every epoch, wherever it stands.
-    fn check_states(&self) {
-        let keys: Vec<Key> = keys().collect();
-        for ordered in &self.order.epochs {
-            let number = ordered.record.number;
-            for host in &self.hosts {
-                let found = host.store.read_at(number, &keys).unwrap();
-                for (key, value) in keys.iter().zip(&found) {
-                    if key.is_replicated() || self.map.owner(key) == host.id {
-                        let expected = ordered.state.get(key);
-                        assert_eq!(value.as_ref(), expected, "{key} after {number}");
-                    }
+    /// Makes sure that every key has the value of `state` after `epoch`, wherever it stands.
+    ///
+    /// # Panics
+    /// If one has not.
+    pub fn check_state(&self, epoch: EpochNumber, keys: &[Key], state: &BTreeMap<Key, Value>) {
+        for host in &self.hosts {
+            let found = host.store.read_at(epoch, keys).unwrap();
+            for (key, value) in keys.iter().zip(&found) {
+                if key.is_replicated() || self.map.owner(key) == host.id {
+                    assert_eq!(value.as_ref(), state.get(key), "{key} after {epoch}");
                 }
             }
         }
+    }
+
+    /// The digest of the state of all partitions, and that of their receipts.
+    #[must_use]
+    pub fn digests(&self) -> (Digest, Digest) {
+        let sum = |of: fn(Applied) -> Digest| self.applied().map(of).sum();
+        (sum(|applied| applied.state), sum(|applied| applied.receipts))
+    }
+
+    fn applied(&self) -> impl Iterator<Item = Applied> {
+        self.hosts.iter().map(|host| host.store.applied())
     }
 }
 
 /// What the sequencer sends to the host of a partition for the epochs after `applied`.
 fn from_sequencer(
-    order: &Order,
+    epochs: &Epochs,
     map: &PartitionMap,
     id: PartitionId,
     applied: EpochNumber,
 ) -> VecDeque<Heard> {
     let mut heard = VecDeque::new();
-    for epoch in order.epochs.iter().filter(|epoch| epoch.record.number > applied) {
-        for (batch, reference) in epoch.batches.iter().zip(&epoch.record.batches) {
+    for (record, batches) in epochs.iter().filter(|(record, _)| record.number > applied) {
+        for (batch, reference) in batches.iter().zip(&record.batches) {
             let mut slices = slice::cut(batch, map);
             slices.retain(|slice| slice.partition == id && !slice.entries.is_empty());
             let (lane, sequence, digest) = (batch.lane, batch.sequence, reference.digest);
             heard.push_back(Heard::Slices(HostSlices { lane, sequence, digest, slices }));
         }
-        heard.push_back(Heard::Epoch(epoch.record.clone()));
+        heard.push_back(Heard::Epoch(record.clone()));
     }
     heard
 }
@@ -211,7 +258,7 @@ impl Host {
         }
     }
 
-    fn fetch(&mut self, dice: &mut Dice<'_>) {
+    fn fetch(&mut self, dice: &mut dyn Dice) {
         if !self.fetches.is_empty() {
             let (index, key) = self.fetches.swap_remove(dice.roll(self.fetches.len()));
             self.partition.on_fetched(index, self.store.get(&key).unwrap());
@@ -222,7 +269,7 @@ impl Host {
         self.tasks.extend(self.partition.take_ready());
     }
 
-    fn execute(&mut self, dice: &mut Dice<'_>) {
+    fn execute(&mut self, dice: &mut dyn Dice) {
         if self.tasks.is_empty() {
             return;
         }
@@ -247,14 +294,14 @@ impl Host {
         self.partition.on_stored(number);
     }
 
-    fn collect(&mut self, order: &Order, wire: &mut Vec<Push>) {
+    fn collect(&mut self, expected: &[Receipt], wire: &mut Vec<Push>) {
         while let Some(output) = self.partition.poll_output() {
             match output {
                 Output::Fetch { index, key } => self.fetches.push((index, key)),
                 Output::Push(push) => wire.push(push),
                 Output::Receipt(receipt) => {
-                    let at = order.receipts.binary_search_by_key(&receipt.position, |r| r.position);
-                    let expected = at.ok().map(|at| &order.receipts[at]);
+                    let at = expected.binary_search_by_key(&receipt.position, |r| r.position);
+                    let expected = at.ok().map(|at| &expected[at]);
                     assert_eq!(Some(&*receipt), expected, "a receipt differs");
                 }
                 Output::Finished(finished) => self.finished.push_back(*finished),
