@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use alloy_eips::eip2935;
 use alloy_primitives::{Address, Bytes, U256, address, bytes};
-use parsec_runtimes::evm::{GenesisAccount, Permits};
-
-use crate::fees;
-use crate::pool::Order;
+use parsec_runtimes::evm::{Fork, GenesisAccount, Permits};
 use revm::primitives::hardfork::SpecId;
+
+use crate::pool::Order;
 
 /// Where the deployer of contracts with addresses that are known before (CREATE2) stands, as on
 /// most chains.
@@ -73,7 +72,7 @@ impl Default for DevConfig {
     fn default() -> Self {
         Self {
             chain_id: 31_337,
-            fork: <&str>::from(SpecId::OSAKA).to_owned(),
+            fork: Fork::latest().name().to_owned(),
             gas_limit: 30_000_000,
             base_fee: 1_000_000_000,
             coinbase: Address::ZERO,
@@ -104,7 +103,7 @@ impl DevConfig {
             (account.nonce, account.code) = (1, code);
         };
         deploy(CREATE2_DEPLOYER, CREATE2_DEPLOYER_CODE);
-        if fees::fork(&self.fork).is_some_and(|fork| fork.is_enabled_in(SpecId::PRAGUE)) {
+        if Fork::named(&self.fork).is_some_and(|fork| fork.spec.is_enabled_in(SpecId::PRAGUE)) {
             deploy(eip2935::HISTORY_STORAGE_ADDRESS, eip2935::HISTORY_STORAGE_CODE.clone());
         }
         accounts

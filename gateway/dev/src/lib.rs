@@ -11,7 +11,6 @@ pub mod accounts;
 pub mod chain;
 mod clock;
 pub mod config;
-mod fees;
 pub mod pool;
 mod state;
 pub mod transaction;

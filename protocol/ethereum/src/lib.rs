@@ -13,5 +13,6 @@ pub mod query;
 pub use block::{Block, BlockTransaction};
 pub use pool::{Pool, PoolTransaction};
 pub use query::{
-    Account, Answer, CallResult, Environment, Query, QueryError, Recorded, Simulation, Task, Traced,
+    Account, Answer, CallResult, Environment, Query, QueryError, Recorded, Simulation, Task,
+    Traced, TransactionTrace,
 };

@@ -4,8 +4,9 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_rpc_types_eth::simulate::SimulatePayload;
 use alloy_rpc_types_eth::state::StateOverride;
 use alloy_rpc_types_eth::{AccessListResult, TransactionRequest};
-use alloy_rpc_types_trace::geth::{GethDebugTracingOptions, TraceResult};
+use alloy_rpc_types_trace::geth::GethDebugTracingOptions;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 /// A question about the state after a block.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -38,9 +39,20 @@ pub enum Answer {
     /// To [`Task::AccessList`].
     AccessList(AccessListResult),
     /// To [`Task::Trace`] (one) and [`Task::TraceAll`] (one for each transaction).
-    Traces(Vec<TraceResult>),
+    Traces(Vec<TransactionTrace>),
     /// To [`Task::Blocks`]: the JSON that `eth_simulateV1` returns.
     Blocks(serde_json::Value),
+}
+
+/// What a tracer says of a transaction or call.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TransactionTrace {
+    /// The hash of the transaction; none of a call.
+    pub hash: Option<B256>,
+    /// The JSON that the tracer gives, or why there is none. It is handed on as it is: calls nest
+    /// deeper in it than parsers of JSON like, and it may be long.
+    pub outcome: Result<Box<RawValue>, String>,
 }
 
 /// An account.
@@ -129,7 +141,9 @@ pub enum Task {
         options: GethDebugTracingOptions,
     },
     /// Blocks of calls, as `eth_simulateV1` takes them; the environment is that of the first
-    /// block where the payload does not override it.
+    /// block where the payload does not override it: its number is one more than that of the
+    /// block that they build on, its time 12 seconds later, its base fee what `validation` asks
+    /// for. They are executed in the state that is asked.
     Blocks(Box<SimulatePayload>),
 }
 
@@ -176,6 +190,10 @@ pub enum QueryError {
     /// The call can't be executed at all: it can't pay, or its fields contradict each other.
     #[error("{0}")]
     Invalid(String),
+    /// As [`QueryError::Invalid`], where a method has a code of JSON-RPC for the reason.
+    #[error("{message}")]
+    #[allow(missing_docs, reason = "the names say it")]
+    Refused { code: i32, message: String },
     /// It reverted, where only success has an answer (an estimate); with the revert data.
     #[error("execution reverted")]
     Reverted(Bytes),

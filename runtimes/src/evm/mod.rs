@@ -23,6 +23,7 @@ pub mod keys;
 pub mod params;
 pub mod payload;
 mod predict;
+pub mod simulate;
 
 mod commit;
 mod machine;

@@ -128,7 +128,7 @@ pub(super) fn environment(transaction: SignedTransaction, caller: Address) -> Tx
     TxEnv { access_list, ..env }
 }
 
-fn authorization(signed: &SignedAuthorization) -> RecoveredAuthorization {
+pub(super) fn authorization(signed: &SignedAuthorization) -> RecoveredAuthorization {
     let authority =
         authority(signed).map_or(RecoveredAuthority::Invalid, RecoveredAuthority::Valid);
     RecoveredAuthorization::new_unchecked(signed.inner().clone(), authority)

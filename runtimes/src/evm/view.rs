@@ -68,7 +68,7 @@ impl CodeCache {
     }
 }
 
-fn analyse(raw: Value) -> Bytecode {
+pub(super) fn analyse(raw: Value) -> Bytecode {
     // Code that only looks like a delegation was possible before EIP-3541.
     Bytecode::new_raw_checked(raw.clone().into())
         .unwrap_or_else(|_| Bytecode::new_legacy(raw.into()))

@@ -9,14 +9,14 @@ use parsec_ethereum::{Block, Environment};
 use parsec_gateway::Refused;
 use parsec_protocol::{EpochNumber, ErrorCode, Value};
 use parsec_runtimes::evm::block::Sealing;
-use parsec_runtimes::evm::{BlockOverride, ChainParams, keys};
+use parsec_runtimes::evm::fees::{Parent, next_base_fee, next_excess_blob_gas};
+use parsec_runtimes::evm::{BlobGas, BlockOverride, ChainParams, DynamicFee, keys};
 use revm::primitives::BLOCK_HASH_HISTORY;
 use revm::primitives::hardfork::SpecId;
 
 use super::execute::{Invalid, Pending, Run};
 use super::{DevChain, Mark, NextBlock, Output, Stop};
 use crate::config::Mining;
-use crate::fees::next_base_fee;
 use crate::state::Changes;
 use crate::transaction::{Submission, refused};
 
@@ -35,11 +35,14 @@ impl DevChain {
     /// The base fee of the next block, wei.
     #[must_use]
     pub fn base_fee(&self) -> u64 {
-        let Mark { gas_used, gas_limit, base_fee, .. } = *self.last();
-        if !self.fork.is_enabled_in(SpecId::LONDON) {
+        if !self.since(SpecId::LONDON) {
             return 0;
         }
-        self.next.base_fee.unwrap_or_else(|| next_base_fee(gas_used, gas_limit, base_fee))
+        self.next.base_fee.unwrap_or_else(|| match self.last().fees {
+            // Only whoever wants none sets it, so it stays.
+            Parent { base_fee: Some(0), .. } => 0,
+            parent => next_base_fee(&parent, &DynamicFee::MAINNET),
+        })
     }
 
     /// Sets the base fee of the next block, wei.
@@ -73,15 +76,14 @@ impl DevChain {
     }
 
     pub(super) fn excess_blob_gas(&self) -> Option<u64> {
-        let Mark { excess_blob_gas, blob_gas_used, base_fee, .. } = *self.last();
-        Some(self.blobs?.next_excess(excess_blob_gas, blob_gas_used, base_fee))
+        Some(next_excess_blob_gas(&self.last().fees, &self.fork.blobs?))
     }
 
     /// What the transactions of the next block see of it.
     #[must_use]
     pub fn environment(&self, now: u64) -> Environment {
         let (number, last) = (self.latest() + 1, self.last());
-        let merged = self.fork.is_enabled_in(SpecId::MERGE);
+        let merged = self.since(SpecId::MERGE);
         let random = || keccak256([&last.hash.0[..], &number.to_le_bytes()].concat());
         Environment {
             number,
@@ -102,14 +104,17 @@ impl DevChain {
         let count = BLOCK_HASH_HISTORY.min(environment.number);
         let numbers = environment.number - count..environment.number;
         let hashes = numbers.filter_map(|number| Some((number, self.block_hash(number)?.0)));
-        let excess = environment.excess_blob_gas;
+        let blobs = self.fork.blobs.zip(environment.excess_blob_gas).map(|(blobs, excess)| BlobGas {
+            excess,
+            update_fraction: u64::try_from(blobs.update_fraction).unwrap_or(u64::MAX),
+        });
         let block = BlockOverride {
             number: environment.number,
             timestamp: environment.timestamp,
             difficulty: environment.difficulty.to_be_bytes(),
             prevrandao: Some(environment.prevrandao.0)
-                .filter(|_| self.fork.is_enabled_in(SpecId::MERGE)),
-            blobs: self.blobs.zip(excess).map(|(fees, excess)| fees.gas(excess)),
+                .filter(|_| self.since(SpecId::MERGE)),
+            blobs,
             hashes: hashes.collect(),
         };
         let base_fee = environment.base_fee;
@@ -121,7 +126,7 @@ impl DevChain {
     fn before_transactions(&self, number: u64) -> Changes {
         let address = &eip2935::HISTORY_STORAGE_ADDRESS;
         let record = self.code_record(address);
-        if !self.fork.is_enabled_in(SpecId::PRAGUE) || record.hash != Some(*HISTORY_CODE_HASH) {
+        if !self.since(SpecId::PRAGUE) || record.hash != Some(*HISTORY_CODE_HASH) {
             return Changes::new();
         }
         let slot = U256::from((number - 1) % eip2935::HISTORY_SERVE_WINDOW as u64);
@@ -159,12 +164,13 @@ impl DevChain {
 
     fn try_in(&mut self, run: &mut Run, transaction: &Submission) -> Result<Tried, Stop> {
         let environment = &run.environment;
-        let blob_fee = self.blobs.zip(environment.excess_blob_gas);
-        let blob_fee = blob_fee.map_or(0, |(fees, excess)| fees.price(excess));
+        let blobs = self.fork.blobs.zip(environment.excess_blob_gas);
+        let blob_fee = blobs.map_or(0, |(blobs, excess)| blobs.calc_blob_fee(excess));
+        let blob_gas_max = blobs.map_or(0, |(blobs, _)| blobs.max_blob_gas_per_block());
         let fits = transaction.gas_limit <= environment.gas_limit.saturating_sub(run.gas_used)
             && transaction.max_fee >= u128::from(environment.base_fee)
             && transaction.max_blob_fee.is_none_or(|fee| fee >= blob_fee)
-            && run.blob_gas_used + transaction.blob_gas <= self.blob_gas_max();
+            && run.blob_gas_used + transaction.blob_gas <= blob_gas_max;
         if !fits {
             return Ok(Tried::Waits);
         }
@@ -241,17 +247,15 @@ impl DevChain {
         let version = self.states.commit(changes);
         let senders: BTreeSet<Address> = included.iter().map(|tx| tx.sender()).collect();
         let block = Arc::new(self.sealing(&environment, self.last().hash).seal(included));
-        let excess_blob_gas = environment.excess_blob_gas.unwrap_or(0);
-        self.marks.push(Mark {
-            hash: B256::new(block.hash),
-            version,
-            timestamp: environment.timestamp,
+        let fees = Parent {
             gas_used,
             gas_limit: environment.gas_limit,
-            base_fee: environment.base_fee,
-            excess_blob_gas,
+            base_fee: self.since(SpecId::LONDON).then_some(environment.base_fee),
             blob_gas_used,
-        });
+            excess_blob_gas: environment.excess_blob_gas.unwrap_or(0),
+        };
+        let (hash, timestamp) = (B256::new(block.hash), environment.timestamp);
+        self.marks.push(Mark { hash, version, timestamp, fees });
         for sender in &senders {
             let nonce = self.record(sender).nonce;
             self.pool.remove_of(sender, Some(nonce));
@@ -264,7 +268,7 @@ impl DevChain {
 
     fn sealing<'a>(&self, environment: &'a Environment, parent: B256) -> Sealing<'a> {
         Sealing {
-            fork: self.fork,
+            fork: self.fork.spec,
             environment,
             parent,
             state_root: B256::new(self.states.digest().0),
@@ -274,7 +278,7 @@ impl DevChain {
 
     /// Makes the block with the number 0.
     pub(super) fn seal_genesis(&mut self, timestamp: u64) {
-        let merged = self.fork.is_enabled_in(SpecId::MERGE);
+        let merged = self.since(SpecId::MERGE);
         let environment = Environment {
             number: 0,
             timestamp,
@@ -282,20 +286,16 @@ impl DevChain {
             base_fee: self.config.base_fee,
             coinbase: self.coinbase,
             difficulty: if merged { U256::ZERO } else { U256::ONE },
-            excess_blob_gas: self.blobs.map(|_| 0),
+            excess_blob_gas: self.fork.blobs.map(|_| 0),
             ..Environment::default()
         };
         let block = Arc::new(self.sealing(&environment, B256::ZERO).seal(Vec::new()));
-        self.marks.push(Mark {
-            hash: B256::new(block.hash),
-            version: 0,
-            timestamp,
-            gas_used: 0,
+        let fees = Parent {
             gas_limit: self.gas_limit,
-            base_fee: self.config.base_fee,
-            excess_blob_gas: 0,
-            blob_gas_used: 0,
-        });
+            base_fee: self.since(SpecId::LONDON).then_some(self.config.base_fee),
+            ..Parent::default()
+        };
+        self.marks.push(Mark { hash: B256::new(block.hash), version: 0, timestamp, fees });
         self.outputs.push(Output::Block(block));
     }
 
@@ -307,10 +307,6 @@ impl DevChain {
         if first > self.states.oldest() {
             self.states.forget_before(first);
         }
-    }
-
-    fn blob_gas_max(&self) -> u64 {
-        self.blobs.map_or(0, |fees| fees.block_gas_max())
     }
 
     /// Refuses a transaction that pays less than the next block's base fee.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use alloy_primitives::{Address, Bytes, U256, keccak256};
 use parsec_runtimes::evm::keys::{self, CodeRecord};
 
-use super::{DevChain, runtimes};
+use super::{DevChain, sessions};
 use crate::state::Changes;
 
 impl DevChain {
@@ -62,8 +62,7 @@ impl DevChain {
     /// Sets the chain id that transactions must be signed for from now on.
     pub fn set_chain_id(&mut self, chain_id: u64) {
         self.config.chain_id = chain_id;
-        self.runtimes = runtimes(chain_id);
-        self.sessions = self.runtimes.sessions();
+        self.sessions = sessions(chain_id);
         self.revision += 1;
     }
 }

@@ -14,14 +14,14 @@ use std::sync::Arc;
 use alloy_primitives::{Address, B256, U256};
 use parsec_ethereum::{Account, Block, PoolTransaction};
 use parsec_protocol::{Key, Value};
-use parsec_runtimes::Runtimes;
+use parsec_runtimes::{Runtimes, Sessions};
 use parsec_runtimes::evm::keys::{self, AccountRecord, CodeRecord};
-use parsec_runtimes::evm::{BlockOverride, ChainParams, EvmRuntime, genesis};
+use parsec_runtimes::evm::fees::Parent;
+use parsec_runtimes::evm::{BlockOverride, ChainParams, EvmRuntime, Fork, genesis};
 use revm::primitives::hardfork::SpecId;
 
 use crate::clock::Clock;
 use crate::config::{ConfigError, DevConfig, Mining};
-use crate::fees::{self, BlobFees};
 use crate::pool::Pool;
 use crate::state::States;
 
@@ -46,11 +46,7 @@ struct Mark {
     /// The version of the state after it, with what was changed since without a block.
     version: u64,
     timestamp: u64,
-    gas_used: u64,
-    gas_limit: u64,
-    base_fee: u64,
-    excess_blob_gas: u64,
-    blob_gas_used: u64,
+    fees: Parent,
 }
 
 /// What was set for the next block alone.
@@ -73,10 +69,8 @@ pub struct DevChain {
     config: DevConfig,
     /// The state that the chain starts from.
     genesis: Vec<(Key, Value)>,
-    fork: SpecId,
-    blobs: Option<BlobFees>,
-    runtimes: Runtimes,
-    sessions: parsec_runtimes::Sessions,
+    fork: Fork,
+    sessions: Sessions,
     states: States,
     marks: Vec<Mark>,
     clock: Clock,
@@ -100,14 +94,11 @@ impl DevChain {
     /// # Errors
     /// [`ConfigError`] says what can't be started with.
     pub fn new(config: DevConfig, now: u64) -> Result<Self, ConfigError> {
-        let fork = fees::fork(&config.fork)
+        let fork = Fork::named(&config.fork)
             .ok_or_else(|| ConfigError::UnknownFork { name: config.fork.clone() })?;
-        let runtimes = runtimes(config.chain_id);
         let mut chain = Self {
             fork,
-            blobs: BlobFees::of(fork),
-            sessions: runtimes.sessions(),
-            runtimes,
+            sessions: sessions(config.chain_id),
             genesis: Vec::new(),
             states: States::new(Vec::new()),
             marks: Vec::new(),
@@ -220,8 +211,12 @@ impl DevChain {
 
     /// The rules.
     #[must_use]
-    pub fn fork(&self) -> SpecId {
-        self.fork
+    pub fn fork(&self) -> &Fork {
+        &self.fork
+    }
+
+    fn since(&self, fork: SpecId) -> bool {
+        self.fork.spec.is_enabled_in(fork)
     }
 
     /// When blocks are made.
@@ -267,7 +262,7 @@ impl DevChain {
     /// The parameters that transactions of a block are executed with.
     fn params(&self, block: Option<BlockOverride>) -> ChainParams {
         ChainParams {
-            fork: self.config.fork.clone(),
+            fork: self.fork.name().to_owned(),
             coinbase: self.coinbase.into_array(),
             gas_limit: self.gas_limit,
             base_fee: 0,
@@ -344,6 +339,7 @@ impl DevChain {
     }
 }
 
-fn runtimes(chain_id: u64) -> Runtimes {
-    Runtimes::new(vec![Arc::new(EvmRuntime::for_import(chain_id))])
+fn sessions(chain_id: u64) -> Sessions {
+    // What is permitted beside, the parameters say.
+    Runtimes::new(vec![Arc::new(EvmRuntime::for_development(chain_id, false))]).sessions()
 }

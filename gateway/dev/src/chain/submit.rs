@@ -68,7 +68,7 @@ impl DevChain {
     }
 
     fn check_chain(&self, transaction: &Submission) -> Result<(), Refused> {
-        let since = |fork| self.fork.is_enabled_in(fork);
+        let since = |fork| self.since(fork);
         let (kind, supported) = match transaction.kind() {
             0 => return self.check_chain_id(transaction),
             1 => (1, since(SpecId::BERLIN)),
@@ -79,7 +79,7 @@ impl DevChain {
         if !supported {
             let detail = format!(
                 "transaction type {kind} not supported by the hardfork {}",
-                self.config().fork
+                self.fork.name()
             );
             return Err(refused(ErrorCode::Unsupported, detail));
         }
@@ -100,7 +100,7 @@ impl DevChain {
         let too_high = |detail| {
             Err(refused(ErrorCode::TooLarge, format!("intrinsic gas too high -- {detail}")))
         };
-        if transaction.gas_limit < transaction.least_gas(self.fork) {
+        if transaction.gas_limit < transaction.least_gas(self.fork.spec) {
             return Err(refused(ErrorCode::OutOfWork, "intrinsic gas too low"));
         }
         if transaction.gas_limit > self.gas_limit {
