@@ -2,6 +2,7 @@
 
 mod certs;
 mod demo;
+mod dev;
 mod node;
 mod replay;
 mod status;
@@ -9,6 +10,7 @@ mod submit;
 
 pub use certs::certs;
 pub use demo::demo;
+pub use dev::dev;
 pub use node::node;
 pub use replay::replay;
 pub use status::status;

@@ -64,6 +64,8 @@ pub struct DevConfig {
 pub enum ConfigError {
     #[error("no fork is called {name:?}")]
     UnknownFork { name: String },
+    #[error("there is no genesis")]
+    NoGenesis,
     #[error("the mnemonic is none: {reason}")]
     Mnemonic { reason: String },
 }

@@ -8,14 +8,17 @@
 //! methods are answered (`parsec-gateway` does).
 
 pub mod accounts;
+mod backend;
 pub mod chain;
 mod clock;
 pub mod config;
 pub mod pool;
+pub mod rpc;
 mod state;
 pub mod transaction;
 
 pub use accounts::Accounts;
+pub use backend::{DevBackend, StartError};
 pub use chain::DevChain;
 pub use config::{DevConfig, Mining};
 pub use transaction::Submission;

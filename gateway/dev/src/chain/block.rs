@@ -1,7 +1,7 @@
 //! Making blocks.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use alloy_eips::eip2935;
 use alloy_primitives::{Address, B256, U256, keccak256};
@@ -61,12 +61,6 @@ impl DevChain {
     pub fn set_coinbase(&mut self, coinbase: Address) {
         self.revision += 1;
         self.coinbase = coinbase;
-    }
-
-    /// Sets the gas limit from the next block on.
-    pub fn set_gas_limit(&mut self, gas_limit: u64) {
-        self.revision += 1;
-        self.gas_limit = gas_limit;
     }
 
     /// The gas limit of the next block.
@@ -174,7 +168,8 @@ impl DevChain {
         if !fits {
             return Ok(Tried::Waits);
         }
-        Ok(match run.execute(&mut self.sessions, &self.states, transaction)? {
+        let sessions = self.sessions.get_mut().unwrap_or_else(PoisonError::into_inner);
+        Ok(match run.execute(sessions, &self.states, transaction)? {
             Ok(()) => Tried::Included,
             Err(Invalid { code, detail }) => Tried::Dropped(refused(code, detail)),
         })
@@ -188,6 +183,16 @@ impl DevChain {
         let environment = self.environment(now);
         let (run, _) = self.run(environment)?;
         Ok(Pending::new(run, self.last().hash))
+    }
+
+    /// The block that would be made now of what waits. Its state root is that of the block before.
+    ///
+    /// # Errors
+    /// [`Stop`].
+    pub fn pending_block(&mut self, now: u64) -> Result<Block, Stop> {
+        let environment = self.environment(now);
+        let (run, _) = self.run(environment)?;
+        Ok(self.sealing(&run.environment, self.last().hash).seal(run.included))
     }
 
     /// Makes a block of what waits, even if that is nothing.

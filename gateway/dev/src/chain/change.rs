@@ -63,6 +63,17 @@ impl DevChain {
     pub fn set_chain_id(&mut self, chain_id: u64) {
         self.config.chain_id = chain_id;
         self.sessions = sessions(chain_id);
-        self.revision += 1;
+        self.change_params();
+    }
+
+    /// Sets the gas limit from the next block on.
+    pub fn set_gas_limit(&mut self, gas_limit: u64) {
+        self.gas_limit = gas_limit;
+        self.change_params();
+    }
+
+    fn change_params(&mut self) {
+        let params = self.params(None).encode();
+        self.change(Changes::from([(keys::params(), Some(params))]));
     }
 }

@@ -9,7 +9,7 @@ mod submit;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use alloy_primitives::{Address, B256, U256};
 use parsec_ethereum::{Account, Block, PoolTransaction};
@@ -25,7 +25,8 @@ use crate::config::{ConfigError, DevConfig, Mining};
 use crate::pool::Pool;
 use crate::state::States;
 
-pub use execute::Stop;
+pub use block::BLOCKS_MAX;
+pub use execute::{Pending, Stop};
 pub use snapshot::SnapshotId;
 
 /// What a [`DevChain`] tells the outside, in order.
@@ -70,7 +71,8 @@ pub struct DevChain {
     /// The state that the chain starts from.
     genesis: Vec<(Key, Value)>,
     fork: Fork,
-    sessions: Sessions,
+    /// Never locked, only reached through `&mut`: so that others may read the chain together.
+    sessions: Mutex<Sessions>,
     states: States,
     marks: Vec<Mark>,
     clock: Clock,
@@ -339,7 +341,8 @@ impl DevChain {
     }
 }
 
-fn sessions(chain_id: u64) -> Sessions {
+fn sessions(chain_id: u64) -> Mutex<Sessions> {
     // What is permitted beside, the parameters say.
-    Runtimes::new(vec![Arc::new(EvmRuntime::for_development(chain_id, false))]).sessions()
+    let runtime = EvmRuntime::for_development(chain_id, false);
+    Mutex::new(Runtimes::new(vec![Arc::new(runtime)]).sessions())
 }
