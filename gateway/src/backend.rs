@@ -3,9 +3,10 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use alloy_eips::eip7840::BlobParams;
 use alloy_primitives::{Address, B256};
 use bytes::Bytes;
-use parsec_ethereum::{Answer, Environment, Pool, PoolTransaction, Query, QueryError};
+use parsec_ethereum::{Answer, Block, Environment, Pool, PoolTransaction, Query, QueryError};
 use parsec_protocol::ErrorCode;
 use tokio::sync::broadcast;
 
@@ -62,6 +63,23 @@ pub trait Backend: Send + Sync + 'static {
 
     /// One of them.
     fn pooled(&self, hash: B256) -> Answering<'_, Result<Option<PoolTransaction>, QueryError>>;
+
+    /// The block that is being made, executed and sealed as far as it has come; nothing if the
+    /// backend does not make blocks in advance.
+    fn pending_block(&self) -> Answering<'_, Result<Option<Block>, QueryError>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    /// The price of a unit of blob gas, wei, where so much was used in excess of the target. By
+    /// default as Osaka has it.
+    fn blob_price(&self, excess_blob_gas: u64) -> u128 {
+        BlobParams::osaka().calc_blob_fee(excess_blob_gas)
+    }
+
+    /// The least that transactions should be told to offer above the base fee, wei.
+    fn least_tip(&self) -> u128 {
+        0
+    }
 
     /// Tells of transactions when they are accepted.
     fn arrivals(&self) -> broadcast::Receiver<Arc<PoolTransaction>>;

@@ -8,5 +8,25 @@
 //! [`Backend`].
 
 pub mod backend;
+pub mod chain;
+mod dispatch;
+mod filters;
+mod limits;
+mod methods;
+mod node;
+pub mod rpc;
+mod sealed;
+mod server;
+pub mod shape;
+mod subscriptions;
+
+use alloy_consensus::{EthereumTxEnvelope, TxEip4844};
 
 pub use backend::{Answering, At, Backend, Refused};
+pub use chain::{Chain, ChainError};
+pub use limits::Limits;
+pub use rpc::{Methods, RpcError};
+pub use server::{Auth, AuthError, Gateway, GatewayConfig};
+
+/// A signed transaction of any type, without the blobs themselves.
+pub type Transaction = EthereumTxEnvelope<TxEip4844>;
