@@ -142,8 +142,7 @@ pub(super) fn schedule(
     let mut forks: Vec<(ForkAt, Fork)> = Vec::with_capacity(later.len());
     for begin in later {
         let fork = named(&begin.fork)?;
-        let (last_at, last) =
-            forks.last().map_or((None, first), |(at, last)| (Some(*at), *last));
+        let (last_at, last) = forks.last().map_or((None, first), |(at, last)| (Some(*at), *last));
         if fork <= last {
             return Err(format!("the fork {} can't come after {}", fork.name(), last.name()));
         }

@@ -134,7 +134,8 @@ impl ImportedBlock {
 
 fn read_params(fork: &Fork, block: &Object, hashes: &Object) -> Result<ChainParams, ImportError> {
     let merged = fork.spec.is_enabled_in(SpecId::MERGE);
-    let update_fraction = fork.blobs.map_or(1, |blobs| u64::try_from(blobs.update_fraction).unwrap_or(u64::MAX));
+    let update_fraction =
+        fork.blobs.map_or(1, |blobs| u64::try_from(blobs.update_fraction).unwrap_or(u64::MAX));
     let excess = block.optional("excessBlobGas", Object::quantity)?;
     let hash = |(number, hash): (&String, &Json)| {
         let number = parse_value::<u64>("block number", number)?;

@@ -5,10 +5,10 @@ use parsec_protocol::limits::VALUE_BYTES_MAX;
 use parsec_protocol::{ErrorCode, Event, Key, Outcome, Value};
 use revm::context::{CfgEnv, TxEnv};
 use revm::context_interface::Transaction;
-use revm::context_interface::transaction::AuthorizationTr;
 use revm::context_interface::result::{
     ExecutionResult, HaltReason, InvalidTransaction, OutOfGasError, Output,
 };
+use revm::context_interface::transaction::AuthorizationTr;
 
 use super::commit;
 use super::machine::{Environment, Failure, Parts, Run};

@@ -1,15 +1,15 @@
 //! What a simulated transaction is executed with, beside the state.
 
+use alloy_eips::eip7840::BlobParams;
 use alloy_primitives::U256;
 use parsec_ethereum::{Environment, QueryError};
+use parsec_protocol::Malformed;
 use revm::context::{BlockEnv, CfgEnv};
 use revm::context_interface::block::BlobExcessGasAndPrice;
-use revm::primitives::eip4844::{
-    BLOB_BASE_FEE_UPDATE_FRACTION_CANCUN, BLOB_BASE_FEE_UPDATE_FRACTION_PRAGUE,
-};
 use revm::primitives::hardfork::SpecId;
 
 use super::base::Base;
+use crate::evm::fees::DynamicFee;
 use crate::evm::keys;
 use crate::evm::params::{ChainParams, Prepared};
 
@@ -23,8 +23,10 @@ pub(super) struct Rules {
     pub(super) block: BlockEnv,
     /// Most gas that one call may have.
     pub(super) gas_max: u64,
-    /// How slowly the price of blobs reacts to their number.
-    pub(super) blob_fraction: u64,
+    /// What the price of blobs follows.
+    pub(super) blobs: BlobParams,
+    /// How the base fee follows demand, if it does.
+    pub(super) fee: Option<DynamicFee>,
 }
 
 impl Rules {
@@ -39,36 +41,29 @@ impl Rules {
             None => ChainParams::new(chain_id),
             Some(value) => ChainParams::decode(&value).map_err(|e| damaged(e.to_string()))?,
         };
-        Self::new(params, environment).map_err(damaged)
+        Self::new(params, environment).map_err(|error| damaged(error.to_string()))
     }
 
-    /// The one place that decides by which rules a block is simulated.
-    fn new(params: ChainParams, environment: &Environment) -> Result<Self, String> {
+    fn new(params: ChainParams, environment: &Environment) -> Result<Self, Malformed> {
         let gas_max = environment.gas_limit.min(params.gas_limit.max(CALL_GAS_MAX));
-        let given = params.block.as_ref().and_then(|block| block.blobs);
-        let at = BlockEnv {
-            number: U256::from(environment.number),
-            timestamp: U256::from(environment.timestamp),
-            ..BlockEnv::default()
-        };
-        let prepared = Prepared::new(params).map_err(|error| error.to_string())?;
-        let cfg = prepared.rules(&at).cfg.clone();
-        let blob_fraction = given.map_or(
-            match cfg.spec.is_enabled_in(SpecId::PRAGUE) {
-                true => BLOB_BASE_FEE_UPDATE_FRACTION_PRAGUE,
-                false => BLOB_BASE_FEE_UPDATE_FRACTION_CANCUN,
-            },
-            |blobs| blobs.update_fraction,
-        );
-        let block = block(cfg.spec, environment, blob_fraction);
-        Ok(Self { cfg, block, gas_max, blob_fraction })
+        let fork = params.fork_at(environment.number, environment.timestamp)?;
+        let mut blobs = fork.blobs.unwrap_or_else(BlobParams::prague);
+        if let Some(given) = params.block.as_ref().and_then(|block| block.blobs) {
+            blobs.update_fraction = given.update_fraction.into();
+        }
+        let block = block(fork.spec, environment, &blobs);
+        let fee = params.dynamic_fee;
+        let prepared = Prepared::new(params)?;
+        let cfg = prepared.rules(&block).cfg.clone();
+        Ok(Self { cfg, block, gas_max, blobs, fee })
     }
 }
 
-fn block(spec: SpecId, environment: &Environment, blob_fraction: u64) -> BlockEnv {
+fn block(spec: SpecId, environment: &Environment, blobs: &BlobParams) -> BlockEnv {
     let blobs = || {
-        let excess = environment.excess_blob_gas.unwrap_or_default();
-        BlobExcessGasAndPrice::new(excess, blob_fraction)
+        let excess_blob_gas = environment.excess_blob_gas.unwrap_or_default();
+        let blob_gasprice = blobs.calc_blob_fee(excess_blob_gas);
+        BlobExcessGasAndPrice { excess_blob_gas, blob_gasprice }
     };
     BlockEnv {
         number: U256::from(environment.number),

@@ -4,7 +4,10 @@ use alloy_primitives::Log;
 use revm::Inspector;
 use revm::context_interface::ContextTr;
 use revm::context_interface::context::ContextError;
-use revm::interpreter::{CallInputs, CallOutcome, CreateInputs, CreateOutcome, Interpreter};
+use revm::interpreter::{
+    CallInputs, CallOutcome, CreateInputs, CreateOutcome, InstructionResult, Interpreter,
+    InterpreterResult,
+};
 
 use super::too_long;
 
@@ -17,11 +20,21 @@ const ENTRY_BYTES: usize = 512;
 pub(super) struct Budget {
     max: usize,
     used: usize,
+    /// Whether each creation failed because it could not pay for its code.
+    unpaid: Vec<bool>,
+    /// The creations that have not ended.
+    open: Vec<usize>,
 }
 
 impl Budget {
     pub(super) fn new(max: usize) -> Self {
-        Self { max, used: 0 }
+        Self { max, used: 0, unpaid: Vec::new(), open: Vec::new() }
+    }
+
+    /// Whether each creation, in the order in which they began, failed because it could not pay
+    /// for its code.
+    pub(super) fn unpaid(&self) -> &[bool] {
+        &self.unpaid
     }
 
     fn spend(&mut self, bytes: usize, context: &mut impl ContextTr) {
@@ -59,10 +72,18 @@ impl<C: ContextTr> Inspector<C> for Budget {
 
     fn create(&mut self, context: &mut C, inputs: &mut CreateInputs) -> Option<CreateOutcome> {
         self.spend(inputs.init_code().len(), context);
+        self.open.push(self.unpaid.len());
+        self.unpaid.push(false);
         None
     }
 
     fn create_end(&mut self, context: &mut C, _: &CreateInputs, outcome: &mut CreateOutcome) {
         self.spend(outcome.result.output.len(), context);
+        // Whoever runs out of gas earlier has returned no code.
+        let InterpreterResult { result, output, .. } = &outcome.result;
+        let unpaid = *result == InstructionResult::OutOfGas && !output.is_empty();
+        if let Some(creation) = self.open.pop() {
+            self.unpaid[creation] = unpaid;
+        }
     }
 }

@@ -1,13 +1,15 @@
 //! Executing a transaction again, to see what happens in it.
 
 mod budget;
+mod prestate;
 mod steps;
 
 use std::collections::BTreeMap;
 
 use alloy_primitives::{B256, keccak256};
 use alloy_rpc_types_trace::geth::{
-    GethDebugBuiltInTracerType as BuiltIn, GethDebugTracerType as Tracer, GethDebugTracingOptions,
+    CallFrame, GethDebugBuiltInTracerType as BuiltIn, GethDebugTracerType as Tracer,
+    GethDebugTracingOptions, GethTrace,
 };
 use parsec_ethereum::{QueryError, Recorded, TransactionTrace};
 use revm::context::result::ResultAndState;
@@ -107,6 +109,7 @@ fn one(
         Some(Tracer::BuiltInTracer(BuiltIn::Erc7562Tracer)) => {
             Err(unsupported("the erc7562Tracer is not supported"))
         }
+        Some(Tracer::BuiltInTracer(BuiltIn::PreStateTracer)) => prestate(machine, terms, options),
         Some(Tracer::BuiltInTracer(_)) => frames(machine, terms, which, options),
     }
 }
@@ -122,7 +125,23 @@ fn steps(
     Ok((to_json(&steps.into_frame(&result.result))?, result))
 }
 
-/// Traces call by call, or what comes out of it all.
+/// Tells the accounts that a transaction touches.
+fn prestate(
+    machine: &mut Machine<'_>,
+    terms: &Terms,
+    options: &GethDebugTracingOptions,
+) -> Result<Traced, Failure> {
+    let config = match options.tracer_config.is_null() {
+        true => prestate::Config::default(),
+        false => options.tracer_config.clone().from_value().map_err(|e| bad_config(&e))?,
+    };
+    let result = machine.execute(terms)?;
+    check_size(state_size(&result))?;
+    let frame = prestate::frame(config, machine.world(), &result.state).map_err(|stop| stop.0)?;
+    Ok((to_json(&frame)?, result))
+}
+
+/// Traces call by call.
 fn frames(
     machine: &mut Machine<'_>,
     terms: &Terms,
@@ -130,15 +149,27 @@ fn frames(
     options: &GethDebugTracingOptions,
 ) -> Result<Traced, Failure> {
     let tracer = DebugInspector::new(options.clone()).map_err(|error| bad_config(&error))?;
-    let (result, (_, mut tracer)) = machine.inspect(terms, (Budget::new(TRACE_BYTES_MAX), tracer));
+    let (result, (budget, mut tracer)) =
+        machine.inspect(terms, (Budget::new(TRACE_BYTES_MAX), tracer));
     let result = result?;
-    check_size(state_size(&result))?;
     let context =
         TransactionContext { tx_hash: which.hash, tx_index: which.index, ..Default::default() };
-    let trace = tracer
+    let mut trace = tracer
         .get_result(Some(context), &terms.tx, &terms.block, &result, machine.world())
         .map_err(|error| unsupported(&error.to_string()))?;
+    if let GethTrace::CallTracer(frame) = &mut trace {
+        name_unpaid(frame, &mut budget.unpaid().iter().copied());
+    }
     Ok((to_json(&trace)?, result))
+}
+
+/// Says of creations that could not pay for the code that they are that, as geth does.
+/// `unpaid` says it of each, in the order in which they begin.
+fn name_unpaid(frame: &mut CallFrame, unpaid: &mut dyn Iterator<Item = bool>) {
+    if frame.typ.starts_with("CREATE") && unpaid.next().unwrap_or_default() {
+        frame.error = Some("contract creation code storage out of gas".to_owned());
+    }
+    frame.calls.iter_mut().for_each(|call| name_unpaid(call, unpaid));
 }
 
 /// What the accounts that an execution touched take as JSON, about.
