@@ -1,9 +1,10 @@
 //! The command line.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use parsec_dev::accounts::MNEMONIC;
 
 /// Executes smart contracts and stored procedures in parallel, on many hosts, with the result
 /// that one thread would have produced.
@@ -28,6 +29,12 @@ pub enum Command {
     /// Kill it at any moment and start it again: it goes on from its log, and checks that every
     /// transaction that was acknowledged before is there.
     Demo(DemoArgs),
+    /// Run a development chain with Ethereum's JSON-RPC: instant blocks, known accounts
+    ///
+    /// One thread, nothing on disk that outlives it, and the methods of anvil and Hardhat: time
+    /// and state can be set, accounts impersonated, everything taken back to a snapshot. Runs
+    /// until ctrl-C.
+    Dev(DevArgs),
     /// Run one node of a cluster, as its TOML file says
     ///
     /// See docs/cluster.md for a cluster of several processes. The node runs until ctrl-C, or
@@ -126,6 +133,93 @@ pub struct DemoArgs {
     /// Print one JSON object instead of tables.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `parsec dev`.
+#[derive(Debug, Clone, Args)]
+pub struct DevArgs {
+    /// The port to listen at; 0 is any that is free.
+    #[arg(short, long, default_value_t = 8545)]
+    pub port: u16,
+    /// The address to listen at.
+    #[arg(long, default_value = "127.0.0.1")]
+    pub host: IpAddr,
+    /// Accounts that are funded.
+    #[arg(short, long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(..=10_000))]
+    pub accounts: u32,
+    /// What each of them owns, in whole ether.
+    #[arg(long, default_value_t = 10_000)]
+    pub balance: u64,
+    /// The mnemonic that their keys follow from.
+    #[arg(short, long, default_value = MNEMONIC)]
+    pub mnemonic: String,
+    /// The chain id.
+    #[arg(long, default_value_t = 31_337)]
+    pub chain_id: u64,
+    /// Make a block every so many seconds, instead of one for each transaction.
+    #[arg(short, long, value_parser = parse_seconds)]
+    pub block_time: Option<u64>,
+    /// Make blocks only when asked to.
+    #[arg(long, alias = "no-mine", conflicts_with = "block_time")]
+    pub no_mining: bool,
+    /// The base fee of the first block, wei; 0 stays, another follows demand.
+    #[arg(long, alias = "block-base-fee-per-gas", default_value_t = 1_000_000_000)]
+    pub base_fee: u64,
+    /// The gas limit of a block.
+    #[arg(long, default_value_t = 30_000_000)]
+    pub gas_limit: u64,
+    /// The rules, by the name of the fork that introduced them.
+    #[arg(long, default_value = "Osaka")]
+    pub hardfork: String,
+    /// The time of the genesis, seconds since 1970; now by default.
+    #[arg(long)]
+    pub timestamp: Option<u64>,
+    /// Longest code of a contract, bytes. There is no limit by default; Ethereum has 24576.
+    #[arg(long)]
+    pub code_size_limit: Option<u64>,
+    /// Have no limit on the length of code, which is the default.
+    #[arg(long, conflicts_with = "code_size_limit")]
+    pub disable_code_size_limit: bool,
+    /// Hold single transactions to the gas that the rules allow one (EIP-7825).
+    #[arg(long)]
+    pub enable_tx_gas_limit: bool,
+    /// Which transactions come first in a block.
+    #[arg(long, default_value = "fees")]
+    pub order: OrderName,
+    /// Send every account's transactions without its signature.
+    #[arg(long)]
+    pub auto_impersonate: bool,
+    /// How many blocks' states are kept.
+    #[arg(long, default_value_t = 65_536)]
+    pub state_window: u64,
+    /// Print nothing.
+    #[arg(long, short = 'q', alias = "quiet")]
+    pub silent: bool,
+}
+
+/// Which transactions come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum OrderName {
+    /// Those that offer more for each unit of gas.
+    Fees,
+    /// Those that came first.
+    Fifo,
+}
+
+/// Reads seconds, with up to three decimals, as milliseconds.
+fn parse_seconds(text: &str) -> Result<u64, String> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let millis = format!("{part:0<3}");
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let read = || {
+        let whole: u64 = whole.parse().ok()?;
+        let millis: u64 = millis.parse().ok()?;
+        whole.checked_mul(1_000)?.checked_add(millis).filter(|millis| *millis > 0)
+    };
+    match millis.len() == 3 && digits(whole) && digits(&millis) {
+        true => read().ok_or_else(|| "not a positive number of seconds".to_owned()),
+        false => Err("seconds have digits, and up to three after the point".to_owned()),
+    }
 }
 
 /// A workload of the demo.
@@ -265,5 +359,15 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         super::Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn block_times_are_seconds_with_decimals() {
+        for (text, millis) in [("1", 1_000), ("0.5", 500), ("12.25", 12_250), ("0.001", 1)] {
+            assert_eq!(super::parse_seconds(text), Ok(millis));
+        }
+        for text in ["0", "0.0", "-1", "x", "1.2345", "", "1e3", "+1"] {
+            assert!(super::parse_seconds(text).is_err(), "{text}");
+        }
     }
 }

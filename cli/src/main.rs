@@ -23,6 +23,7 @@ fn main() -> ExitCode {
     let result = runtime.block_on(async {
         match arguments.command {
             Command::Demo(args) => commands::demo(args).await,
+            Command::Dev(args) => commands::dev(args).await,
             Command::Node { file } => commands::node(&file).await,
             Command::Gateway(args) => commands::gateway(args).await,
             Command::Status { connect, json } => commands::status(&connect, json).await,

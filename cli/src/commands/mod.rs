@@ -3,6 +3,7 @@
 mod certs;
 mod demo;
 mod gateway;
+mod dev;
 mod node;
 mod replay;
 mod status;
@@ -11,6 +12,7 @@ mod submit;
 pub use certs::certs;
 pub use demo::demo;
 pub use gateway::{gateway, start as start_gateway};
+pub use dev::dev;
 pub use node::node;
 pub use replay::replay;
 pub use status::status;

@@ -19,7 +19,7 @@ use revm::primitives::hardfork::SpecId;
 use serde_json::{Map, Value as Json};
 
 use super::forks::Fork;
-use super::params::{BlobGas, BlockOverride, ChainParams, GenesisAccount, genesis};
+use super::params::{BlobGas, BlockOverride, ChainParams, GenesisAccount, Permits, genesis};
 use super::payload::SignedTransaction;
 
 /// Why a block can't be read.
@@ -160,6 +160,7 @@ fn read_params(fork: &Fork, block: &Object, hashes: &Object) -> Result<ChainPara
             blobs: excess.map(|excess| BlobGas { excess, update_fraction }),
             hashes: hashes.0.iter().map(hash).collect::<Result<_, ImportError>>()?,
         }),
+        permits: Permits::default(),
     })
 }
 

@@ -45,7 +45,7 @@ use parsec_protocol::{ErrorCode, Key, RuntimeId, Transaction, TxId, Value};
 
 pub use fees::DynamicFee;
 pub use forks::{Fork, ForkAt, ForkBegin};
-pub use params::{BlobGas, BlockOverride, ChainParams, GenesisAccount, genesis};
+pub use params::{BlobGas, BlockOverride, ChainParams, GenesisAccount, Permits, genesis};
 pub use payload::SignedTransaction;
 use session::{EvmSession, Leniency};
 

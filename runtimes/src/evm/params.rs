@@ -47,6 +47,20 @@ pub struct ChainParams {
     /// The block that transactions are to run in, if it is not the epoch: for blocks recorded
     /// on another chain.
     pub block: Option<BlockOverride>,
+    /// What is permitted that Ethereum does not.
+    pub permits: Permits,
+}
+
+/// What a chain for development permits that Ethereum does not. Nothing by default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct Permits {
+    /// Longest code of a contract, bytes, where it is not the fork's; that which creates it may
+    /// be twice as long.
+    pub code_bytes_max: Option<u64>,
+    /// Most gas that a transaction may ask for, where it is not the fork's.
+    pub transaction_gas_max: Option<u64>,
+    /// Whether accounts that have code send transactions.
+    pub contracts_send: bool,
 }
 
 /// What a transaction sees of its block, instead of what the epoch's record says.
@@ -89,6 +103,7 @@ impl ChainParams {
             base_fee: 0,
             dynamic_fee: None,
             block: None,
+            permits: Permits::default(),
         }
     }
 
@@ -199,10 +214,11 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    fn new(fork: &Fork, chain_id: u64) -> Self {
-        let mut cfg = CfgEnv::new_with_spec(fork.spec).with_chain_id(chain_id);
+    fn new(fork: &Fork, params: &ChainParams) -> Self {
+        let mut cfg = CfgEnv::new_with_spec(fork.spec).with_chain_id(params.chain_id);
         cfg.memory_limit = MEMORY_BYTES_MAX;
         cfg.max_blobs_per_tx = fork.blobs.map(|blobs| blobs.max_blobs_per_tx);
+        permit(&mut cfg, &params.permits);
         Self { cfg, gas: gas_table_spec(fork.spec) }
     }
 }
@@ -222,7 +238,7 @@ impl Prepared {
     /// Makes parameters ready. They must have passed [`ChainParams::check`].
     pub(super) fn new(params: ChainParams) -> Result<Self, Malformed> {
         let (first, later) = params.schedule()?;
-        let rules = |fork: &Fork| Rules::new(fork, params.chain_id);
+        let rules = |fork: &Fork| Rules::new(fork, &params);
         Ok(Self {
             first: rules(&first),
             later: later.iter().map(|(at, fork)| (*at, rules(fork))).collect(),
@@ -261,6 +277,19 @@ impl Prepared {
         let hashes = &self.given.as_ref()?.hashes;
         hashes.iter().find(|(known, _)| *known == number).map(|(_, hash)| B256::new(*hash))
     }
+}
+
+/// Takes back what the fork forbids and the chain permits.
+fn permit(cfg: &mut CfgEnv, permits: &Permits) {
+    if let Some(bytes) = permits.code_bytes_max {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        cfg.limit_contract_code_size = Some(bytes);
+        cfg.limit_contract_initcode_size = Some(bytes.saturating_mul(2));
+    }
+    if let Some(gas) = permits.transaction_gas_max {
+        cfg.tx_gas_limit_cap = Some(gas);
+    }
+    cfg.disable_eip3607 = permits.contracts_send;
 }
 
 /// What parameters say of the block.

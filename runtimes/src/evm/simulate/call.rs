@@ -7,9 +7,8 @@ use parsec_ethereum::{CallResult, QueryError};
 use revm::Database;
 use revm::context::TxEnv;
 use revm::context::result::{ExecutionResult, ResultGas};
+use revm::context_interface::Cfg;
 use revm::context_interface::result::HaltReason;
-use revm::primitives::eip7825::TX_GAS_LIMIT_CAP;
-use revm::primitives::hardfork::SpecId;
 
 use super::machine::{Machine, Terms};
 use super::request;
@@ -98,9 +97,7 @@ fn most_gas(
 ) -> Result<u64, QueryError> {
     let max = machine.rules.gas_max;
     let mut most = request.gas.filter(|gas| *gas >= TRANSACTION_GAS).map_or(max, |g| g.min(max));
-    if machine.rules.cfg.spec.is_enabled_in(SpecId::OSAKA) {
-        most = most.min(TX_GAS_LIMIT_CAP);
-    }
+    most = most.min(machine.rules.cfg.tx_gas_limit_cap());
     let Some(affordable) = request::affordable(machine, tx)? else {
         return Ok(most);
     };

@@ -1,0 +1,215 @@
+//! The state in memory, in all the versions that may still be asked for.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use parsec_protocol::{Key, Value};
+use parsec_storage::Digest;
+
+/// What a run changes: the new value of each key, or none where it is removed.
+pub(crate) type Changes = BTreeMap<Key, Option<Value>>;
+
+/// The state of a chain in several versions: one for each block, and one for each change that was
+/// made without a block.
+///
+/// **Invariants.** Each key's values stand in the order of their versions; of those up to the
+/// oldest version that is kept, only the last is. The digest is that of the latest version.
+#[derive(Debug)]
+pub(crate) struct States {
+    keys: BTreeMap<Key, Vec<(u64, Option<Value>)>>,
+    /// What each version after the oldest one changed.
+    editions: VecDeque<Edition>,
+    oldest: u64,
+    oldest_digest: Digest,
+}
+
+#[derive(Debug)]
+struct Edition {
+    keys: Vec<Key>,
+    digest: Digest,
+}
+
+impl States {
+    /// A state of these entries, in version 0.
+    pub(crate) fn new(entries: Vec<(Key, Value)>) -> Self {
+        let oldest_digest = entries.iter().map(|(key, value)| Digest::of(key, value)).sum();
+        let keys = entries.into_iter().map(|(key, value)| (key, vec![(0, Some(value))])).collect();
+        Self { keys, editions: VecDeque::new(), oldest: 0, oldest_digest }
+    }
+
+    /// The version that the next commit follows.
+    pub(crate) fn latest(&self) -> u64 {
+        self.oldest + self.editions.len() as u64
+    }
+
+    /// The first version that can be read.
+    pub(crate) fn oldest(&self) -> u64 {
+        self.oldest
+    }
+
+    /// The digest of the latest version.
+    pub(crate) fn digest(&self) -> Digest {
+        self.editions.back().map_or(self.oldest_digest, |edition| edition.digest)
+    }
+
+    /// The latest value of a key.
+    pub(crate) fn get(&self, key: &Key) -> Option<&Value> {
+        self.keys.get(key)?.last()?.1.as_ref()
+    }
+
+    /// The value of a key in a version, which must be kept.
+    pub(crate) fn get_at(&self, key: &Key, version: u64) -> Option<&Value> {
+        let values = self.keys.get(key)?;
+        let after = values.partition_point(|(since, _)| *since <= version);
+        values[..after].last()?.1.as_ref()
+    }
+
+    /// The latest value of every key, in the order of keys.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Key, &Value)> {
+        self.keys.iter().filter_map(|(key, values)| Some((key, values.last()?.1.as_ref()?)))
+    }
+
+    /// Makes changes, as a new version.
+    pub(crate) fn commit(&mut self, changes: Changes) -> u64 {
+        let version = self.latest() + 1;
+        let mut digest = self.digest();
+        let mut keys = Vec::with_capacity(changes.len());
+        for (key, new) in changes {
+            let old = self.get(&key);
+            if old == new.as_ref() {
+                continue;
+            }
+            digest.update(&key, old, new.as_ref());
+            self.keys.entry(key.clone()).or_default().push((version, new));
+            keys.push(key);
+        }
+        self.editions.push_back(Edition { keys, digest });
+        version
+    }
+
+    /// Goes back to a version, which must be kept, and forgets all later ones.
+    pub(crate) fn rewind(&mut self, version: u64) {
+        assert!(version >= self.oldest, "version {version} is not kept");
+        while self.latest() > version {
+            let Some(edition) = self.editions.pop_back() else { return };
+            for key in edition.keys {
+                if let Some(values) = self.keys.get_mut(&key) {
+                    values.pop_if(|(since, _)| *since > version);
+                    if values.is_empty() {
+                        self.keys.remove(&key);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Forgets the versions before `version`, which must not be later than the latest.
+    pub(crate) fn forget_before(&mut self, version: u64) {
+        assert!(version <= self.latest(), "version {version} is yet to come");
+        while self.oldest < version {
+            let Some(edition) = self.editions.pop_front() else { return };
+            self.oldest += 1;
+            self.oldest_digest = edition.digest;
+            for key in edition.keys {
+                let Some(values) = self.keys.get_mut(&key) else { continue };
+                let after = values.partition_point(|(since, _)| *since <= self.oldest);
+                values.drain(..after.saturating_sub(1));
+                if matches!(values[..], [(_, None)]) {
+                    self.keys.remove(&key);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parsec_protocol::Namespace;
+    use proptest::collection::{btree_map, vec};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(name: u8) -> Key {
+        Key::new(Namespace::partitioned(9), &[name]).unwrap()
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Commit(BTreeMap<u8, Option<u8>>),
+        Rewind(prop::sample::Index),
+        Forget(prop::sample::Index),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => btree_map(0u8..6, prop::option::of(0u8..3), 0..4).prop_map(Step::Commit),
+            1 => any::<prop::sample::Index>().prop_map(Step::Rewind),
+            1 => any::<prop::sample::Index>().prop_map(Step::Forget),
+        ];
+        vec(step, 0..40)
+    }
+
+    proptest! {
+        #[test]
+        fn every_kept_version_is_what_it_was(steps in steps()) {
+            let start = BTreeMap::from([(key(0), Value::from_static(&[7]))]);
+            let mut states = States::new(start.clone().into_iter().collect());
+            let mut model = BTreeMap::from([(0, start)]);
+            for step in steps {
+                let (oldest, latest) = (states.oldest(), states.latest());
+                let kept = usize::try_from(latest - oldest + 1).unwrap();
+                match step {
+                    Step::Commit(changes) => {
+                        let changes: Changes = changes
+                            .into_iter()
+                            .map(|(name, new)| (key(name), new.map(|new| vec![new].into())))
+                            .collect();
+                        let mut next = model[&latest].clone();
+                        for (key, new) in &changes {
+                            match new {
+                                Some(value) => next.insert(key.clone(), value.clone()),
+                                None => next.remove(key),
+                            };
+                        }
+                        let version = states.commit(changes);
+                        prop_assert_eq!(version, latest + 1);
+                        model.insert(version, next);
+                    }
+                    Step::Rewind(index) => {
+                        let version = oldest + index.index(kept) as u64;
+                        states.rewind(version);
+                        model.retain(|known, _| *known <= version);
+                    }
+                    Step::Forget(index) => {
+                        let version = oldest + index.index(kept) as u64;
+                        states.forget_before(version);
+                        model.retain(|known, _| *known >= version);
+                    }
+                }
+                for (version, state) in &model {
+                    for name in 0..6 {
+                        let key = key(name);
+                        prop_assert_eq!(states.get_at(&key, *version), state.get(&key));
+                    }
+                }
+                let (_, last) = model.last_key_value().unwrap();
+                prop_assert!(states.iter().eq(last.iter()));
+                let digest = last.iter().map(|(key, value)| Digest::of(key, value)).sum();
+                prop_assert_eq!(states.digest(), digest);
+            }
+        }
+
+        #[test]
+        fn nothing_is_kept_of_what_was_forgotten(rounds in 1u8..50) {
+            let mut states = States::new(Vec::new());
+            for round in 0..rounds {
+                states.commit(BTreeMap::from([(key(1), Some(vec![round].into()))]));
+                states.commit(BTreeMap::from([(key(2), Some(vec![round].into()))]));
+                states.commit(BTreeMap::from([(key(2), None)]));
+            }
+            states.forget_before(states.latest());
+            prop_assert_eq!(states.keys.len(), 1);
+            prop_assert_eq!(states.keys[&key(1)].len(), 1);
+        }
+    }
+}
