@@ -2,8 +2,8 @@
 
 mod certs;
 mod demo;
-mod gateway;
 mod dev;
+mod gateway;
 mod node;
 mod replay;
 mod status;
@@ -11,8 +11,8 @@ mod submit;
 
 pub use certs::certs;
 pub use demo::demo;
-pub use gateway::{gateway, start as start_gateway};
 pub use dev::dev;
+pub use gateway::{gateway, start as start_gateway};
 pub use node::node;
 pub use replay::replay;
 pub use status::status;

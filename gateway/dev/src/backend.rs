@@ -164,7 +164,9 @@ impl DevBackend {
     ) -> Vec<Result<B256, Refused>> {
         let count = transactions.len();
         let taken = self.change(move |chain, now| chain.submit(now, transactions)).await;
-        taken.unwrap_or_else(|stop| vec![Err(refused(ErrorCode::Unavailable, stop.to_string())); count])
+        taken.unwrap_or_else(|stop| {
+            vec![Err(refused(ErrorCode::Unavailable, stop.to_string())); count]
+        })
     }
 }
 
@@ -222,8 +224,7 @@ impl Inner {
     /// What waits, executed; none if nothing does.
     fn pending(&self) -> Result<Option<Arc<Pending>>, Stop> {
         let now = now();
-        let (revision, empty) =
-            self.look(|chain| (chain.revision(), chain.pool().is_empty()));
+        let (revision, empty) = self.look(|chain| (chain.revision(), chain.pool().is_empty()));
         if empty {
             return Ok(None);
         }

@@ -144,9 +144,10 @@ impl Unsigned {
             TypedTransaction::Eip7702(tx) => tx.into_signed(signature).into(),
             TypedTransaction::Eip4844(
                 TxEip4844Variant::TxEip4844(tx)
-                | TxEip4844Variant::TxEip4844WithSidecar(
-                    alloy_consensus::TxEip4844WithSidecar { tx, .. },
-                ),
+                | TxEip4844Variant::TxEip4844WithSidecar(alloy_consensus::TxEip4844WithSidecar {
+                    tx,
+                    ..
+                }),
             ) => tx.into_signed(signature).into(),
         }
     }

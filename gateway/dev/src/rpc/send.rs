@@ -56,9 +56,8 @@ pub(super) fn add(family: &mut Family) {
 fn accounts(backend: &DevBackend) -> Vec<Address> {
     let mut accounts = backend.accounts().addresses().to_vec();
     let impersonated = backend.look(|chain| chain.impersonated());
-    accounts.extend(impersonated.iter().filter(|address| {
-        backend.accounts().key(address).is_none()
-    }));
+    accounts
+        .extend(impersonated.iter().filter(|address| backend.accounts().key(address).is_none()));
     accounts
 }
 
