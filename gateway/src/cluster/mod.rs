@@ -4,20 +4,24 @@
 //! has the Ethereum runtime of the cluster answer questions about the state after a block. Any
 //! number of gateways may do so; what they say of blocks is the same.
 
+mod check;
 mod follow;
 mod waiting;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use alloy_primitives::{Address, B256};
 use bytes::Bytes;
 use parsec_client::{Client, ClientConfig, Error};
-use parsec_ethereum::{Answer, Environment, Pool, PoolTransaction, Query, QueryError};
+use parsec_ethereum::{Account, Answer, Environment, Pool, PoolTransaction, Query, QueryError};
 use parsec_protocol::{ErrorCode, RuntimeId, Transaction};
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 
+use self::check::Signed;
 use self::waiting::Waiting;
 use crate::backend::{Answering, At, Backend, Refused};
 use crate::chain::{Chain, ChainError};
@@ -26,6 +30,9 @@ pub use follow::Follower;
 
 /// How many of the latest blocks have a state that can be asked about.
 pub const STATE_BLOCKS: u64 = 128;
+
+/// How long a transaction waits for the one with the nonce before.
+const EARLIER_WAIT: Duration = Duration::from_secs(3);
 
 /// How many arrivals of transactions a slow listener may be behind.
 const ARRIVALS_MAX: usize = 4_096;
@@ -126,6 +133,85 @@ impl Cluster {
         }
     }
 
+    /// Refuses what would be found invalid where it is ordered: there, nobody could be told.
+    async fn check(&self, raw: &[Bytes]) -> Vec<Result<(), Refused>> {
+        let transactions: Vec<_> = raw.iter().cloned().map(Signed::decode_apart).collect();
+        let mut expected: BTreeMap<Address, Account> = BTreeMap::new();
+        let mut verdicts = Vec::with_capacity(raw.len());
+        for decoding in transactions {
+            let signed = match decoding.await {
+                Ok(Some(signed)) => signed,
+                // The cluster says what is wrong with it.
+                Ok(None) => {
+                    verdicts.push(Ok(()));
+                    continue;
+                }
+                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+            };
+            let known = expected.remove(&signed.sender);
+            let (verdict, account) = self.check_one(&signed, known).await;
+            expected.extend(account.map(|account| (signed.sender, account)));
+            verdicts.push(verdict);
+        }
+        verdicts
+    }
+
+    /// Checks a transaction against its sender's account, which is `known` as after those before
+    /// it. One whose nonce is ahead waits a while for the one that it follows: requests that were
+    /// sent at once come in any order.
+    async fn check_one(
+        &self,
+        signed: &Signed,
+        known: Option<Account>,
+    ) -> (Result<(), Refused>, Option<Account>) {
+        let until = Instant::now() + EARLIER_WAIT;
+        let mut known = known;
+        loop {
+            // Before the account is looked at, so that nothing is missed in between.
+            let added = self.waiting.added();
+            let mut account = match known.take() {
+                Some(account) => account,
+                None => match self.account(signed.sender).await {
+                    Ok(account) => account,
+                    Err(refused) => return (Err(refused), None),
+                },
+            };
+            let verdict = signed.check(&mut account);
+            let is_ahead = |refused: &Refused| refused.code == ErrorCode::NonceTooHigh;
+            if !verdict.as_ref().is_err_and(is_ahead)
+                || tokio::time::timeout_at(until, added).await.is_err()
+            {
+                return (verdict, Some(account));
+            }
+        }
+    }
+
+    /// An account as the next transaction will find it, with all that it has under way.
+    async fn account(&self, sender: Address) -> Result<Account, Refused> {
+        match self.ask(At::Pending, Query::Account(sender)).await {
+            Ok(Answer::Account(account)) => {
+                let nonce = self.waiting.next_nonce(sender, account.nonce);
+                Ok(Account { nonce, ..account })
+            }
+            Ok(_) => Err(unavailable("another question was answered")),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    /// Checks transactions and hands over what passes.
+    async fn submit_checked(&self, raw: Vec<Bytes>) -> Vec<Result<B256, Refused>> {
+        let verdicts = self.check(&raw).await;
+        let passed = raw.into_iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_ok());
+        let passed = passed.map(|(raw, _)| raw).collect();
+        let mut accepted = self.hand_over(passed).await.into_iter();
+        let stopped = || Err(refused(&Error::Stopped));
+        let verdict = |verdict: Result<(), Refused>| match verdict {
+            Ok(()) => accepted.next().unwrap_or_else(stopped),
+            Err(refused) => Err(refused),
+        };
+        verdicts.into_iter().map(verdict).collect()
+    }
+
     /// Hands transactions over; returns when each of them is accepted or refused.
     async fn hand_over(&self, raw: Vec<Bytes>) -> Vec<Result<B256, Refused>> {
         let transaction = |raw: &Bytes| Transaction::new(RuntimeId::EVM, raw.clone());
@@ -176,6 +262,10 @@ async fn watch_the_rest(mut submission: parsec_client::Submission, waiting: Arc<
     }
 }
 
+fn unavailable(reason: impl std::fmt::Display) -> Refused {
+    Refused { code: ErrorCode::Unavailable, detail: reason.to_string(), known: None }
+}
+
 fn refused(error: &Error) -> Refused {
     match error {
         Error::Rejected(rejection) => {
@@ -217,7 +307,7 @@ impl Backend for Cluster {
     }
 
     fn submit(&self, raw: Vec<Bytes>) -> Answering<'_, Vec<Result<B256, Refused>>> {
-        Box::pin(self.hand_over(raw))
+        Box::pin(self.submit_checked(raw))
     }
 
     fn next_nonce(&self, sender: Address) -> Answering<'_, Result<u64, QueryError>> {

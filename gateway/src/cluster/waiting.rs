@@ -9,6 +9,7 @@ use alloy_eips::eip2718::Decodable2718 as _;
 use alloy_primitives::{Address, B256};
 use bytes::Bytes;
 use parsec_ethereum::{Pool, PoolTransaction};
+use tokio::sync::Notify;
 
 use crate::Transaction;
 
@@ -20,6 +21,7 @@ const WAITING_MAX: usize = 65_536;
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     list: Mutex<List>,
+    changed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -74,7 +76,14 @@ impl Waiting {
         let submitted = Arc::new(Submitted { hash, raw, decoded: OnceLock::new() });
         list.by_hash.insert(hash, (age, submitted.clone()));
         list.by_age.insert(age, hash);
+        drop(list);
+        self.changed.notify_waiters();
         Some(submitted)
+    }
+
+    /// Returns when a transaction was added after the call of this.
+    pub(super) fn added(&self) -> impl Future<Output = ()> + '_ {
+        self.changed.notified()
     }
 
     /// The transaction is done.
