@@ -74,6 +74,7 @@ pub(super) struct Account {
     balance: Number,
     nonce: Number,
     code: Bytes,
+    #[serde(default)]
     storage: BTreeMap<String, Number>,
 }
 
@@ -97,6 +98,8 @@ struct Blobs {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Transaction {
     pub(super) nonce: Number,
+    /// Empty where it creates.
+    #[serde(default)]
     pub(super) to: String,
     pub(super) data: Vec<String>,
     pub(super) gas_limit: Vec<Number>,
