@@ -92,8 +92,8 @@ impl ChainParams {
         }
     }
 
-    /// The rules of the block with that number and time, seconds since 1970. The one function that
-    /// picks them, but for [`Prepared`].
+    /// The rules of the block with that number and time, seconds since 1970. Sessions
+    /// pick theirs by the same schedule.
     ///
     /// # Errors
     /// [`Malformed`] if the parameters would not pass [`Wire::check`].
