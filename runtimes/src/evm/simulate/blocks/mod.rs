@@ -169,7 +169,7 @@ impl Simulation<'_, '_> {
     fn terms(&mut self, request: &TransactionRequest, gas_used: u64) -> Result<Terms, QueryError> {
         let mut tx = request::transaction(self.machine, request)?;
         let limit = self.environment.gas_limit;
-        let wanted = request.gas.unwrap_or(limit.saturating_sub(gas_used));
+        let wanted = request.gas.unwrap_or_else(|| limit.saturating_sub(gas_used));
         if gas_used.saturating_add(wanted) > limit {
             let message = format!("block gas limit reached: {gas_used} >= {limit}");
             return Err(QueryError::Refused { code: BLOCK_GAS_LIMIT, message });

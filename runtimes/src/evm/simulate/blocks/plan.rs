@@ -45,7 +45,7 @@ pub(super) fn plan<'a>(
     let mut planned = Vec::new();
     for block in &payload.block_state_calls {
         let overrides = block.block_overrides.as_ref().unwrap_or(&NO_OVERRIDES);
-        let wanted = overrides.number.unwrap_or(U256::from(number) + U256::ONE);
+        let wanted = overrides.number.unwrap_or_else(|| U256::from(number) + U256::ONE);
         if wanted <= U256::from(number) {
             let message = format!("block numbers must be in order: {wanted} <= {number}");
             return refused(BLOCK_NUMBER, message);
@@ -60,7 +60,7 @@ pub(super) fn plan<'a>(
             planned.push(Planned { number, timestamp, overrides, state: None, calls: &[] });
         }
         number = wanted;
-        let time = overrides.time.unwrap_or(timestamp.saturating_add(BLOCK_SECONDS));
+        let time = overrides.time.unwrap_or_else(|| timestamp.saturating_add(BLOCK_SECONDS));
         if time <= timestamp {
             let message = format!("block timestamps must be in order: {time} <= {timestamp}");
             return refused(BLOCK_TIMESTAMP, message);

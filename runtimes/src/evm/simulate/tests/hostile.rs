@@ -10,6 +10,8 @@ use serde_json::json;
 
 use super::*;
 
+// Strategies are boxed: as they are, they take much of a thread's stack.
+
 /// Numbers at and between the ends of what fits.
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![Just(0), Just(1), Just(u64::MAX), 0..100_000_u64, any::<u64>()]
@@ -87,8 +89,8 @@ prop_compose! {
         number in option::of(prop_oneof![(100..130_u64).prop_map(U256::from), wide()]),
         (time, gas_limit) in (option::of(number()), option::of(number())),
         base_fee in option::of(wide()),
-        calls in prop::collection::vec(call(), 0..3),
-        accounts in prop::collection::vec((address(), account()), 0..2),
+        calls in prop::collection::vec(call().boxed(), 0..3),
+        accounts in prop::collection::vec((address(), account().boxed()), 0..2),
     ) -> SimBlock {
         SimBlock {
             block_overrides: Some(BlockOverrides {
@@ -115,11 +117,11 @@ fn task() -> impl Strategy<Value = Task> {
         Just(json!({ "tracer": "4byteTracer" })),
         Just(json!({ "tracer": "muxTracer", "tracerConfig": { "prestateTracer": null } })),
     ];
-    let trace = (call(), tracer).prop_map(|(call, options)| Task::Trace {
+    let trace = (call().boxed(), tracer.boxed()).prop_map(|(call, options)| Task::Trace {
         what: Traced::Call(Box::new(call)),
         options: serde_json::from_value(options).unwrap(),
     });
-    let blocks = (prop::collection::vec(block(), 0..3), any::<[bool; 3]>());
+    let blocks = (prop::collection::vec(block().boxed(), 0..3), any::<[bool; 3]>());
     let blocks = blocks.prop_map(|(block_state_calls, [a, b, c])| {
         Task::Blocks(Box::new(SimulatePayload {
             block_state_calls,
@@ -129,11 +131,11 @@ fn task() -> impl Strategy<Value = Task> {
         }))
     });
     prop_oneof![
-        call().prop_map(|call| Task::Call(Box::new(call))),
-        call().prop_map(|call| Task::Estimate(Box::new(call))),
-        call().prop_map(|call| Task::AccessList(Box::new(call))),
-        trace,
-        blocks,
+        call().prop_map(|call| Task::Call(Box::new(call))).boxed(),
+        call().prop_map(|call| Task::Estimate(Box::new(call))).boxed(),
+        call().prop_map(|call| Task::AccessList(Box::new(call))).boxed(),
+        trace.boxed(),
+        blocks.boxed(),
     ]
 }
 
@@ -150,9 +152,9 @@ fn code() -> impl Strategy<Value = Code> {
 proptest! {
     #[test]
     fn nothing_panics(
-        code in code(),
-        task in task(),
-        accounts in prop::collection::vec((address(), account()), 0..2),
+        code in code().boxed(),
+        task in task().boxed(),
+        accounts in prop::collection::vec((address(), account().boxed()), 0..2),
         (timestamp, base_fee) in (number(), number()),
         number in prop_oneof![Just(0), Just(100), Just(u64::MAX)],
         gas_limit in prop_oneof![Just(0), Just(1_000_000), Just(u64::MAX)],

@@ -5,6 +5,7 @@ mod calls;
 mod estimates;
 mod geth;
 mod hostile;
+mod mainnet;
 mod overrides;
 mod simulated;
 mod traces;

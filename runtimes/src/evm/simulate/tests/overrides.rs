@@ -71,8 +71,7 @@ fn precompiled_contracts_move_and_go() {
     let identity = Address::with_last_byte(4);
     let mut map = map();
     let ask = |to| request().to(to).input(TransactionInput::new([1, 2].into()));
-    let mut to = AccountOverride::default();
-    to.move_precompile_to = Some(POOR);
+    let to = AccountOverride { move_precompile_to: Some(POOR), ..AccountOverride::default() };
     let moved = [(identity, to.clone())];
     assert_eq!(call(&mut map, ask(POOR), &moved).unwrap().output[..], [1, 2]);
     assert!(call(&mut map, ask(identity), &moved).unwrap().output.is_empty());

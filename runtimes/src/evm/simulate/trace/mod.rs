@@ -25,6 +25,10 @@ use super::words::Failure;
 /// Most bytes that a trace may have as JSON, and by and large in memory, too.
 const TRACE_BYTES_MAX: usize = 32 * 1_024 * 1_024;
 
+/// The stack with which traces are written whose calls are in one another. What is not touched of
+/// it takes no memory.
+const DEEP_STACK_BYTES: usize = 32 * 1_024 * 1_024;
+
 /// What a tracer gives: its JSON, and what the execution did.
 type Traced = (Box<RawValue>, ResultAndState);
 
@@ -157,10 +161,26 @@ fn frames(
     let mut trace = tracer
         .get_result(Some(context), &terms.tx, &terms.block, &result, machine.world())
         .map_err(|error| unsupported(&error.to_string()))?;
-    if let GethTrace::CallTracer(frame) = &mut trace {
-        name_unpaid(frame, &mut budget.unpaid().iter().copied());
-    }
-    Ok((to_json(&trace)?, result))
+    let json = with_deep_stack(move || {
+        if let GethTrace::CallTracer(frame) = &mut trace {
+            name_unpaid(frame, &mut budget.unpaid().iter().copied());
+        }
+        to_json(&trace)
+    })?;
+    Ok((json, result))
+}
+
+/// Does something that needs stack for each of the calls that are in one another: up to 1,024.
+fn with_deep_stack<T: Send + 'static>(
+    task: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let unavailable = |reason: &str| Failure::Query(QueryError::Unavailable(reason.to_owned()));
+    std::thread::Builder::new()
+        .stack_size(DEEP_STACK_BYTES)
+        .spawn(task)
+        .map_err(|error| unavailable(&error.to_string()))?
+        .join()
+        .unwrap_or_else(|_| Err(unavailable("the trace could not be written")))
 }
 
 /// Says of creations that could not pay for the code that they are that, as geth does.
