@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::TryRecvError;
 
-use crate::chain::{ChainError, View};
+use crate::chain::{ChainError, Past};
 use crate::limits::Limits;
 use crate::methods::Criteria;
 use crate::rpc::RpcError;
@@ -39,7 +39,7 @@ pub(crate) enum News {
 
 struct Filter {
     subject: Subject,
-    seen: Arc<View>,
+    seen: Arc<Past>,
     used: Instant,
 }
 
@@ -52,8 +52,8 @@ pub(crate) struct Filters {
 
 /// What a filter has to look at, to say what is new.
 pub(crate) enum Due {
-    Blocks { seen: Arc<View> },
-    Logs { seen: Arc<View>, criteria: Criteria },
+    Blocks { seen: Arc<Past> },
+    Logs { seen: Arc<Past>, criteria: Criteria },
     Pending { arrived: Vec<Arc<PoolTransaction>>, full: bool },
 }
 
@@ -74,7 +74,7 @@ impl Filters {
     }
 
     /// Adds a filter, for what happens after `seen`.
-    pub(crate) fn add(&self, subject: Subject, seen: Arc<View>) -> Result<U128, RpcError> {
+    pub(crate) fn add(&self, subject: Subject, seen: Arc<Past>) -> Result<U128, RpcError> {
         let mut filters = self.used();
         if filters.len() >= self.most {
             return Err(RpcError::limit(format!("too many filters, at most {}", self.most)));
@@ -90,7 +90,7 @@ impl Filters {
     }
 
     /// What a filter has to look at to tell what is new until `now`. It counts as told.
-    pub(crate) fn due(&self, id: U128, now: &Arc<View>) -> Result<Due, RpcError> {
+    pub(crate) fn due(&self, id: U128, now: &Arc<Past>) -> Result<Due, RpcError> {
         let mut filters = self.used();
         let filter = filters.get_mut(&id.to::<u128>()).ok_or_else(not_found)?;
         filter.used = Instant::now();
@@ -142,17 +142,17 @@ pub(crate) fn random_id() -> u128 {
     (half() << 64) | half() | (1 << 127)
 }
 
-/// The number of the last block that two views of a chain have in common.
-pub(crate) fn common(old: &View, new: &View) -> Result<u64, ChainError> {
+/// The number of the last block that two states of a chain have in common.
+pub(crate) fn common(old: &Past, new: &Past) -> Result<u64, ChainError> {
     let same = |number: u64| -> Result<bool, ChainError> {
-        let hash = |view: &View| Ok(view.header(number)?.map(|head| head.hash));
+        let hash = |past: &Past| Ok(past.header(number)?.map(|head| head.hash));
         Ok::<_, ChainError>(hash(old)? == hash(new)?)
     };
     let last = old.head().number.min(new.head().number);
     if same(last)? {
         return Ok(last);
     }
-    // Views agree up to somewhere, and nowhere after it. They always share the genesis.
+    // They agree up to somewhere, and nowhere after it. They always share the genesis.
     let (mut agree, mut differ) = (0, last);
     while differ - agree > 1 {
         let middle = agree + (differ - agree) / 2;

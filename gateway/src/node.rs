@@ -42,7 +42,7 @@ impl Node {
         client_version: String,
     ) -> Self {
         let filters = Filters::new(&limits);
-        let executions = Semaphore::new(limits.executions_max);
+        let executions = Semaphore::new(limits.executions_max.min(Semaphore::MAX_PERMITS));
         let modules = OnceLock::new();
         Self { chain, backend, limits, filters, client_version, modules, executions }
     }

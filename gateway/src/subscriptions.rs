@@ -11,7 +11,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
-use crate::chain::{Change, View};
+use crate::chain::{Change, Past};
 use crate::filters::{common, random_id};
 use crate::methods::{Criteria, log_changes, pooled, read_criteria};
 use crate::node::Node;
@@ -184,9 +184,9 @@ impl Teller {
 
     /// The chain of now, and all that happens to it from now on, but for what both have: that
     /// is no difference to the chain of now.
-    fn listen(&self) -> (Arc<View>, broadcast::Receiver<Change>) {
+    fn listen(&self) -> (Arc<Past>, broadcast::Receiver<Change>) {
         let changes = self.node.chain.subscribe();
-        (self.node.chain.view(), changes)
+        (self.node.chain.view().past(), changes)
     }
 
     async fn tell<T: Serialize>(&self, result: &T) -> Result<(), Gone> {
@@ -202,7 +202,7 @@ impl Teller {
         drop((&mut self.answered).await);
     }
 
-    async fn heads(mut self, mut seen: Arc<View>, mut changes: broadcast::Receiver<Change>) {
+    async fn heads(mut self, mut seen: Arc<Past>, mut changes: broadcast::Receiver<Change>) {
         self.answered().await;
         while let Some(now) = self.changed(&mut changes).await {
             let Ok(first) = common(&seen, &now).map(|common| common + 1) else { return };
@@ -220,7 +220,7 @@ impl Teller {
     async fn logs(
         mut self,
         criteria: Criteria,
-        mut seen: Arc<View>,
+        mut seen: Arc<Past>,
         mut changes: broadcast::Receiver<Change>,
     ) {
         self.answered().await;
@@ -240,10 +240,10 @@ impl Teller {
 
     /// The chain after the next change. One who is too slow to be told of each is told of all
     /// that he missed as of one.
-    async fn changed(&self, changes: &mut broadcast::Receiver<Change>) -> Option<Arc<View>> {
+    async fn changed(&self, changes: &mut broadcast::Receiver<Change>) -> Option<Arc<Past>> {
         match changes.recv().await {
-            Ok(Change::Appended { view, .. } | Change::Rewound { view, .. }) => Some(view),
-            Err(RecvError::Lagged(_)) => Some(self.node.chain.view()),
+            Ok(Change::Appended { now, .. } | Change::Rewound { now, .. }) => Some(now),
+            Err(RecvError::Lagged(_)) => Some(self.node.chain.view().past()),
             Err(RecvError::Closed) => None,
         }
     }

@@ -13,6 +13,7 @@ mod head;
 mod limits;
 mod logs;
 mod open;
+mod past;
 mod postings;
 mod records;
 mod view;
@@ -33,6 +34,7 @@ pub use error::ChainError;
 pub use head::Head;
 pub use limits::CHANGES_BEHIND_MAX;
 pub use logs::{FoundLog, LogFilter};
+pub use past::Past;
 pub use postings::{Place, Term};
 pub use view::{Placed, View};
 
@@ -50,19 +52,19 @@ const POSTED_KEY: &[u8] = b"posted";
 /// A change of the chain.
 #[derive(Clone)]
 pub enum Change {
-    /// Blocks were appended: those from `first` to the head of the view.
+    /// Blocks were appended: those from `first` to the head of `now`.
     Appended {
         /// The first of them.
         first: u64,
         /// The chain with them.
-        view: Arc<View>,
+        now: Arc<Past>,
     },
-    /// Blocks were taken back: those after the head of the view.
+    /// Blocks were taken back: those after the head of `now`.
     Rewound {
         /// The chain before that, where the blocks can still be read.
-        dropped: Arc<View>,
+        before: Arc<Past>,
         /// The chain without them.
-        view: Arc<View>,
+        now: Arc<Past>,
     },
 }
 
@@ -154,7 +156,7 @@ impl Chain {
         batch.commit().map_err(|error| view.tables.engine_error(error))?;
         *posted = posted_through;
         let view = self.show(&view.tables, tail, head);
-        self.tell(Change::Appended { first: first.number, view });
+        self.tell(Change::Appended { first: first.number, now: view.past() });
         Ok(())
     }
 
@@ -182,7 +184,7 @@ impl Chain {
         batch.commit().map_err(|error| dropped.tables.engine_error(error))?;
         *posted = posted.map(|through| through.min(to));
         let view = self.show(&dropped.tables, dropped.tail.rewound(to), head);
-        self.tell(Change::Rewound { dropped, view });
+        self.tell(Change::Rewound { before: dropped.past(), now: view.past() });
         Ok(())
     }
 

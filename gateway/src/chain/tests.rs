@@ -135,6 +135,13 @@ fn check_logs(view: &View, blocks: &[Block], filter: &LogFilter, first: u64, las
         true
     };
     view.logs(filter, first, last, visit).unwrap();
+    let mut scanned = Vec::new();
+    let visit = |logs: Vec<FoundLog>| {
+        scanned.extend(logs.into_iter().map(|log| (log.place, log.index, log.event)));
+        true
+    };
+    view.past().scan(filter, first, last, visit).unwrap();
+    assert_eq!(found, scanned);
     let mut expected = Vec::new();
     for block in blocks.iter().filter(|block| (first..=last).contains(&block.number)) {
         let mut log = 0;
@@ -224,6 +231,28 @@ proptest! {
 }
 
 #[test]
+fn postings_of_many_blocks_are_written_and_taken_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut blocks = vec![block(None, 0, Vec::new())];
+    let chain = Chain::open(&directory, &blocks[0]).unwrap();
+    for nonce in 0..60 {
+        let next = block(blocks.last(), nonce, vec![transaction(nonce, 1, &[(2, vec![1])])]);
+        chain.append(&next).unwrap();
+        blocks.push(next);
+    }
+    let written = *chain.posted.lock().unwrap();
+    assert!(written.is_some_and(|through| through > 30), "{written:?}");
+    check_blocks(&chain.view(), &blocks);
+    chain.rewind(20).unwrap();
+    blocks.truncate(21);
+    assert_eq!(*chain.posted.lock().unwrap(), Some(20));
+    check_blocks(&chain.view(), &blocks);
+    let all = chain.view().tables.postings.iter();
+    let latest = all.map(|record| record.key().unwrap()[8..16].to_vec()).max();
+    assert!(latest.unwrap() <= 20_u64.to_be_bytes().to_vec());
+}
+
+#[test]
 fn only_the_next_block_is_taken() {
     let directory = tempfile::tempdir().unwrap();
     let genesis = block(None, 0, Vec::new());
@@ -263,12 +292,11 @@ fn a_view_and_a_change_show_the_chain_of_their_time() {
     let other = block(Some(&genesis), 5, Vec::new());
     chain.append(&other).unwrap();
 
-    let Change::Appended { first: 1, view } = changes.try_recv().unwrap() else { panic!() };
-    assert_eq!(view.block(1).unwrap(), Some(one.clone()));
-    let Change::Rewound { dropped, view } = changes.try_recv().unwrap() else { panic!() };
-    assert_eq!(dropped.block(1).unwrap(), Some(one));
-    assert_eq!(dropped.transaction(tx.hash()).unwrap().unwrap().transaction, tx);
-    assert_eq!(view.head().number, 0);
+    let Change::Appended { first: 1, now } = changes.try_recv().unwrap() else { panic!() };
+    assert_eq!(now.block(1).unwrap(), Some(one.clone()));
+    let Change::Rewound { before, now } = changes.try_recv().unwrap() else { panic!() };
+    assert_eq!(before.block(1).unwrap(), Some(one));
+    assert_eq!(now.head().number, 0);
     assert_eq!(chain.view().block(1).unwrap(), Some(other));
     assert_eq!(chain.view().transaction(tx.hash()).unwrap(), None);
 }

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::Family;
 use super::transactions::pooled;
-use crate::chain::{FoundLog, LogFilter, View};
+use crate::chain::{ChainError, FoundLog, LogFilter, Past, View};
 use crate::filters::{Due, News, Subject, common};
 use crate::node::Node;
 use crate::rpc::{BlockTag, Param, RpcError, quantity};
@@ -21,17 +21,17 @@ pub(super) fn add(family: &mut Family) {
     family.read("eth_getLogs", async |node, (criteria,): (Criteria,)| logs(node, criteria).await);
     family.act("eth_newFilter", async |node: Arc<Node>, (criteria,): (Criteria,)| {
         criteria.check(&node)?;
-        node.filters.add(Subject::Logs(criteria), node.chain.view())
+        node.filters.add(Subject::Logs(criteria), node.chain.view().past())
     });
     family.act("eth_newBlockFilter", async |node: Arc<Node>, ()| {
-        node.filters.add(Subject::Blocks, node.chain.view())
+        node.filters.add(Subject::Blocks, node.chain.view().past())
     });
     family.act(
         "eth_newPendingTransactionFilter",
         async |node: Arc<Node>, (full,): (Option<bool>,)| {
             let arrivals = node.backend.arrivals();
             let subject = Subject::Pending { arrivals, full: full.unwrap_or(false) };
-            node.filters.add(subject, node.chain.view())
+            node.filters.add(subject, node.chain.view().past())
         },
     );
     family.act("eth_uninstallFilter", async |node: Arc<Node>, (id,): (FilterId,)| {
@@ -210,25 +210,24 @@ async fn logs(node: Arc<Node>, criteria: Criteria) -> Result<Vec<LogJson>, RpcEr
     node.read(move |node, view| {
         let Some((first, last)) = criteria.blocks(node, view)? else { return Ok(Vec::new()) };
         let mut found = Vec::new();
-        search(node, view, &criteria.filter, (first, last), |log| {
-            found.push(LogJson::new(log, false));
-        })?;
+        let find = |visit: &mut dyn FnMut(Vec<FoundLog>) -> bool| {
+            view.logs(&criteria.filter, first, last, visit)
+        };
+        take(node, find, |log| found.push(LogJson::new(log, false)))?;
         Ok(found)
     })
     .await
 }
 
-/// Finds logs, as many as one answer may have.
-fn search(
+/// Takes logs from whatever finds them, as many as one answer may have.
+fn take(
     node: &Node,
-    view: &View,
-    filter: &LogFilter,
-    (first, last): (u64, u64),
+    find: impl FnOnce(&mut dyn FnMut(Vec<FoundLog>) -> bool) -> Result<(), ChainError>,
     mut take: impl FnMut(FoundLog),
 ) -> Result<(), RpcError> {
     let limits = &node.limits;
     let (mut found, mut candidates) = (0, 0);
-    view.logs(filter, first, last, |logs| {
+    find(&mut |logs| {
         candidates += 1;
         found += logs.len();
         logs.into_iter().for_each(&mut take);
@@ -245,18 +244,21 @@ fn search(
     Ok(())
 }
 
-/// The logs that are gone and those that are new, from one view of the chain to a later one.
+/// The logs that are gone and those that are new, from one state of the chain to a later one.
 pub(crate) fn log_changes(
     node: &Node,
     criteria: &Criteria,
-    seen: &View,
-    now: &View,
+    seen: &Past,
+    now: &Past,
 ) -> Result<Vec<LogJson>, RpcError> {
     let common = common(seen, now)?;
     let mut changes = Vec::new();
-    for (view, removed) in [(seen, true), (now, false)] {
-        let range = (common + 1, view.head().number);
-        search(node, view, &criteria.filter, range, |log| {
+    for (past, removed) in [(seen, true), (now, false)] {
+        let last = past.head().number;
+        let find = |visit: &mut dyn FnMut(Vec<FoundLog>) -> bool| {
+            past.scan(&criteria.filter, common + 1, last, visit)
+        };
+        take(node, find, |log| {
             if criteria.covers(log.block.number) {
                 changes.push(LogJson::new(log, removed));
             }
@@ -266,7 +268,7 @@ pub(crate) fn log_changes(
 }
 
 async fn changes(node: Arc<Node>, (id,): (FilterId,)) -> Result<News, RpcError> {
-    let now = node.chain.view();
+    let now = node.chain.view().past();
     match node.filters.due(id.0, &now)? {
         Due::Blocks { seen } => {
             let read = move |_: &Node, _: &View| new_blocks(&seen, &now);
@@ -286,7 +288,7 @@ async fn changes(node: Arc<Node>, (id,): (FilterId,)) -> Result<News, RpcError> 
     }
 }
 
-fn new_blocks(seen: &View, now: &View) -> Result<Vec<B256>, RpcError> {
+fn new_blocks(seen: &Past, now: &Past) -> Result<Vec<B256>, RpcError> {
     let mut hashes = Vec::new();
     for number in common(seen, now)? + 1..=now.head().number {
         hashes.extend(now.header(number)?.map(|head| head.hash));

@@ -6,7 +6,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::error::RpcError;
-use super::quantity::{self, BlockId, BlockTag};
+use super::quantity::{self, BlockId, BlockTag, into_type};
 
 /// Something that a method takes as a parameter.
 pub trait Param: Sized {
@@ -151,9 +151,9 @@ macro_rules! read_from_text {
 
 read_from_text! {
     String: |text| Ok(text.to_owned()),
-    u64: quantity::number,
-    U256: quantity::quantity,
-    Bytes: quantity::bytes,
+    u64: |text| quantity::number(text).map_err(|why| into_type(&why, "hexutil.Uint64")),
+    U256: |text| quantity::quantity(text).map_err(|why| into_type(&why, "hexutil.Big")),
+    Bytes: |text| quantity::bytes(text).map_err(|why| into_type(&why, "hexutil.Bytes")),
     B256: quantity::hash,
     Address: quantity::address,
     BlockTag: BlockTag::parse,
@@ -214,7 +214,21 @@ mod tests {
         assert_eq!(error("{}"), "non-array args");
         assert_eq!(error("\"x\""), "non-array args");
         assert_eq!(error("[\"0x1\",true,3]"), "too many arguments, want at most 2");
-        assert_eq!(error("[\"2\"]"), "invalid argument 0: hex string without 0x prefix");
+        assert_eq!(
+            error("[\"2\"]"),
+            "invalid argument 0: json: cannot unmarshal hex string without 0x prefix into Go value \
+             of type hexutil.Uint64"
+        );
+        let tag = read::<(BlockTag,)>("[\"2\"]").unwrap_err();
+        assert_eq!(tag, "invalid argument 0: hex string without 0x prefix");
+        let hash = format!("[\"1{}1\"]", "0".repeat(62));
+        assert_eq!(
+            read::<(B256,)>(&hash).unwrap_err(),
+            "invalid argument 0: json: cannot unmarshal hex string without 0x prefix into Go value \
+             of type common.Hash"
+        );
+        let short = read::<(B256,)>("[\"0x12\"]").unwrap_err();
+        assert_eq!(short, "invalid argument 0: hex string has length 2, want 64 for common.Hash");
         assert_eq!(error("[\"0x1\",1]"), "invalid argument 1: expected true or false");
         assert_eq!(error("[1]"), "invalid argument 0: expected a string");
         assert_eq!(error("[[\"0x1\"]]"), "invalid argument 0: expected a string");

@@ -53,11 +53,16 @@ fn digits(text: &str) -> Result<&str, String> {
 }
 
 fn fixed<const LENGTH: usize>(text: &str, what: &str) -> Result<[u8; LENGTH], String> {
-    let bytes = bytes(text).map_err(|reason| format!("{reason}, into a value of type {what}"))?;
+    let bytes = bytes(text).map_err(|reason| into_type(&reason, what))?;
     let length = bytes.len();
     <[u8; LENGTH]>::try_from(&bytes[..]).map_err(|_| {
         format!("hex string has length {}, want {} for {what}", 2 * length, 2 * LENGTH)
     })
+}
+
+/// What Go says of text that is no value of a type: clients and tests look for it.
+pub(super) fn into_type(reason: &str, kind: &str) -> String {
+    format!("json: cannot unmarshal {reason} into Go value of type {kind}")
 }
 
 /// Reads a hash.
@@ -65,7 +70,7 @@ fn fixed<const LENGTH: usize>(text: &str, what: &str) -> Result<[u8; LENGTH], St
 /// # Errors
 /// Says what is wrong with it.
 pub fn hash(text: &str) -> Result<B256, String> {
-    fixed(text, "a hash").map(B256::new)
+    fixed(text, "common.Hash").map(B256::new)
 }
 
 /// Reads an address.
@@ -73,7 +78,7 @@ pub fn hash(text: &str) -> Result<B256, String> {
 /// # Errors
 /// Says what is wrong with it.
 pub fn address(text: &str) -> Result<Address, String> {
-    fixed(text, "an address").map(Address::new)
+    fixed(text, "common.Address").map(Address::new)
 }
 
 /// Reads the key of a storage slot, which may be shorter than 32 bytes.

@@ -95,7 +95,8 @@ impl Gateway {
             .min(Semaphore::MAX_PERMITS)
             .try_into()
             .unwrap_or(u32::MAX);
-        let connections = Arc::new(Semaphore::new(config.limits.connections_max));
+        let connections =
+            Arc::new(Semaphore::new(config.limits.connections_max.min(Semaphore::MAX_PERMITS)));
         let server = Arc::new(Server::new(config, chain, backend, extra));
         let accepting = accept(listener, server, Arc::clone(&connections), stopped);
         let accepting = tokio::spawn(accepting);

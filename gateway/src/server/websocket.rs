@@ -97,8 +97,8 @@ async fn converse(server: Arc<Server>, connection: Connection, upgraded: Upgrade
 
 /// Takes messages and has each answered, as many at a time as one connection may have.
 async fn read(server: Arc<Server>, session: &Arc<Session>, mut stream: SplitStream<Socket>) {
-    let answering =
-        Arc::new(Semaphore::new(server.dispatcher.limits().requests_per_connection_max));
+    let most = server.dispatcher.limits().requests_per_connection_max;
+    let answering = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
     while let Ok(Some(Ok(message))) = tokio::time::timeout(SILENCE_MAX, stream.next()).await {
         let text = match message {
             Message::Text(text) => Bytes::from(text),

@@ -115,6 +115,7 @@ fn calls(head: B256) -> Vec<(&'static str, Value)> {
     let (dynamic, legacy) = (transfer(0).trie_hash(), creation(2).trie_hash());
     let pooled = transfer(4).trie_hash();
     vec![
+        ("debug_getBadBlocks", json!([])),
         ("debug_getRawBlock", json!(["0x1"])),
         ("debug_getRawHeader", json!(["0x1"])),
         ("debug_getRawReceipts", json!(["0x1"])),
