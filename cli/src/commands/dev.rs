@@ -95,11 +95,9 @@ fn print_start(args: &DevArgs, accounts: &Accounts, address: SocketAddr) {
     println!("\nWallet\n==================");
     println!("Mnemonic:          {}", args.mnemonic);
     println!("Derivation path:   {DERIVATION_PATH}");
-    for (name, value) in [
-        ("Chain ID", args.chain_id),
-        ("Base Fee", args.base_fee),
-        ("Gas Limit", args.gas_limit),
-    ] {
+    for (name, value) in
+        [("Chain ID", args.chain_id), ("Base Fee", args.base_fee), ("Gas Limit", args.gas_limit)]
+    {
         println!("\n{name}\n==================\n{value}");
     }
     println!("\nListening on {address}");

@@ -129,7 +129,10 @@ async fn a_token_is_deployed_and_moves_and_tells_of_it() {
     let to = world.account(1);
     let transfer = format!("0xa9059cbb{:0>64}{}", hex::encode(to), word(7));
     let receipt = world.send(json!({ "to": token, "input": transfer })).await;
-    assert_eq!((receipt["status"].as_str(), receipt["blockNumber"].as_str()), (Some("0x1"), Some("0x2")));
+    assert_eq!(
+        (receipt["status"].as_str(), receipt["blockNumber"].as_str()),
+        (Some("0x1"), Some("0x2"))
+    );
     let logs = world.call("eth_getLogs", json!([{ "address": token, "fromBlock": "0x2" }])).await;
     assert_eq!(logs.as_array().unwrap().len(), 1);
     assert_eq!(logs[0]["data"], format!("0x{}", word(7)));
@@ -200,14 +203,16 @@ async fn anybody_can_be_impersonated_and_anything_set() {
     let somebody = "0x00000000000000000000000000000000000000aa";
     let to = "0x00000000000000000000000000000000000000ee";
     let request = json!({ "from": somebody, "to": to, "value": "0x5" });
-    let (_, message, _) =
-        world.ask("eth_sendTransaction", json!([request])).await.unwrap_err();
+    let (_, message, _) = world.ask("eth_sendTransaction", json!([request])).await.unwrap_err();
     assert_eq!(message, "No Signer available");
     world.call("hardhat_impersonateAccount", json!([somebody])).await;
     world.call("hardhat_setBalance", json!([somebody, "0xde0b6b3a7640000"])).await;
     world.call("hardhat_setCode", json!([somebody, REVERTS])).await;
     let receipt = world.send(request.clone()).await;
-    assert_eq!((receipt["from"].as_str(), receipt["status"].as_str()), (Some(somebody), Some("0x1")));
+    assert_eq!(
+        (receipt["from"].as_str(), receipt["status"].as_str()),
+        (Some(somebody), Some("0x1"))
+    );
     let hash = receipt["transactionHash"].clone();
     let transaction = world.call("eth_getTransactionByHash", json!([hash])).await;
     assert_eq!(transaction["from"], somebody);
@@ -266,7 +271,8 @@ async fn without_automine_transactions_wait_in_the_pool() {
 
 #[tokio::test]
 async fn blocks_come_by_themselves_where_they_have_an_interval() {
-    let world = World::with(DevConfig { mining: Mining::Interval(50), ..DevConfig::default() }).await;
+    let world =
+        World::with(DevConfig { mining: Mining::Interval(50), ..DevConfig::default() }).await;
     let backend = world.backend.clone();
     let running = tokio::spawn(async move { backend.run().await });
     let request = json!([{ "to": world.account(1), "value": "0x1" }]);
@@ -277,6 +283,25 @@ async fn blocks_come_by_themselves_where_they_have_an_interval() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(world.call("eth_blockNumber", json!([])).await, height);
     running.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_that_are_sent_together_get_nonces_of_their_own() {
+    let world = Arc::new(World::new().await);
+    let sending: Vec<_> = (0..16)
+        .map(|_| {
+            let world = Arc::clone(&world);
+            tokio::spawn(async move {
+                let request = json!({ "to": world.account(1), "value": "0x1" });
+                world.send(request).await
+            })
+        })
+        .collect();
+    for sent in sending {
+        assert_eq!(sent.await.unwrap()["status"], "0x1");
+    }
+    let count = world.call("eth_getTransactionCount", json!([world.account(0), "latest"])).await;
+    assert_eq!(count, "0x10");
 }
 
 #[tokio::test]

@@ -98,16 +98,16 @@ impl DevChain {
         let count = BLOCK_HASH_HISTORY.min(environment.number);
         let numbers = environment.number - count..environment.number;
         let hashes = numbers.filter_map(|number| Some((number, self.block_hash(number)?.0)));
-        let blobs = self.fork.blobs.zip(environment.excess_blob_gas).map(|(blobs, excess)| BlobGas {
-            excess,
-            update_fraction: u64::try_from(blobs.update_fraction).unwrap_or(u64::MAX),
-        });
+        let blobs =
+            self.fork.blobs.zip(environment.excess_blob_gas).map(|(blobs, excess)| BlobGas {
+                excess,
+                update_fraction: u64::try_from(blobs.update_fraction).unwrap_or(u64::MAX),
+            });
         let block = BlockOverride {
             number: environment.number,
             timestamp: environment.timestamp,
             difficulty: environment.difficulty.to_be_bytes(),
-            prevrandao: Some(environment.prevrandao.0)
-                .filter(|_| self.since(SpecId::MERGE)),
+            prevrandao: Some(environment.prevrandao.0).filter(|_| self.since(SpecId::MERGE)),
             blobs,
             hashes: hashes.collect(),
         };

@@ -14,10 +14,10 @@ use std::sync::{Arc, Mutex};
 use alloy_primitives::{Address, B256, U256};
 use parsec_ethereum::{Account, Block, PoolTransaction};
 use parsec_protocol::{Key, Value};
-use parsec_runtimes::{Runtimes, Sessions};
-use parsec_runtimes::evm::keys::{self, AccountRecord, CodeRecord};
 use parsec_runtimes::evm::fees::Parent;
+use parsec_runtimes::evm::keys::{self, AccountRecord, CodeRecord};
 use parsec_runtimes::evm::{BlockOverride, ChainParams, EvmRuntime, Fork, genesis};
+use parsec_runtimes::{Runtimes, Sessions};
 use revm::primitives::hardfork::SpecId;
 
 use crate::clock::Clock;

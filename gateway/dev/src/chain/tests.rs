@@ -183,11 +183,8 @@ fn who_offers_more_takes_the_place() {
 
 #[test]
 fn those_who_pay_more_come_first_and_gas_is_bounded() {
-    let mut fixture = with(DevConfig {
-        mining: Mining::Manual,
-        gas_limit: 50_000,
-        ..DevConfig::default()
-    });
+    let mut fixture =
+        with(DevConfig { mining: Mining::Manual, gas_limit: 50_000, ..DevConfig::default() });
     let to = Address::repeat_byte(9);
     for (from, fee) in [(0, 10), (1, 30), (2, 20)] {
         let tx = TxEip1559 { max_fee_per_gas: fee * GWEI, ..transfer(0, to) };

@@ -1,6 +1,6 @@
 //! Making blocks, time, and taking the chain back.
 
-use alloy_primitives::{Address, B256, Bytes, U256, U64};
+use alloy_primitives::{Address, B256, Bytes, U64, U256};
 use parsec_gateway::rpc::{Count, Param, RpcError};
 use serde::Deserialize;
 use serde_json::Value;
@@ -112,12 +112,9 @@ fn add_mining(family: &mut Family) {
             Ok(true)
         },
     );
-    family.act(
-        &["hardhat_getAutomine", "anvil_getAutomine"],
-        async |backend: DevBackend, ()| {
-            Ok(backend.look(|chain| chain.mining()) == Mining::Auto)
-        },
-    );
+    family.act(&["hardhat_getAutomine", "anvil_getAutomine"], async |backend: DevBackend, ()| {
+        Ok(backend.look(|chain| chain.mining()) == Mining::Auto)
+    });
     family.act(&["anvil_getIntervalMining"], async |backend: DevBackend, ()| {
         Ok(match backend.look(|chain| chain.mining()) {
             Mining::Interval(millis) => Some(millis / 1_000),
@@ -167,17 +164,14 @@ fn add_time(family: &mut Family) {
             change.await.map_err(stopped)?.map_err(RpcError::invalid_params)
         },
     );
-    family.act(
-        &["evm_setTime", "anvil_setTime"],
-        async |backend: DevBackend, (time,): (Wide,)| {
-            let time = match time.0.saturating_to::<u64>() {
-                millis if millis > SECONDS_MAX => millis / 1_000,
-                seconds => seconds,
-            };
-            let change = backend.change(move |chain, now| Ok(chain.set_time(now, time)));
-            change.await.map_err(stopped)
-        },
-    );
+    family.act(&["evm_setTime", "anvil_setTime"], async |backend: DevBackend, (time,): (Wide,)| {
+        let time = match time.0.saturating_to::<u64>() {
+            millis if millis > SECONDS_MAX => millis / 1_000,
+            seconds => seconds,
+        };
+        let change = backend.change(move |chain, now| Ok(chain.set_time(now, time)));
+        change.await.map_err(stopped)
+    });
     family.act(
         &["anvil_setBlockTimestampInterval", "evm_setBlockTimestampInterval"],
         async |backend: DevBackend, (seconds,): (Wide,)| {
@@ -200,10 +194,8 @@ fn add_time(family: &mut Family) {
 
 fn add_snapshots(family: &mut Family) {
     family.act(&["evm_snapshot", "anvil_snapshot"], async |backend: DevBackend, ()| {
-        let SnapshotId(id) = backend
-            .change(|chain, now| Ok(chain.snapshot(now)))
-            .await
-            .map_err(stopped)?;
+        let SnapshotId(id) =
+            backend.change(|chain, now| Ok(chain.snapshot(now))).await.map_err(stopped)?;
         Ok(U64::from(id))
     });
     family.act(&["evm_revert", "anvil_revert"], async |backend: DevBackend, (id,): (Wide,)| {
