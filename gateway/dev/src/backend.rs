@@ -126,7 +126,11 @@ impl DevBackend {
 
     /// Sets when blocks are made.
     pub(crate) async fn set_mining(&self, mining: Mining) -> Result<(), Stop> {
-        self.change(move |chain, _| Ok(chain.set_mining(mining))).await?;
+        let set = self.change(move |chain, _| {
+            chain.set_mining(mining);
+            Ok(())
+        });
+        set.await?;
         self.0.mining.send_replace(mining);
         Ok(())
     }
