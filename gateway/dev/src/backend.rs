@@ -119,18 +119,18 @@ impl DevBackend {
                     drop(self.change(|chain, now| chain.mine(now)).await);
                 }
                 changed = mining.changed() => changed.unwrap_or_default(),
-                changed = stopped.wait_for(Option::is_some) => {
-                    if let Ok(Some(stop)) = changed.as_deref() {
-                        return stop.clone();
-                    }
-                }
+                stop = told(&mut stopped) => return stop,
             }
         }
     }
 
     /// Sets when blocks are made.
     pub(crate) async fn set_mining(&self, mining: Mining) -> Result<(), Stop> {
-        self.change(move |chain, _| Ok(chain.set_mining(mining))).await?;
+        let set = self.change(move |chain, _| {
+            chain.set_mining(mining);
+            Ok(())
+        });
+        set.await?;
         self.0.mining.send_replace(mining);
         Ok(())
     }
@@ -156,17 +156,18 @@ impl DevBackend {
         let inner = Arc::clone(&self.0);
         blocking(move || inner.change(change)).await.unwrap_or_else(|reason| Err(Stop(reason)))
     }
+}
 
-    /// Takes transactions whose senders are known.
-    pub(crate) async fn take(
-        &self,
-        transactions: Vec<Result<Submission, Refused>>,
-    ) -> Vec<Result<B256, Refused>> {
-        let count = transactions.len();
-        let taken = self.change(move |chain, now| chain.submit(now, transactions)).await;
-        taken.unwrap_or_else(|stop| {
-            vec![Err(refused(ErrorCode::Unavailable, stop.to_string())); count]
-        })
+/// Waits until the chain must not go on.
+async fn told(stopped: &mut watch::Receiver<Option<Stop>>) -> Stop {
+    loop {
+        if let Some(stop) = stopped.borrow_and_update().clone() {
+            return stop;
+        }
+        if stopped.changed().await.is_err() {
+            // Its chain is gone, and nobody polls this any more.
+            std::future::pending::<()>().await;
+        }
     }
 }
 

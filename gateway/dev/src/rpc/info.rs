@@ -58,7 +58,7 @@ fn metadata(backend: &DevBackend) -> Value {
             .map(|(SnapshotId(id), block, hash)| (format!("{id:#x}"), json!([block, hash])))
             .collect();
         // One chain has one genesis, and another run another time or other accounts.
-        let instance = chain.block_hash(0).map(|hash| keccak256(hash));
+        let instance = chain.block_hash(0).map(keccak256);
         json!({
             "clientVersion": client_version(),
             "clientSemver": env!("CARGO_PKG_VERSION"),

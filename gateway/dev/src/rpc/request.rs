@@ -1,6 +1,8 @@
 //! From what a client asks to be sent to a whole transaction.
 
-use alloy_consensus::{SignableTransaction, TxEip4844Variant, TypedTransaction};
+use alloy_consensus::{
+    SignableTransaction, TxEip4844Variant, TxEip4844WithSidecar, TypedTransaction,
+};
 use alloy_eips::eip2718::Encodable2718;
 use alloy_primitives::{Address, B256, Signature, TxKind, U256};
 use alloy_rpc_types_eth::TransactionRequest;
@@ -14,6 +16,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::backend::{DevBackend, LEAST_TIP, in_next_block};
+use crate::chain::DevChain;
 
 /// A transaction as a client describes it.
 pub(super) struct Wanted(pub(super) TransactionRequest);
@@ -41,6 +44,8 @@ pub(super) fn no_signer() -> RpcError {
 pub(super) struct Unsigned {
     pub(super) from: Address,
     pub(super) transaction: TypedTransaction,
+    /// Whether the client chose its nonce.
+    has_nonce: bool,
 }
 
 /// What to do if the gas that a transaction takes can't be estimated.
@@ -60,6 +65,7 @@ pub(super) async fn fill(
 ) -> Result<Unsigned, RpcError> {
     let first = || backend.accounts().addresses().first().copied();
     let from = request.from.or_else(first).ok_or_else(no_signer)?;
+    let has_nonce = request.nonce.is_some();
     let mut request = settle(backend, TransactionRequest { from: Some(from), ..request });
     if request.gas.is_none() {
         request.gas = Some(gas(backend, &request, failing).await?);
@@ -73,7 +79,7 @@ pub(super) async fn fill(
             "transactions of type 3 (EIP-4844) are not accepted: this chain has no consensus \
              layer that would carry their blobs",
         )),
-        transaction => Ok(Unsigned { from, transaction }),
+        transaction => Ok(Unsigned { from, transaction, has_nonce }),
     }
 }
 
@@ -130,6 +136,27 @@ async fn gas(
 }
 
 impl Unsigned {
+    /// The same with the next nonce that its sender has now, unless the client chose one: others
+    /// may have taken the one that it was filled with.
+    pub(super) fn renewed(mut self, chain: &DevChain) -> Self {
+        if self.has_nonce {
+            return self;
+        }
+        let next = chain.next_nonce(&self.from);
+        let nonce = match &mut self.transaction {
+            TypedTransaction::Legacy(tx) => &mut tx.nonce,
+            TypedTransaction::Eip2930(tx) => &mut tx.nonce,
+            TypedTransaction::Eip1559(tx) => &mut tx.nonce,
+            TypedTransaction::Eip7702(tx) => &mut tx.nonce,
+            TypedTransaction::Eip4844(
+                TxEip4844Variant::TxEip4844(tx)
+                | TxEip4844Variant::TxEip4844WithSidecar(TxEip4844WithSidecar { tx, .. }),
+            ) => &mut tx.nonce,
+        };
+        *nonce = next;
+        self
+    }
+
     /// The hash that is to be signed.
     pub(super) fn signature_hash(&self) -> B256 {
         self.transaction.signature_hash()
@@ -144,10 +171,7 @@ impl Unsigned {
             TypedTransaction::Eip7702(tx) => tx.into_signed(signature).into(),
             TypedTransaction::Eip4844(
                 TxEip4844Variant::TxEip4844(tx)
-                | TxEip4844Variant::TxEip4844WithSidecar(alloy_consensus::TxEip4844WithSidecar {
-                    tx,
-                    ..
-                }),
+                | TxEip4844Variant::TxEip4844WithSidecar(TxEip4844WithSidecar { tx, .. }),
             ) => tx.into_signed(signature).into(),
         }
     }

@@ -9,9 +9,11 @@ use parsec_gateway::{Backend, Chain};
 use parsec_runtimes::evm::payload;
 use serde_json::{Value, json};
 
-use super::Family;
 use super::request::{Failing, Unsigned, Wanted, encode, fill, no_signer};
+use super::{Family, stopped};
+use crate::accounts::Accounts;
 use crate::backend::DevBackend;
+use crate::chain::DevChain;
 use crate::transaction::Submission;
 
 /// How long a transaction is waited for, unless the client says it.
@@ -23,28 +25,26 @@ pub(super) fn add(family: &mut Family) {
     });
     family.act(&["eth_sendTransaction"], async |backend: DevBackend, (wanted,): (Wanted,)| {
         let unsigned = fill(&backend, wanted.0, Failing::Send).await?;
-        let raw = authorize(&backend, unsigned)?;
-        send(&backend, raw).await
+        send(&backend, unsigned, Authority::Own).await
     });
     family.act(
         &["eth_sendUnsignedTransaction"],
         async |backend: DevBackend, (wanted,): (Wanted,)| {
             let unsigned = fill(&backend, wanted.0, Failing::Send).await?;
-            send(&backend, impersonate(unsigned)?).await
+            send(&backend, unsigned, Authority::Nobodys).await
         },
     );
     family.act(
         &["eth_sendTransactionSync"],
         async |backend: DevBackend, (wanted, timeout): (Wanted, Option<Count>)| {
             let unsigned = fill(&backend, wanted.0, Failing::Send).await?;
-            let raw = authorize(&backend, unsigned)?;
             let wait = timeout.map_or(RECEIPT_WAIT, |timeout| Duration::from_millis(timeout.0));
-            send_and_wait(&backend, raw, wait.min(RECEIPT_WAIT)).await
+            send_and_wait(&backend, unsigned, wait.min(RECEIPT_WAIT)).await
         },
     );
     family.act(&["eth_signTransaction"], async |backend: DevBackend, (wanted,): (Wanted,)| {
         let unsigned = fill(&backend, wanted.0, Failing::Send).await?;
-        Ok(Bytes::from(sign(&backend, unsigned)?))
+        Ok(Bytes::from(sign(backend.accounts(), unsigned)?))
     });
     family.act(&["eth_fillTransaction"], async |backend: DevBackend, (wanted,): (Wanted,)| {
         let unsigned = fill(&backend, wanted.0, Failing::Refuse).await?;
@@ -61,43 +61,65 @@ fn accounts(backend: &DevBackend) -> Vec<Address> {
     accounts
 }
 
+/// Whose signature a transaction needs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Authority {
+    /// Its sender's, unless that is impersonated.
+    Own,
+    Nobodys,
+}
+
 /// Signs a transaction, unless its sender is impersonated.
-fn authorize(backend: &DevBackend, unsigned: Unsigned) -> Result<Submission, RpcError> {
-    if backend.look(|chain| chain.is_impersonated(&unsigned.from)) {
-        return impersonate(unsigned);
-    }
+fn authorize(
+    accounts: &Accounts,
+    chain: &DevChain,
+    unsigned: Unsigned,
+    authority: Authority,
+) -> Result<Submission, RpcError> {
     let from = unsigned.from;
-    let raw = sign(backend, unsigned)?;
-    // Its own signature need not be checked again.
+    let raw = match authority == Authority::Nobodys || chain.is_impersonated(&from) {
+        true => unsigned.impersonated(),
+        false => sign(accounts, unsigned)?,
+    };
+    // A signature that was just made need not be checked.
     Ok(Submission::impersonated(&raw, from)?)
 }
 
-fn impersonate(unsigned: Unsigned) -> Result<Submission, RpcError> {
-    let from = unsigned.from;
-    Ok(Submission::impersonated(&unsigned.impersonated(), from)?)
-}
-
-fn sign(backend: &DevBackend, unsigned: Unsigned) -> Result<bytes::Bytes, RpcError> {
+fn sign(accounts: &Accounts, unsigned: Unsigned) -> Result<bytes::Bytes, RpcError> {
     let hash = unsigned.signature_hash();
-    let signature = backend.accounts().sign(&unsigned.from, hash).ok_or_else(no_signer)?;
+    let signature = accounts.sign(&unsigned.from, hash).ok_or_else(no_signer)?;
     Ok(encode(&unsigned.signed(signature)))
 }
 
-async fn send(backend: &DevBackend, submission: Submission) -> Result<B256, RpcError> {
+async fn send(
+    backend: &DevBackend,
+    unsigned: Unsigned,
+    authority: Authority,
+) -> Result<B256, RpcError> {
+    let signer = backend.clone();
+    // ORDER: the nonce is chosen and used while nobody else can send: clients send several
+    // transactions at a time without one.
+    let sent = backend.change(move |chain, now| {
+        let unsigned = unsigned.renewed(chain);
+        match authorize(signer.accounts(), chain, unsigned, authority) {
+            Ok(submission) => Ok(Ok(chain.submit(now, vec![Ok(submission)])?)),
+            Err(error) => Ok(Err(error)),
+        }
+    });
     let missing = || Err(RpcError::new(INTERNAL_ERROR, "no answer to a transaction"));
-    let taken = backend.take(vec![Ok(submission)]).await.pop();
-    taken.map_or_else(missing, |result| result.map_err(RpcError::from))
+    let sent = sent.await.map_err(stopped)??.pop();
+    sent.map_or_else(missing, |result| result.map_err(RpcError::from))
 }
 
 async fn send_and_wait(
     backend: &DevBackend,
-    submission: Submission,
+    unsigned: Unsigned,
     wait: Duration,
 ) -> Result<ReceiptJson, RpcError> {
     let index = backend.index();
     // ORDER: listens before it sends, not to miss the block.
     let mut changes = index.subscribe();
-    let hash = send(backend, submission).await?;
+    let hash = send(backend, unsigned, Authority::Own).await?;
     let executed = async {
         loop {
             if let Some(receipt) = receipt(backend, &index, hash)? {
