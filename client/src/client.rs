@@ -229,7 +229,7 @@ impl Client {
         question: Bytes,
     ) -> Result<Bytes, Error> {
         match self.ask(Question::Query { runtime, at, question }).await? {
-            Answer::Answer(answer) => Ok(answer),
+            Answer::Told(answer) => Ok(answer),
             _ => Err(Error::Stopped),
         }
     }

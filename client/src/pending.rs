@@ -152,7 +152,7 @@ pub(crate) enum Answer {
     Values { epoch: EpochNumber, values: Vec<Option<Value>> },
     Status(ClusterStatus),
     Blocks { blocks: Vec<Bytes>, cut: Option<u64> },
-    Answer(Bytes),
+    Told(Bytes),
 }
 
 /// Everything that has no answer yet.
@@ -303,7 +303,7 @@ impl Pending {
                 self.on_answer(request, Ok(Answer::Blocks { blocks, cut }));
             }
             ServerMessage::Answer { request, answer } => {
-                self.on_answer(request, Ok(Answer::Answer(answer)));
+                self.on_answer(request, Ok(Answer::Told(answer)));
             }
             ServerMessage::Failed { request, code, detail } => {
                 self.on_answer(request, Err(Error::Failed { code, detail }));

@@ -32,7 +32,10 @@ pub use follow::Follower;
 pub const STATE_BLOCKS: u64 = 128;
 
 /// How long a transaction waits for the one with the nonce before.
-const EARLIER_WAIT: Duration = Duration::from_secs(3);
+const EARLIER_WAIT: Duration = Duration::from_secs(5);
+
+/// How long what was known of an account is taken to be so.
+const ACCOUNT_KNOWN: Duration = Duration::from_millis(100);
 
 /// How many arrivals of transactions a slow listener may be behind.
 const ARRIVALS_MAX: usize = 4_096;
@@ -165,23 +168,31 @@ impl Cluster {
         known: Option<Account>,
     ) -> (Result<(), Refused>, Option<Account>) {
         let until = Instant::now() + EARLIER_WAIT;
-        let mut known = known;
+        let (mut known, mut asked) = (known, Instant::now());
         loop {
             // Before the account is looked at, so that nothing is missed in between.
             let added = self.waiting.added();
             let mut account = match known.take() {
                 Some(account) => account,
                 None => match self.account(signed.sender).await {
-                    Ok(account) => account,
+                    Ok(account) => {
+                        asked = Instant::now();
+                        account
+                    }
                     Err(refused) => return (Err(refused), None),
                 },
             };
             let verdict = signed.check(&mut account);
             let is_ahead = |refused: &Refused| refused.code == ErrorCode::NonceTooHigh;
-            if !verdict.as_ref().is_err_and(is_ahead)
-                || tokio::time::timeout_at(until, added).await.is_err()
-            {
+            if !verdict.as_ref().is_err_and(is_ahead) || Instant::now() >= until {
                 return (verdict, Some(account));
+            }
+            // Most that is added says how far the account is; what is done in the meantime, only
+            // the cluster does.
+            let again = asked + ACCOUNT_KNOWN;
+            if tokio::time::timeout_at(again, added).await.is_ok() && Instant::now() < again {
+                account.nonce = self.waiting.next_nonce(signed.sender, account.nonce);
+                known = Some(account);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Where the chronicle has its epochs from: memory while it keeps up, else the log.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use parsec_protocol::EpochNumber;
@@ -62,14 +62,14 @@ impl Recent {
     /// The epochs from `from` on, at least one and not beyond `through`, which is ordered.
     pub(crate) async fn epochs(
         &self,
-        log: &PathBuf,
+        log: &Path,
         from: EpochNumber,
         through: EpochNumber,
     ) -> Result<Vec<Ordered>, LogError> {
         if let Some(taken) = self.take(from, through) {
             return Ok(taken);
         }
-        let log = log.clone();
+        let log = log.to_owned();
         let read = tokio::task::spawn_blocking(move || read_log(&log, from, through));
         match read.await {
             Ok(read) => read,
@@ -84,11 +84,7 @@ fn room(epochs: usize, transactions: u64) -> bool {
         && transactions < CHRONICLE_RECENT_TRANSACTIONS_MAX / 4
 }
 
-fn read_log(
-    log: &PathBuf,
-    from: EpochNumber,
-    through: EpochNumber,
-) -> Result<Vec<Ordered>, LogError> {
+fn read_log(log: &Path, from: EpochNumber, through: EpochNumber) -> Result<Vec<Ordered>, LogError> {
     let (mut epochs, mut transactions) = (Vec::new(), 0);
     for epoch in LogReader::epochs_from(log, from)? {
         let (record, batches) = epoch?;

@@ -48,9 +48,11 @@ async fn run_some(running: &Running, house: &House, client: u64) {
     }
 }
 
-/// What the log says of each block, by the serial oracle: the digest of the state after it, and
-/// its transactions with their receipts.
-fn serial(options: &ClusterOptions) -> Vec<([u8; 32], Vec<(Entry, Receipt)>)> {
+/// The digest of the state after a block, and its transactions with their receipts.
+type Expected = ([u8; 32], Vec<(Entry, Receipt)>);
+
+/// What the log says of each block, by the serial oracle.
+fn serial(options: &ClusterOptions) -> Vec<Expected> {
     let mut oracle = Oracle::new(&options.runtimes);
     let mut blocks = Vec::new();
     for epoch in LogReader::open(&options.log()).unwrap().epochs() {
