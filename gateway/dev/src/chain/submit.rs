@@ -73,7 +73,11 @@ impl DevChain {
             0 => return self.check_chain_id(transaction),
             1 => (1, since(SpecId::BERLIN)),
             2 => (2, since(SpecId::LONDON)),
-            3 => (3, since(SpecId::CANCUN)),
+            3 => {
+                let detail = "transactions of type 3 (EIP-4844) are not accepted: this chain has \
+                              no consensus layer that would carry their blobs";
+                return Err(refused(ErrorCode::Unsupported, detail));
+            }
             kind => (kind, since(SpecId::PRAGUE)),
         };
         if !supported {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use alloy_consensus::{SignableTransaction, TxEip1559, TxLegacy};
+use alloy_consensus::{SignableTransaction, TxEip1559, TxEip4844, TxLegacy};
 use alloy_eips::eip2718::Encodable2718;
 use alloy_primitives::{Bytes, Signature, TxKind, bytes};
 use parsec_gateway::Refused;
@@ -198,6 +198,24 @@ fn those_who_pay_more_come_first_and_gas_is_bounded() {
     let blocks = fixture.blocks();
     assert_eq!(senders(&blocks[1]), [fixture.address(1), fixture.address(2)]);
     assert_eq!(senders(&blocks[2]), [fixture.address(0)]);
+}
+
+#[test]
+fn blobs_are_refused_even_without_their_content() {
+    let mut fixture = start(Mining::Auto);
+    let tx = TxEip4844 {
+        chain_id: 31_337,
+        gas_limit: 21_000,
+        max_fee_per_gas: 10 * GWEI,
+        max_fee_per_blob_gas: GWEI,
+        blob_versioned_hashes: vec![B256::repeat_byte(1)],
+        ..TxEip4844::default()
+    };
+    let signature = fixture.accounts.sign(&fixture.address(0), tx.signature_hash()).unwrap();
+    let submission = Submission::signed(&raw(tx.into_signed(signature).into())).unwrap();
+    let refusal = code(fixture.submit(vec![submission]).pop().unwrap());
+    assert_eq!(refusal.0, ErrorCode::Unsupported);
+    assert!(refusal.1.contains("4844"), "{}", refusal.1);
 }
 
 #[test]
