@@ -5,10 +5,12 @@ use alloy_consensus::Header;
 use alloy_primitives::{Address, B256, U256};
 use parsec_bench::contracts;
 use parsec_cli::cluster::ClusterOptions;
-use parsec_client::Client;
+use parsec_client::{Client, Error};
 use parsec_ethereum::Block;
 use parsec_oracle::Oracle;
-use parsec_protocol::{Entry, Outcome, Receipt, RuntimeId, Transaction, codec};
+use parsec_protocol::{
+    Entry, EpochNumber, ErrorCode, Outcome, Receipt, RuntimeId, Transaction, codec,
+};
 use parsec_runtimes::native::{Program, key};
 use parsec_storage::LogReader;
 use parsec_tests::{House, Running, Shape, Wallet};
@@ -182,5 +184,29 @@ async fn the_hash_of_the_block_before_is_what_every_contract_sees() {
         asked += 1;
     }
     assert_eq!(asked, 30);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_that_has_no_answer_gets_a_clear_one() {
+    let house = House::in_memory(Shape::FOUR);
+    let running = house.start().await;
+    let now = running.settled().await.ordered;
+    let client = running.client().await;
+    let ask = async |runtime: u8, at: u64, question: &'static [u8]| {
+        let asked = client.query(RuntimeId(runtime), EpochNumber(at), question.into());
+        match running.within(asked).await {
+            Err(Error::Failed { code, .. }) => Err(code),
+            other => Ok(other.unwrap()),
+        }
+    };
+    let account = br#"{"account":"0x0000000000000000000000000000000000000001"}"#;
+    let told = ask(RuntimeId::EVM.0, now.0, account).await.unwrap();
+    assert!(told.starts_with(br#"{"Ok":"#), "{told:?}");
+    assert_eq!(ask(77, now.0, account).await, Err(ErrorCode::UnknownRuntime));
+    assert_eq!(ask(RuntimeId::NATIVE.0, now.0, account).await, Err(ErrorCode::Unsupported));
+    assert_eq!(ask(RuntimeId::EVM.0, now.0, b"{\"account\":7}").await, Err(ErrorCode::Malformed));
+    assert_eq!(ask(RuntimeId::EVM.0, now.0, b"[[[[").await, Err(ErrorCode::Malformed));
+    assert_eq!(ask(RuntimeId::EVM.0, 0, account).await, Err(ErrorCode::NotKept));
     running.stop().await;
 }

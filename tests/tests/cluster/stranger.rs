@@ -44,11 +44,14 @@ pub(crate) mod forged {
     }
 
     #[derive(Debug, Clone, Archive, Serialize, Deserialize)]
+    #[allow(dead_code, reason = "what is not sent makes the others as long as they really are")]
     pub enum Message {
         Hello { version: u32 },
         Submit { request: u64, transactions: Vec<Transaction> },
         Read { request: u64, at: ReadAt, keys: Vec<Key> },
         Status { request: u64 },
+        Blocks { request: u64, from: u64, offset: u64, limit: u32 },
+        Query { request: u64, runtime: RuntimeId, at: EpochNumber, question: Bytes },
     }
 }
 
