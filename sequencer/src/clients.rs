@@ -408,6 +408,10 @@ impl Session {
         at: EpochNumber,
         question: Bytes,
     ) -> ServerMessage {
+        let ordered = self.service.view.ordered();
+        if at > ordered {
+            return failed(request, &format!("{at} is not ordered yet; the last is {ordered}"));
+        }
         match self.service.asking.ask(runtime, at, question).await {
             Ok(answer) if answer.len() > ANSWER_BYTES_MAX => {
                 let bytes = answer.len();

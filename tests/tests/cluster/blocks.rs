@@ -207,6 +207,6 @@ async fn a_question_that_has_no_answer_gets_a_clear_one() {
     assert_eq!(ask(RuntimeId::NATIVE.0, now.0, account).await, Err(ErrorCode::Unsupported));
     assert_eq!(ask(RuntimeId::EVM.0, now.0, b"{\"account\":7}").await, Err(ErrorCode::Malformed));
     assert_eq!(ask(RuntimeId::EVM.0, now.0, b"[[[[").await, Err(ErrorCode::Malformed));
-    assert_eq!(ask(RuntimeId::EVM.0, 0, account).await, Err(ErrorCode::NotKept));
+    assert_eq!(ask(RuntimeId::EVM.0, now.0 + 9, account).await, Err(ErrorCode::Unavailable));
     running.stop().await;
 }
