@@ -82,14 +82,15 @@ async fn converse(server: Arc<Server>, connection: Connection, upgraded: Upgrade
     let mut stopped = connection.stopped.clone();
     let mut writing = tokio::spawn(write(sink, waiting, transfer_time_max));
     let stop = async { drop(stopped.wait_for(|stopped| *stopped).await) };
-    tokio::select! {
-        () = read(server, &session, stream) => {}
-        _ = &mut writing => {}
-        () = stop => {}
-    }
-    // What is being answered still holds the session; without a reader nobody else does.
+    let is_gone = tokio::select! {
+        () = read(server, &session, stream) => true,
+        _ = &mut writing => true,
+        () = stop => false,
+    };
+    // What is being answered still holds the session, and so do subscriptions: nobody waits for
+    // those whose client is gone.
     drop(session);
-    if tokio::time::timeout(transfer_time_max, &mut writing).await.is_err() {
+    if is_gone || tokio::time::timeout(transfer_time_max, &mut writing).await.is_err() {
         writing.abort();
     }
     drop(connection.permit);
@@ -103,8 +104,8 @@ async fn read(server: Arc<Server>, session: &Arc<Session>, mut stream: SplitStre
         let text = match message {
             Message::Text(text) => Bytes::from(text),
             Message::Binary(bytes) => bytes,
-            Message::Close(_) => return,
-            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
+            // After the client's close, the next read sends ours and finds the end.
+            Message::Close(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
         };
         let Ok(permit) = Arc::clone(&answering).acquire_owned().await else { return };
         let (server, session) = (Arc::clone(&server), Arc::clone(session));
