@@ -1,7 +1,7 @@
 //! Errors as JSON-RPC has them, in the codes and words of Ethereum's nodes.
 
-use alloy_primitives::{U256, hex};
-use parsec_ethereum::QueryError;
+use alloy_primitives::hex;
+use parsec_ethereum::{QueryError, revert_reason};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -26,10 +26,6 @@ pub const RESPONSE_TOO_LARGE: i32 = -32003;
 pub const LIMIT_EXCEEDED: i32 = -32005;
 /// A call reverted; the data says why.
 pub const REVERTED: i32 = 3;
-
-/// The selectors of what Solidity reverts with.
-const ERROR_SELECTOR: [u8; 4] = [0x08, 0xc3, 0x79, 0xa0];
-const PANIC_SELECTOR: [u8; 4] = [0x4e, 0x48, 0x7b, 0x71];
 
 /// An error as JSON-RPC has it.
 #[derive(Debug, Clone, PartialEq, Serialize, thiserror::Error)]
@@ -118,50 +114,15 @@ impl From<Refused> for RpcError {
     }
 }
 
-/// What a contract gave as its reason, if it is in Solidity's encoding.
-fn revert_reason(data: &[u8]) -> Option<String> {
-    let (selector, content) = data.split_first_chunk::<4>()?;
-    match *selector {
-        ERROR_SELECTOR => decode_string(content),
-        PANIC_SELECTOR => Some(panic_reason(&content.get(..32).map(U256::from_be_slice)?)),
-        _ => None,
-    }
-}
-
-/// A string as the ABI encodes the only value of a list.
-fn decode_string(content: &[u8]) -> Option<String> {
-    let number = |at: usize| {
-        let word = content.get(at..at.checked_add(32)?)?;
-        usize::try_from(U256::from_be_slice(word)).ok()
-    };
-    let start = number(0)?;
-    let length = number(start)?;
-    let text = start.checked_add(32)?;
-    let bytes = content.get(text..text.checked_add(length)?)?;
-    Some(String::from_utf8_lossy(bytes).into_owned())
-}
-
-/// What Solidity means by the code of a panic, as geth words it.
-fn panic_reason(code: &U256) -> String {
-    let reason = match u8::try_from(*code) {
-        Ok(0x00) => "generic panic",
-        Ok(0x01) => "assert(false)",
-        Ok(0x11) => "arithmetic underflow or overflow",
-        Ok(0x12) => "division or modulo by zero",
-        Ok(0x21) => "enum overflow",
-        Ok(0x22) => "invalid encoded storage byte array accessed",
-        Ok(0x31) => "out-of-bounds array access; popping on an empty array",
-        Ok(0x32) => "out-of-bounds access of an array or bytesN",
-        Ok(0x41) => "out of memory",
-        Ok(0x51) => "uninitialized function",
-        _ => return format!("unknown panic code: {code:#x}"),
-    };
-    reason.into()
-}
-
 #[cfg(test)]
 mod tests {
+    use alloy_primitives::U256;
+
     use super::*;
+
+    /// The selectors of what Solidity reverts with.
+    const ERROR_SELECTOR: [u8; 4] = [0x08, 0xc3, 0x79, 0xa0];
+    const PANIC_SELECTOR: [u8; 4] = [0x4e, 0x48, 0x7b, 0x71];
 
     fn word(number: u64) -> Vec<u8> {
         U256::from(number).to_be_bytes::<32>().to_vec()

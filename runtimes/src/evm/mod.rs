@@ -47,7 +47,7 @@ pub use fees::DynamicFee;
 pub use forks::{Fork, ForkAt, ForkBegin};
 pub use params::{BlobGas, BlockOverride, ChainParams, GenesisAccount, Permits, genesis};
 pub use payload::SignedTransaction;
-use session::{EvmSession, Leniency};
+use session::EvmSession;
 
 use crate::access::Source;
 use crate::{Admitted, Declared, Predictor, Rejection, Runtime, Session, Snapshot};
@@ -79,14 +79,13 @@ const BLOB_TRANSACTION: u8 = 3;
 pub struct EvmRuntime {
     chain_id: u64,
     import: bool,
-    leniency: Leniency,
 }
 
 impl EvmRuntime {
     /// The runtime of the chain with that id.
     #[must_use]
     pub fn new(chain_id: u64) -> Self {
-        Self { chain_id, import: false, leniency: Leniency::default() }
+        Self { chain_id, import: false }
     }
 
     /// A runtime that also admits what only occurs in blocks of other chains: transactions with
@@ -95,18 +94,6 @@ impl EvmRuntime {
     #[must_use]
     pub fn for_import(chain_id: u64) -> Self {
         Self { import: true, ..Self::new(chain_id) }
-    }
-
-    /// A runtime for one chain on one host, to develop with: it executes transactions of any
-    /// sender, contracts too (against EIP-3607), so that accounts can be impersonated. No session
-    /// looks at signatures; they are admission's, which such a transaction does not pass.
-    ///
-    /// With `long_code`, contracts may be as long as a value of the state (against EIP-170 and
-    /// EIP-3860).
-    #[must_use]
-    pub fn for_development(chain_id: u64, long_code: bool) -> Self {
-        let leniency = Leniency { senders_with_code: true, long_code };
-        Self { leniency, ..Self::new(chain_id) }
     }
 
     /// Refuses blobs, with or without their content: it is for consensus nodes to keep and serve
@@ -235,6 +222,6 @@ impl Runtime for EvmRuntime {
     }
 
     fn session(&self) -> Box<dyn Session> {
-        Box::new(EvmSession::new(self.chain_id, self.leniency))
+        Box::new(EvmSession::new(self.chain_id))
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, U256, keccak256};
+use parsec_protocol::limits::VALUE_BYTES_MAX;
 use parsec_protocol::{EpochRecord, Key, Malformed, Value, Wire, codec};
 use revm::context::{BlockEnv, CfgEnv};
 use revm::context_interface::block::BlobExcessGasAndPrice;
@@ -54,12 +55,13 @@ pub struct ChainParams {
 /// What a chain for development permits that Ethereum does not. Nothing by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub struct Permits {
-    /// Longest code of a contract, bytes, where it is not the fork's; that which creates it may
-    /// be twice as long.
+    /// Longest code of a contract, bytes, where it is not the fork's (EIP-170), and at most as long
+    /// as a value; that which creates it may be twice as long (EIP-3860).
     pub code_bytes_max: Option<u64>,
     /// Most gas that a transaction may ask for, where it is not the fork's.
     pub transaction_gas_max: Option<u64>,
-    /// Whether accounts that have code send transactions.
+    /// Whether accounts that have code send transactions (against EIP-3607): they are
+    /// impersonated.
     pub contracts_send: bool,
 }
 
@@ -282,7 +284,8 @@ impl Prepared {
 /// Takes back what the fork forbids and the chain permits.
 fn permit(cfg: &mut CfgEnv, permits: &Permits) {
     if let Some(bytes) = permits.code_bytes_max {
-        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        // What is longer than a value can't be stored.
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX).min(VALUE_BYTES_MAX);
         cfg.limit_contract_code_size = Some(bytes);
         cfg.limit_contract_initcode_size = Some(bytes.saturating_mul(2));
     }

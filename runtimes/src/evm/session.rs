@@ -1,9 +1,8 @@
 //! Executing Ethereum transactions.
 
 use alloy_primitives::{Address, Log};
-use parsec_protocol::limits::VALUE_BYTES_MAX;
 use parsec_protocol::{ErrorCode, Event, Key, Outcome, Value};
-use revm::context::{CfgEnv, TxEnv};
+use revm::context::TxEnv;
 use revm::context_interface::Transaction;
 use revm::context_interface::result::{
     ExecutionResult, HaltReason, InvalidTransaction, OutOfGasError, Output,
@@ -18,29 +17,9 @@ use super::view::{AssumedNonces, CodeCache, Stop, Trace, View};
 use super::{keys, payload};
 use crate::{Call, Done, Interrupt, Session, State};
 
-/// What a development chain does not insist on.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Leniency {
-    /// Contracts may send transactions (against EIP-3607): accounts are impersonated.
-    pub(super) senders_with_code: bool,
-    /// Code may be as long as a value (against EIP-170 and EIP-3860).
-    pub(super) long_code: bool,
-}
-
-impl Leniency {
-    fn apply(self, cfg: &mut CfgEnv) {
-        cfg.disable_eip3607 = self.senders_with_code;
-        if self.long_code {
-            cfg.limit_contract_code_size = Some(VALUE_BYTES_MAX);
-            cfg.limit_contract_initcode_size = Some(usize::MAX);
-        }
-    }
-}
-
 /// Executes Ethereum transactions, one after another.
 pub(super) struct EvmSession {
     chain_id: u64,
-    leniency: Leniency,
     params_key: Key,
     /// The parameters last seen, with the value that says so.
     params: Option<(Option<Value>, Prepared)>,
@@ -50,10 +29,9 @@ pub(super) struct EvmSession {
 }
 
 impl EvmSession {
-    pub(super) fn new(chain_id: u64, leniency: Leniency) -> Self {
+    pub(super) fn new(chain_id: u64) -> Self {
         Self {
             chain_id,
-            leniency,
             params_key: keys::params(),
             params: None,
             code: CodeCache::default(),
@@ -97,7 +75,6 @@ impl EvmSession {
         }
         cfg.disable_balance_check = call.trial;
         cfg.disable_base_fee = call.trial;
-        self.leniency.apply(&mut cfg);
         let assumed = if call.trial { assume(&tx, cfg.chain_id) } else { AssumedNonces::default() };
         let coinbase = block.beneficiary;
         self.trace.start(tx.caller);

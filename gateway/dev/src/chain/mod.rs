@@ -342,7 +342,6 @@ impl DevChain {
 }
 
 fn sessions(chain_id: u64) -> Mutex<Sessions> {
-    // What is permitted beside, the parameters say.
-    let runtime = EvmRuntime::for_development(chain_id, false);
+    let runtime = EvmRuntime::new(chain_id);
     Mutex::new(Runtimes::new(vec![Arc::new(runtime)]).sessions())
 }

@@ -6,16 +6,23 @@ use revm::bytecode::opcode::*;
 
 use super::asm::Code;
 use super::*;
+use crate::evm::Permits;
 
 const CONTRACT: Address = Address::repeat_byte(0xaa);
 
-fn world(runtime: EvmRuntime) -> (World, Wallet) {
+fn world(permits: Permits) -> (World, Wallet) {
     let wallet = Wallet::new(1);
     let owner = || GenesisAccount { balance: U256::from(ETHER), ..GenesisAccount::default() };
     let code = Code::new().ops(&[STOP]).build();
     let accounts =
         BTreeMap::from([(wallet.address, owner()), (CONTRACT, GenesisAccount { code, ..owner() })]);
-    (World::new(runtime, genesis(&ChainParams::new(CHAIN), &accounts)), wallet)
+    let params = ChainParams { permits, ..ChainParams::new(CHAIN) };
+    (World::new(EvmRuntime::new(CHAIN), genesis(&params, &accounts)), wallet)
+}
+
+/// What permits code of any length, or nothing.
+fn lengths(long_code: bool) -> Permits {
+    Permits { code_bytes_max: long_code.then_some(u64::MAX), ..Permits::default() }
 }
 
 /// Executes what the sender, whoever it is, did not sign.
@@ -34,11 +41,12 @@ fn impersonate(world: &mut World, sender: Address, raw: &Bytes) -> Receipt {
 #[test]
 fn contracts_can_be_impersonated() {
     let friend = Address::repeat_byte(0xf0);
-    for (runtime, outcome) in [
-        (EvmRuntime::new(CHAIN), Outcome::Invalid(ErrorCode::NotPermitted)),
-        (EvmRuntime::for_development(CHAIN, false), Outcome::Committed),
+    let permitted = Permits { contracts_send: true, ..Permits::default() };
+    for (permits, outcome) in [
+        (Permits::default(), Outcome::Invalid(ErrorCode::NotPermitted)),
+        (permitted, Outcome::Committed),
     ] {
-        let (mut world, mut wallet) = world(runtime);
+        let (mut world, mut wallet) = world(permits);
         let raw = wallet.legacy(TxKind::Call(friend), 7, Bytes::new());
         let receipt = impersonate(&mut world, CONTRACT, &raw);
         assert_eq!(receipt.outcome, outcome);
@@ -61,7 +69,7 @@ fn code_may_be_long_if_the_option_says_so() {
         (true, 24_577, Outcome::Committed),
         (true, 70_000, Outcome::Committed),
     ] {
-        let (mut world, mut wallet) = world(EvmRuntime::for_development(CHAIN, long_code));
+        let (mut world, mut wallet) = world(lengths(long_code));
         let address = wallet.address.create(0);
         let mut raw = wallet.legacy(TxKind::Create, 0, zeros(size));
         let mut transaction = crate::evm::payload::decode(&raw).unwrap();
@@ -82,7 +90,7 @@ fn long_initcode_is_allowed_with_long_code_only() {
     for (long_code, outcome) in
         [(false, Outcome::Invalid(ErrorCode::TooLarge)), (true, Outcome::Committed)]
     {
-        let (mut world, mut wallet) = world(EvmRuntime::for_development(CHAIN, long_code));
+        let (mut world, mut wallet) = world(lengths(long_code));
         let receipt = world.run(&wallet.legacy(TxKind::Create, 0, code.clone()));
         assert_eq!(receipt.outcome, outcome);
     }
@@ -90,9 +98,13 @@ fn long_initcode_is_allowed_with_long_code_only() {
 
 #[test]
 fn code_is_never_longer_than_a_value() {
-    let (mut world, mut wallet) = world(EvmRuntime::for_development(CHAIN, true));
-    let params =
-        ChainParams { fork: "Prague".to_owned(), gas_limit: 1 << 40, ..ChainParams::new(CHAIN) };
+    let (mut world, mut wallet) = world(lengths(true));
+    let params = ChainParams {
+        fork: "Prague".to_owned(),
+        gas_limit: 1 << 40,
+        permits: lengths(true),
+        ..ChainParams::new(CHAIN)
+    };
     world.state.0.insert(keys::params(), params.encode());
     for (size, committed) in [(VALUE_BYTES_MAX, true), (VALUE_BYTES_MAX + 1, false)] {
         let transaction = TxLegacy {
