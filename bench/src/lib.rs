@@ -16,6 +16,7 @@
     reason = "rates, quantiles and skew are for people; nothing here is replicated"
 )]
 
+pub mod account;
 pub mod contracts;
 pub mod draw;
 pub mod load;

@@ -1,19 +1,19 @@
 //! Payments as signed Ethereum transactions that call an OpenZeppelin ERC-20.
 
-use alloy_consensus::{SignableTransaction, TxEip1559};
-use alloy_primitives::{Address, Signature, TxKind, U256};
+use alloy_consensus::TxEip1559;
+use alloy_primitives::{Address, TxKind, U256};
 use bytes::Bytes;
 use parsec_protocol::{Key, RuntimeId, Transaction};
 use parsec_runtimes::evm::keys;
 use rayon::prelude::*;
-use secp256k1::{Message, PublicKey, SecretKey};
 
 use super::audit::big_endian;
 use super::payments::{BALANCE_START, Payment, PaymentOptions, Payments, index};
 use super::spread::{Pattern, Spread, Spreader};
-use super::{Audit, BuildProgress, LoadTransaction, SIGNER, Stage, Workload};
+use super::{Audit, BuildProgress, LoadTransaction, Stage, Workload};
+use crate::account::Account;
 use crate::contracts;
-use crate::draw::{self, BadWorkload};
+use crate::draw::BadWorkload;
 
 /// Gas of a deployment of the token; it takes under a million.
 const DEPLOY_GAS: u64 = 2_000_000;
@@ -57,40 +57,11 @@ struct Token {
     accounts: Vec<Account>,
 }
 
-/// Someone who signs.
-#[derive(Debug, Clone, Copy)]
-struct Account {
-    secret: SecretKey,
-    address: Address,
-}
-
-impl Account {
-    /// The account with that number, for that purpose.
-    fn derive(seed: u64, purpose: &str, number: u64) -> Self {
-        let bytes = draw::bytes32(seed, purpose, number);
-        let secret =
-            SecretKey::from_byte_array(bytes).expect("all but one in 2^127 hashes are secret keys");
-        let public = PublicKey::from_secret_key(&SIGNER, &secret).serialize_uncompressed();
-        Self { secret, address: Address::from_raw_public_key(&public[1..]) }
-    }
-
-    /// The signed transaction, as it is sent.
-    fn sign(&self, transaction: TxEip1559) -> Transaction {
-        let digest = Message::from_digest(transaction.signature_hash().0);
-        let (parity, scalars) =
-            SIGNER.sign_ecdsa_recoverable(digest, &self.secret).serialize_compact();
-        let signature = Signature::from_bytes_and_parity(&scalars, i32::from(parity) & 1 == 1);
-        let mut raw = Vec::with_capacity(192);
-        transaction.into_signed(signature).eip2718_encode(&mut raw);
-        Transaction::new(RuntimeId::EVM, raw)
-    }
-}
-
 impl Token {
     /// A token that nobody uses yet.
     fn new(options: &Erc20Options) -> Self {
         let deployer = Account::derive(options.payments.seed, "erc20 deployer", 0);
-        let address = deployer.address.create(0);
+        let address = deployer.address().create(0);
         Self { chain_id: options.chain_id, address, deployer, accounts: Vec::new() }
     }
 
@@ -103,12 +74,14 @@ impl Token {
     fn deployment(&self) -> Transaction {
         let supply = U256::from(self.accounts.len()) * U256::from(BALANCE_START);
         let input = contracts::deploy_token("Parsec Token", "PARSEC", supply);
-        self.deployer.sign(self.unpaid(0, DEPLOY_GAS, TxKind::Create, input))
+        let deployment = self.unpaid(0, DEPLOY_GAS, TxKind::Create, input);
+        Transaction::new(RuntimeId::EVM, self.deployer.sign(deployment))
     }
 
     fn transfer(&self, from: &Account, nonce: u64, to: &Account, amount: u64) -> Transaction {
-        let input = contracts::transfer(to.address, U256::from(amount));
-        from.sign(self.unpaid(nonce, TRANSFER_GAS, TxKind::Call(self.address), input))
+        let input = contracts::transfer(to.address(), U256::from(amount));
+        let transfer = self.unpaid(nonce, TRANSFER_GAS, TxKind::Call(self.address), input);
+        Transaction::new(RuntimeId::EVM, from.sign(transfer))
     }
 
     /// A transaction that pays nothing for its gas.
@@ -142,7 +115,7 @@ impl Erc20 {
         let mut token = Token::new(&options);
         let candidate = |number| {
             let account = options.candidate(number);
-            let keys = [keys::account(&account.address), token.holding(account.address)];
+            let keys = [keys::account(&account.address()), token.holding(account.address())];
             (account, keys)
         };
         token.accounts = spreader.fill(candidate);
@@ -164,7 +137,7 @@ impl Erc20 {
 
     /// The accounts that pay one another.
     pub fn addresses(&self) -> impl ExactSizeIterator<Item = Address> {
-        self.token.accounts.iter().map(|account| account.address)
+        self.token.accounts.iter().map(Account::address)
     }
 }
 

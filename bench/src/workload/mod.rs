@@ -67,7 +67,7 @@ pub trait Workload: Send {
 
 /// Makes all signatures: by BIP-340 and RFC 6979 without randomness, so that they are always the
 /// same.
-static SIGNER: LazyLock<Secp256k1<SignOnly>> = LazyLock::new(Secp256k1::signing_only);
+pub(crate) static SIGNER: LazyLock<Secp256k1<SignOnly>> = LazyLock::new(Secp256k1::signing_only);
 
 /// A salt of its own for each transaction of a seed: runs with different seeds share no ids.
 fn salt(seed: u64, purpose: &str, number: u64) -> u128 {
