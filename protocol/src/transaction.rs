@@ -9,7 +9,7 @@ use crate::footprint::Footprint;
 use crate::limits::{BATCH_TRANSACTIONS_MAX, PAYLOAD_BYTES_MAX, SENDER_BYTES_MAX};
 use crate::placement::PartitionId;
 
-/// The id of a transaction, by which it executes at most once. Chosen by its runtime from all
+/// The id of a transaction, by which it takes effect at most once. Chosen by its runtime from all
 /// that decides its meaning: the Keccak-256 hash of a signed Ethereum transaction, for example.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Archive, Serialize, Deserialize)]
 pub struct TxId(pub [u8; 32]);
@@ -59,13 +59,18 @@ pub struct Transaction {
     pub footprint: Option<Footprint>,
     /// The last epoch in which it may run; after it, it has no effect.
     pub expires: Option<EpochNumber>,
+    /// Whether it is ordered anew if it was ordered before and was
+    /// [`Invalid`](crate::Outcome::Invalid) there. Otherwise its receipt of that time comes back,
+    /// as that of any other transaction that is known.
+    pub renews: bool,
 }
 
 impl Transaction {
-    /// A transaction without salt, footprint or expiry.
+    /// A transaction without salt, footprint or expiry, that does not renew.
     #[must_use]
     pub fn new(runtime: RuntimeId, payload: impl Into<Bytes>) -> Self {
-        Self { runtime, payload: payload.into(), salt: 0, footprint: None, expires: None }
+        let payload = payload.into();
+        Self { runtime, payload, salt: 0, footprint: None, expires: None, renews: false }
     }
 
     /// The id for runtimes that have no convention of their own: BLAKE3 of runtime, salt and

@@ -66,13 +66,14 @@ fn tx_id() -> impl Strategy<Value = TxId> {
 
 fn transaction() -> impl Strategy<Value = Transaction> {
     let expires = option::of(epoch_number());
-    (any::<u8>(), bytes(), any::<u128>(), option::of(footprint()), expires).prop_map(
-        |(runtime, payload, salt, footprint, expires)| Transaction {
+    (any::<u8>(), bytes(), any::<u128>(), option::of(footprint()), expires, any::<bool>()).prop_map(
+        |(runtime, payload, salt, footprint, expires, renews)| Transaction {
             runtime: RuntimeId(runtime),
             payload,
             salt,
             footprint,
             expires,
+            renews,
         },
     )
 }

@@ -9,12 +9,13 @@ use parsec_protocol::message::{Verdict, short};
 use parsec_protocol::{EpochNumber, ErrorCode, Malformed, RuntimeId, Transaction, TxId};
 use parsec_runtimes::trial::Subject;
 use parsec_runtimes::{Rejection, Runtimes};
-use parsec_sequencer_core::{Candidate, Lookup, Refused};
+use parsec_sequencer_core::{Candidate, Lookup, Refused, is_void};
 use rayon::prelude::*;
 use tokio::sync::watch;
 
 use crate::discovery::{Discovery, Undiscovered, Vantage};
 use crate::index::{IdIndex, IndexError};
+use crate::queries::Queries;
 use crate::workers::Workers;
 
 /// When to try again what was refused as busy.
@@ -34,6 +35,7 @@ pub(crate) struct Admission {
     pub(crate) runtimes: Runtimes,
     pub(crate) workers: Workers,
     pub(crate) index: Arc<IdIndex>,
+    pub(crate) queries: Queries,
     pub(crate) discovery: Discovery,
     pub(crate) applied_by_all: watch::Receiver<EpochNumber>,
     /// Trials see the state after this epoch at least: the genesis.
@@ -63,11 +65,30 @@ impl Admission {
         let (runtimes, index) = (self.runtimes.clone(), self.index.clone());
         let step = move |transaction| step(&runtimes, &index, transaction);
         let work = move || transactions.into_par_iter().map(step).collect::<Result<Vec<_>, _>>();
-        let steps = self.workers.run(work).await?;
+        let mut steps = self.workers.run(work).await?;
+        self.find_void(&mut steps).await;
         metrics::histogram!("parsec_sequencer_admission_seconds").record(started.elapsed());
         let snapshot = self.least.max(told).max(*self.applied_by_all.borrow());
         let vantage = Vantage { snapshot, earlier: Some(earlier) };
         Ok(self.find_footprints(steps, vantage).await)
+    }
+
+    /// Finds out which of the transactions that renew had no effect when they were ordered before.
+    /// Of those whose receipts can't be read now it is not known; their receipts come back.
+    async fn find_void(&self, steps: &mut [Step]) {
+        let lookups = steps.iter_mut().filter_map(|step| match step {
+            Step::Ready(candidate, lookup) | Step::NeedsFootprint(candidate, lookup) => {
+                candidate.renews.then_some(lookup)
+            }
+            Step::Refused(_) => None,
+        });
+        for lookup in lookups {
+            let Some(place) = lookup.found else { continue };
+            match self.queries.receipt(place).await {
+                Ok(receipt) => lookup.void = receipt.as_ref().is_some_and(is_void),
+                Err(error) => tracing::debug!(%error, "a receipt can't be fetched now"),
+            }
+        }
     }
 
     async fn find_footprints(&self, steps: Vec<Step>, vantage: Vantage) -> Vec<Prepared> {
@@ -151,9 +172,10 @@ fn step(
         Err(Rejection { code, detail }) => return Ok(Step::Refused(rejected(code, detail))),
     };
     let lookup = index.lookup(&candidate.id)?;
+    let is_known = lookup.found.is_some() && !candidate.renews;
     let candidate = Box::new(candidate);
     // One that was ordered before gets its receipt, and needs no footprint.
-    Ok(match has_footprint || lookup.found.is_some() {
+    Ok(match has_footprint || is_known {
         true => Step::Ready(candidate, lookup),
         false => Step::NeedsFootprint(candidate, lookup),
     })
@@ -187,6 +209,7 @@ fn admit(runtimes: &Runtimes, transaction: Transaction) -> Result<(Candidate, bo
         payload: transaction.payload,
         footprint: footprint.unwrap_or_default(),
         expires: transaction.expires,
+        renews: transaction.renews,
     };
     Ok((candidate, has_footprint))
 }

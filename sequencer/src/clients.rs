@@ -15,7 +15,7 @@ use parsec_protocol::message::{
 use parsec_protocol::transport::{ClientConnection, ClientListener, ClientReader, ClientWriter};
 use parsec_protocol::{EpochNumber, ErrorCode, Key, RuntimeId, Transaction};
 use parsec_runtimes::Rejection;
-use parsec_sequencer_core::{Accepted, Place, Refused, Token, Word, word};
+use parsec_sequencer_core::{Accepted, Candidate, Lookup, Place, Refused, Token, Word, word};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -315,7 +315,11 @@ impl Session {
             }
             let ids = again.iter().map(|(_, candidate, _)| candidate.id).collect();
             let lookups = self.service.admission.look_up(ids).await?;
-            again.iter_mut().zip(lookups).for_each(|((_, _, old), new)| *old = new);
+            for ((_, _, old), new) in again.iter_mut().zip(lookups) {
+                // Of the same attempt the same is known.
+                let void = old.void && old.found == new.found;
+                *old = Lookup { void, ..new };
+            }
             open = again;
         }
         self.decide(request, verdicts.into_iter().flatten().collect(), left_out);
@@ -342,7 +346,7 @@ impl Session {
     async fn offer(
         &self,
         request: u64,
-        open: &[(u32, parsec_sequencer_core::Candidate, parsec_sequencer_core::Lookup)],
+        open: &[(u32, Candidate, Lookup)],
     ) -> Option<Vec<Result<Accepted, Refused>>> {
         let token = |index| Some(Token { connection: self.number, request, index });
         let unit = open

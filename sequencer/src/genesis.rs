@@ -84,5 +84,6 @@ fn candidate(load: &Load) -> Candidate {
         payload: load.payload.clone(),
         footprint: load.footprint.clone(),
         expires: None,
+        renews: false,
     }
 }

@@ -146,7 +146,7 @@ impl IdIndex {
     /// What the index says of a transaction, for the lane.
     pub(crate) fn lookup(&self, id: &TxId) -> Result<Lookup, IndexError> {
         let through = self.through();
-        Ok(Lookup { found: self.find(id)?, through })
+        Ok(Lookup { found: self.find(id)?, void: false, through })
     }
 
     /// Writes what was gathered, ids and mark in one piece.
@@ -196,7 +196,7 @@ mod tests {
     fn ids_and_mark_come_back_together() {
         let directory = tempfile::tempdir().unwrap();
         let index = IdIndex::open(directory.path(), CLUSTER).unwrap();
-        let nothing = Lookup { found: None, through: EpochNumber(0) };
+        let nothing = Lookup { found: None, void: false, through: EpochNumber(0) };
         assert_eq!(index.lookup(&TxId([1; 32])).unwrap(), nothing);
         assert_eq!(index.mark().unwrap(), Mark::default());
         index.write(&write(2, &[(1, place(1, 10, 1)), (2, place(2, 11, 2))])).unwrap();

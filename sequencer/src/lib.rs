@@ -476,6 +476,7 @@ impl Parts {
             runtimes: self.runtimes,
             workers: self.workers,
             index,
+            queries: self.queries.clone(),
             discovery: self.discovery,
             applied_by_all: self.hosts.applied_by_all(),
             least,

@@ -100,6 +100,8 @@ pub struct Candidate {
     pub footprint: Footprint,
     /// The last epoch in which it may run.
     pub expires: Option<EpochNumber>,
+    /// Whether it is ordered anew if it was ordered before and had no effect at all.
+    pub renews: bool,
 }
 
 impl Candidate {
@@ -202,6 +204,13 @@ pub fn word(mut receipt: Receipt) -> Word {
         }
         _ => Word::Final(receipt),
     }
+}
+
+/// Whether a final receipt says that the transaction had no effect at all, so that it may be ordered
+/// anew.
+#[must_use]
+pub fn is_void(receipt: &Receipt) -> bool {
+    matches!(receipt.outcome, Outcome::Invalid(_))
 }
 
 /// Where a transaction was ordered, and where its receipt is.

@@ -170,7 +170,8 @@ impl World {
     }
 
     fn submit(&mut self, number: u8, expires: Option<u8>) {
-        let lookup = Lookup { found: self.index.get(&id(number)).copied(), through: self.indexed };
+        let found = self.index.get(&id(number)).copied();
+        let lookup = Lookup { found, void: false, through: self.indexed };
         let candidate = Candidate {
             id: id(number),
             runtime: if number.is_multiple_of(3) { RuntimeId::EVM } else { RuntimeId::NATIVE },
@@ -178,6 +179,7 @@ impl World {
             payload: vec![number; 5].into(),
             footprint: Footprint::new(vec![access(number, Mode::Write)]).unwrap(),
             expires: expires.map(|last| EpochNumber(last.into())),
+            renews: false,
         };
         self.next_token += 1;
         let token = Token { connection: 1, request: self.next_token, index: 0 };

@@ -12,7 +12,7 @@ use parsec_sequencer_core::{
     SingleLedger, Tick, Token, limits,
 };
 
-const NOTHING: Lookup = Lookup { found: None, through: EpochNumber(0) };
+const NOTHING: Lookup = Lookup { found: None, void: false, through: EpochNumber(0) };
 
 /// An orderer with a log that is durable when the test says so.
 struct Harness {
@@ -30,6 +30,7 @@ fn candidate(id: u8, payload: usize) -> Candidate {
         payload: vec![id; payload].into(),
         footprint: Footprint::new(vec![Access { key, mode: Mode::Write }]).unwrap(),
         expires: None,
+        renews: false,
     }
 }
 
@@ -191,13 +192,48 @@ fn the_index_is_asked_again_once_it_alone_knows() {
     assert_eq!(harness.orderer.lane().retained(), 0);
     assert_eq!(harness.submit(1), Err(Refused::LookupTooOld));
     assert_eq!(harness.submit(2), Err(Refused::LookupTooOld));
-    let lookup = |found| Lookup { found, through: EpochNumber(1) };
+    let lookup = |found| Lookup { found, void: false, through: EpochNumber(1) };
     let found = lookup(Some(place(PartitionId(1))));
     let again = harness.orderer.submit(candidate(1, 10), found, token(1));
     assert_eq!(again, Ok(Accepted::Known(place(PartitionId(1)))));
     assert_eq!(known.position, place(PartitionId(1)).position);
     let other = harness.orderer.submit(candidate(2, 10), lookup(None), token(2));
     assert_eq!(other, Ok(Accepted::Queued));
+}
+
+#[test]
+fn what_had_no_effect_is_ordered_anew_for_those_who_want_it() {
+    let mut harness = Harness::new(LaneOptions::default());
+    let early = Outcome::Invalid(ErrorCode::NonceTooHigh);
+    let renewing = |id| Candidate { renews: true, ..candidate(id, 10) };
+    harness.submit(1).unwrap();
+    harness.submit(2).unwrap();
+    harness.outputs();
+    harness.durable();
+    harness.orderer.on_receipt(receipt(1, 1, 0, 0, early.clone()));
+    harness.orderer.on_receipt(receipt(2, 1, 1, 0, Outcome::Committed));
+    assert!(matches!(harness.submit(1), Ok(Accepted::Known(_))), "it does not want it");
+    let offer =
+        |harness: &mut Harness, id, lookup| harness.orderer.submit(renewing(id), lookup, token(9));
+    assert!(matches!(offer(&mut harness, 2, NOTHING), Ok(Accepted::Known(_))), "it took effect");
+    assert_eq!(offer(&mut harness, 1, NOTHING), Ok(Accepted::Queued));
+    assert_eq!(offer(&mut harness, 1, NOTHING), Ok(Accepted::Attached));
+    harness.now = harness.now.after(limits::EPOCH_INTERVAL_MIN_US);
+    assert_eq!(harness.outputs(), ["batch 2 [1]"]);
+    assert_eq!(harness.durable(), ["dispatch e2"]);
+    // Its first attempt is over: that it is indexed, or its receipt comes again, says nothing.
+    harness.orderer.on_receipt(receipt(1, 1, 0, 0, early.clone()));
+    harness.orderer.on_indexed(EpochNumber(1));
+    assert_eq!(offer(&mut harness, 1, NOTHING), Ok(Accepted::Attached));
+    harness.orderer.on_receipt(receipt(1, 2, 0, 0, early));
+    harness.orderer.on_indexed(EpochNumber(2));
+    assert_eq!(harness.orderer.lane().retained(), 0);
+    // Now the index alone knows it.
+    let place =
+        Place { position: Position { epoch: EpochNumber(2), index: 0 }, home: PartitionId(0) };
+    let found = Lookup { found: Some(place), void: false, through: EpochNumber(2) };
+    assert_eq!(offer(&mut harness, 1, found), Ok(Accepted::Known(place)));
+    assert_eq!(offer(&mut harness, 1, Lookup { void: true, ..found }), Ok(Accepted::Queued));
 }
 
 #[test]
@@ -210,7 +246,7 @@ fn nothing_overtakes_what_is_not_taken_now() {
     harness.durable();
     harness.orderer.on_receipt(receipt(1, 1, 0, 0, Outcome::Committed));
     harness.orderer.on_indexed(EpochNumber(1));
-    let young = Lookup { found: None, through: EpochNumber(1) };
+    let young = Lookup { found: None, void: false, through: EpochNumber(1) };
     let offer = |id, lookup| (candidate(id, 10), lookup, token(id.into()));
     let unit = [offer(2, young), offer(3, NOTHING), offer(4, young)];
     let too_old = Err(Refused::LookupTooOld);

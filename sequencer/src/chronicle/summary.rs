@@ -50,5 +50,6 @@ fn candidate(load: system::Load) -> Candidate {
         payload: load.payload,
         footprint: load.footprint,
         expires: None,
+        renews: false,
     }
 }

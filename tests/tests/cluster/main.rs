@@ -11,6 +11,7 @@ mod hostile;
 mod load;
 mod mainnet;
 mod one_token;
+mod renewed;
 mod replayed;
 mod restart;
 mod stranger;

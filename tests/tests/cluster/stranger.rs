@@ -41,6 +41,7 @@ pub(crate) mod forged {
         pub salt: u128,
         pub footprint: Option<Footprint>,
         pub expires: Option<EpochNumber>,
+        pub renews: bool,
     }
 
     #[derive(Debug, Clone, Archive, Serialize, Deserialize)]
@@ -57,7 +58,7 @@ pub(crate) mod forged {
 
 impl From<parsec_protocol::Transaction> for forged::Transaction {
     fn from(transaction: parsec_protocol::Transaction) -> Self {
-        let parsec_protocol::Transaction { runtime, payload, salt, footprint, expires } =
+        let parsec_protocol::Transaction { runtime, payload, salt, footprint, expires, renews } =
             transaction;
         let access = |access: &parsec_protocol::Access| forged::Access {
             key: Bytes::copy_from_slice(access.key.encoded()),
@@ -66,7 +67,7 @@ impl From<parsec_protocol::Transaction> for forged::Transaction {
         let footprint = footprint.map(|footprint| forged::Footprint {
             accesses: footprint.accesses().iter().map(access).collect(),
         });
-        Self { runtime, payload, salt, footprint, expires }
+        Self { runtime, payload, salt, footprint, expires, renews }
     }
 }
 

@@ -15,15 +15,17 @@ use smallvec::SmallVec;
 
 use crate::window::{Window, firsts};
 use crate::{
-    Candidate, HomeChooser, LaneOptions, Output, Place, Rediscovery, Tick, Token, Word, limits,
-    positions, word,
+    Candidate, HomeChooser, LaneOptions, Output, Place, Rediscovery, Tick, Token, Word, is_void,
+    limits, positions, word,
 };
 
 /// What the index of ids said of a transaction before it was submitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lookup {
-    /// Where it was ordered, if the index knows.
+    /// Where it was ordered last, if the index knows.
     pub found: Option<Place>,
+    /// Whether it is known that it had no effect at all there, as its receipt says.
+    pub void: bool,
     /// The epoch through which the index was complete when it was asked.
     pub through: EpochNumber,
 }
@@ -57,7 +59,11 @@ pub enum Refused {
 #[derive(Debug)]
 enum Known {
     Flight(Flight),
-    Finished(Place),
+    /// It is finished there; `void` if it is known that it had no effect at all.
+    Finished {
+        place: Place,
+        void: bool,
+    },
 }
 
 /// A transaction without a final receipt.
@@ -196,11 +202,11 @@ impl Lane {
         for (position, entry) in positions(self.id, record, &batches) {
             let place = Place { position, home: entry.home };
             let state = match settled {
-                true => Known::Finished(place),
+                true => Known::Finished { place, void: false },
                 false => Known::Flight(Flight::new(Stage::Ordered(position))),
             };
             if let Some(Known::Flight(earlier)) = self.known.insert(entry.id, state) {
-                // It was ordered again, so its earlier attempt strayed.
+                // It was ordered again, so its earlier attempt strayed or had no effect.
                 self.resolve(earlier.stage);
             } else if !settled {
                 self.in_flight += 1;
@@ -251,12 +257,20 @@ impl Lane {
     ) -> Result<Accepted, Refused> {
         match self.known.get_mut(&candidate.id) {
             Some(Known::Flight(flight)) => return flight.attach(token),
-            Some(Known::Finished(place)) => return Ok(Accepted::Known(*place)),
+            Some(Known::Finished { place, void }) => {
+                let void = *void || (lookup.void && lookup.found == Some(*place));
+                if !(void && candidate.renews) {
+                    return Ok(Accepted::Known(*place));
+                }
+            }
             None if lookup.through < self.window.retired() => return Err(Refused::LookupTooOld),
-            None => {}
-        }
-        if let Some(place) = lookup.found {
-            return Ok(Accepted::Known(place));
+            None => {
+                if let Some(place) = lookup.found
+                    && !(lookup.void && candidate.renews)
+                {
+                    return Ok(Accepted::Known(place));
+                }
+            }
         }
         if candidate.expires.is_some_and(|last| last <= self.window.last()) {
             return Err(Refused::Expired);
@@ -438,7 +452,8 @@ impl Lane {
     fn finish(&mut self, receipt: Receipt) {
         let position = receipt.position;
         let home = self.window.entry(position).expect("an unfinished one is retained").home;
-        let finished = Known::Finished(Place { position, home });
+        let void = is_void(&receipt);
+        let finished = Known::Finished { place: Place { position, home }, void };
         let flight = self.known.insert(receipt.id, finished);
         let Some(Known::Flight(flight)) = flight else {
             unreachable!("only a transaction under way is finished")
@@ -476,7 +491,8 @@ impl Lane {
     fn forget(&mut self, forgotten: Vec<(TxId, Position)>) {
         for (id, position) in forgotten {
             // A transaction that was ordered again later stays known until that is indexed too.
-            if matches!(self.known.get(&id), Some(Known::Finished(p)) if p.position == position) {
+            let finished = |known: &Known| matches!(known, Known::Finished { place, .. } if place.position == position);
+            if self.known.get(&id).is_some_and(finished) {
                 self.known.remove(&id);
             }
         }

@@ -72,6 +72,6 @@ impl Index {
     pub(crate) fn look_up(&self, id: TxId) -> Lookup {
         let places = self.writes.iter().flat_map(|write| &write.places);
         let found = places.rev().find(|(known, _)| *known == id).map(|(_, place)| *place);
-        Lookup { found, through: self.mark().through }
+        Lookup { found, void: false, through: self.mark().through }
     }
 }

@@ -147,6 +147,7 @@ impl World {
                 footprint: Footprint::new(accesses[..1 + usize::from(number % 3)].to_vec())
                     .unwrap(),
                 expires: expires.map(|last| EpochNumber(last.into())),
+                renews: false,
             };
             match self.process.orderer.submit(candidate, lookup, Some(token)) {
                 Ok(Accepted::Queued | Accepted::Attached) => {

@@ -176,6 +176,7 @@ impl Sequencer {
             payload: transaction.payload.clone(),
             footprint: footprint.unwrap_or_default(),
             expires: transaction.expires,
+            renews: transaction.renews,
         });
         match has_footprint || lookup.found.is_some() {
             true => Item::Ready(candidate, lookup),

@@ -77,6 +77,6 @@ impl Index {
     }
 
     pub(super) fn lookup(&self, id: &TxId) -> Lookup {
-        Lookup { found: self.places.get(id).copied(), through: self.mark.through }
+        Lookup { found: self.places.get(id).copied(), void: false, through: self.mark.through }
     }
 }

@@ -71,6 +71,7 @@ impl Sequencer {
             payload: entry.payload.clone(),
             footprint: Footprint::default(),
             expires: None,
+            renews: false,
         };
         self.try_out(s, subject, WantedBy::Stray(Box::new(stray)), snapshot);
     }
