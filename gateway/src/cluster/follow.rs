@@ -8,7 +8,7 @@ use parsec_ethereum::Block;
 use parsec_protocol::codec;
 
 use super::ClusterError;
-use super::waiting::Waiting;
+use super::submitter::Submitter;
 use crate::chain::Chain;
 
 /// Most blocks that are asked for at a time.
@@ -20,7 +20,7 @@ const RETRY_DELAY: Duration = Duration::from_millis(250);
 pub struct Follower {
     client: Client,
     chain: Arc<Chain>,
-    waiting: Arc<Waiting>,
+    submitter: Submitter,
 }
 
 /// Block 0 of a cluster, as soon as it is sealed.
@@ -33,8 +33,8 @@ pub(super) async fn genesis(client: &Client) -> Result<Block, ClusterError> {
 }
 
 impl Follower {
-    pub(super) fn new(client: Client, chain: Arc<Chain>, waiting: Arc<Waiting>) -> Self {
-        Self { client, chain, waiting }
+    pub(super) fn new(client: Client, chain: Arc<Chain>, submitter: Submitter) -> Self {
+        Self { client, chain, submitter }
     }
 
     /// Follows for as long as the cluster's blocks continue those in the index. While the cluster
@@ -63,12 +63,11 @@ impl Follower {
     }
 
     async fn append(&self, blocks: Vec<Block>) -> Result<(), ClusterError> {
-        let (chain, waiting) = (self.chain.clone(), self.waiting.clone());
+        let (chain, submitter) = (self.chain.clone(), self.submitter.clone());
         let append = move || {
             chain.append_all(&blocks)?;
-            for transaction in blocks.iter().flat_map(|block| &block.transactions) {
-                waiting.remove(transaction.hash());
-            }
+            // ORDER: a transaction that is not in the pool any more is in the index.
+            submitter.on_blocks(&blocks);
             Ok(())
         };
         match tokio::task::spawn_blocking(append).await {
