@@ -97,13 +97,17 @@ impl Round {
         let accounts: Vec<_> = (0..options.accounts).into_par_iter().map(account).collect();
         fund(&mut connection, chain_id, &accounts, U256::from(FUNDS_EACH) * U256::from(each))
             .await?;
-        let sign = |account: &Account| -> Vec<Vec<u8>> {
+        // Not 0 if they were used before.
+        let counts = accounts.iter().map(|account| json!([account.address(), "latest"]));
+        let counts = connection.call_all("eth_getTransactionCount", counts).await?;
+        let nonces = counts.iter().map(quantity).collect::<Result<Vec<_>, _>>()?;
+        let sign = |(account, first): (&Account, &u64)| -> Vec<Vec<u8>> {
             // Some that others don't touch.
             let to = Address::from_word(keccak256(account.address()));
             let transfer = |nonce| transfer(chain_id, nonce, to, U256::ONE);
-            (0..each).map(|nonce| account.sign(transfer(nonce))).collect()
+            (*first..first + each).map(|nonce| account.sign(transfer(nonce))).collect()
         };
-        let signed: Vec<_> = accounts.par_iter().map(sign).collect();
+        let signed: Vec<_> = accounts.par_iter().zip(&nonces).map(sign).collect();
         let per_connection = signed.len().div_ceil(options.connections);
         let shares = signed.chunks(per_connection).map(|part| share(part, options.batch)).collect();
         let transactions = each * options.accounts;
@@ -217,8 +221,10 @@ async fn fund(
         .zip(accounts)
         .map(|(nonce, account)| funder.sign(transfer(chain_id, nonce, account.address(), funds)))
         .collect();
-    let params = payments.iter().map(|raw| json!([hex::encode_prefixed(raw)]));
-    connection.call_all("eth_sendRawTransaction", params).await?;
+    // One by one: anvil takes a batch in any order, and forgets to mine what came too early.
+    for raw in &payments {
+        connection.call("eth_sendRawTransaction", json!([hex::encode_prefixed(raw)])).await?;
+    }
     let hashes: Vec<_> = payments.iter().map(|raw| keccak256(raw).to_string()).collect();
     until_executed(connection, &hashes).await?;
     check(connection, &hashes).await

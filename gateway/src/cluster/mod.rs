@@ -191,7 +191,10 @@ impl Backend for Cluster {
         let header = &head.header;
         Environment {
             number: head.number + 1,
-            timestamp: now.max(header.timestamp),
+            // Later than the head, though the next block may be of the same second: some contracts do
+            // more once time has passed (the first swap of a second of a Uniswap pair), and an
+            // estimate has to be enough for that.
+            timestamp: now.max(header.timestamp.saturating_add(1)),
             gas_limit: header.gas_limit,
             base_fee: header.base_fee_per_gas.unwrap_or_default(),
             coinbase: header.beneficiary,
