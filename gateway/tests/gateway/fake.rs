@@ -95,7 +95,7 @@ impl Fake {
                 output: Bytes::new(),
                 events: if reverted { Vec::new() } else { events.clone() },
             };
-            BlockTransaction { raw, sender: SENDER.0.0, receipt }
+            BlockTransaction { raw, sender: SENDER.0.0, receipt, state_root: None }
         });
         let view = self.chain.view();
         let parent = view.block(view.head().number).unwrap();

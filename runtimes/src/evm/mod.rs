@@ -29,6 +29,8 @@ pub mod params;
 pub mod payload;
 mod predict;
 pub mod simulate;
+pub mod trie;
+pub mod verify;
 
 mod commit;
 mod machine;

@@ -109,7 +109,8 @@ impl Run {
             events: done.events,
         };
         let raw: Bytes = transaction.raw.clone();
-        self.included.push(BlockTransaction { raw, sender: transaction.sender.0.0, receipt });
+        let sender = transaction.sender.0.0;
+        self.included.push(BlockTransaction { raw, sender, receipt, state_root: None });
     }
 }
 

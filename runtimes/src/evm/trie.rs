@@ -1,0 +1,323 @@
+//! The root that Ethereum gives a state, and proofs of what is below it.
+//!
+//! Parsec's own states have a digest instead (see ARCHITECTURE.md): this is for blocks of other
+//! chains, whose headers name the root, and for tests.
+
+use std::collections::BTreeMap;
+
+use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, U256, keccak256};
+use alloy_trie::proof::ProofRetainer;
+use alloy_trie::{EMPTY_ROOT_HASH, HashBuilder, Nibbles, TrieAccount};
+use parsec_protocol::{Key, Value};
+
+use super::keys::{self, AccountRecord, BadValue, CodeRecord};
+
+/// The accounts of a state by the hashes of their addresses, as they stand in Ethereum's trie.
+///
+/// It is told of every change of the state; nodes are computed when they are asked for. The root of
+/// an account's storage is kept until a word of it changes.
+#[derive(Debug, Clone, Default)]
+pub struct StateTrie {
+    leaves: BTreeMap<B256, Leaf>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Leaf {
+    record: Option<AccountRecord>,
+    code: CodeRecord,
+    /// By incarnation: what contracts left behind that were destroyed may become theirs again,
+    /// where a change is taken back.
+    storage: BTreeMap<u64, Storage>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Storage {
+    words: BTreeMap<B256, U256>,
+    root: Option<B256>,
+}
+
+/// What stands at an address and in some of its slots, with the nodes from the root down to them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateProof {
+    /// The account; empty if there is none.
+    pub account: TrieAccount,
+    /// The nodes down to it, or to where it would be.
+    pub nodes: Vec<Bytes>,
+    /// The slots that were asked for, in that order.
+    pub slots: Vec<SlotProof>,
+}
+
+/// A word of storage with the nodes from the root of the storage down to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotProof {
+    /// Where it is.
+    pub slot: U256,
+    /// The word; zero if there is none.
+    pub word: U256,
+    /// The nodes down to it, or to where it would be.
+    pub nodes: Vec<Bytes>,
+}
+
+impl StateTrie {
+    /// The trie of a state. Keys that are not Ethereum's are ignored.
+    ///
+    /// # Errors
+    /// [`BadValue`] if the state is damaged.
+    pub fn of<'a>(state: impl IntoIterator<Item = (&'a Key, &'a Value)>) -> Result<Self, BadValue> {
+        let mut trie = Self::default();
+        for (key, value) in state {
+            trie.apply(key, Some(value))?;
+        }
+        Ok(trie)
+    }
+
+    /// Takes in the new value of a key.
+    ///
+    /// # Errors
+    /// [`BadValue`] if it is none.
+    pub fn apply(&mut self, key: &Key, value: Option<&Value>) -> Result<(), BadValue> {
+        if let Some((address, incarnation, slot)) = keys::storage_parts(key) {
+            let storage = self.leaf(&address).storage.entry(incarnation).or_default();
+            storage.root = None;
+            let word = keys::decode_word(value)?;
+            let slot = keccak256(slot);
+            match word.is_zero() {
+                true => storage.words.remove(&slot),
+                false => storage.words.insert(slot, word),
+            };
+        } else if let Some(address) = keys::account_address(key) {
+            let record = value.map(|value| AccountRecord::decode(value)).transpose()?;
+            self.leaf(&address).record = record;
+        } else if let Some(address) = keys::code_record_address(key) {
+            self.leaf(&address).code = CodeRecord::decode(value)?;
+        }
+        Ok(())
+    }
+
+    fn leaf(&mut self, address: &Address) -> &mut Leaf {
+        self.leaves.entry(keccak256(address)).or_default()
+    }
+
+    /// The root of the state.
+    #[must_use]
+    pub fn root(&mut self) -> B256 {
+        let mut builder = HashBuilder::default();
+        self.build(&mut builder);
+        builder.root()
+    }
+
+    /// Proves what stands at an address and in its slots.
+    #[must_use]
+    pub fn prove(&mut self, address: &Address, slots: &[U256]) -> StateProof {
+        let path = keccak256(address);
+        let target = Nibbles::unpack(path);
+        let mut builder =
+            HashBuilder::default().with_proof_retainer(ProofRetainer::new(vec![target]));
+        self.build(&mut builder);
+        let nodes = nodes(&mut builder, &target);
+        let leaf = self.leaves.get_mut(&path);
+        let mut none = Storage::default();
+        let (account, storage) = match leaf {
+            None => (None, &mut none),
+            Some(leaf) => (leaf.account(), leaf.storage.entry(leaf.code.incarnation).or_default()),
+        };
+        let empty = TrieAccount {
+            nonce: 0,
+            balance: U256::ZERO,
+            storage_root: EMPTY_ROOT_HASH,
+            code_hash: KECCAK256_EMPTY,
+        };
+        let slots = slots.iter().map(|slot| storage.prove(*slot)).collect();
+        StateProof { account: account.unwrap_or(empty), nodes, slots }
+    }
+
+    fn build(&mut self, builder: &mut HashBuilder) {
+        for (path, leaf) in &mut self.leaves {
+            if let Some(account) = leaf.account() {
+                builder.add_leaf(Nibbles::unpack(path), &alloy_rlp::encode(account));
+            }
+        }
+    }
+}
+
+impl Leaf {
+    /// The account, if there is one.
+    fn account(&mut self) -> Option<TrieAccount> {
+        if self.record.is_none() && self.code.hash.is_none() {
+            return None;
+        }
+        let record = self.record.unwrap_or_default();
+        let storage = self.storage.get_mut(&self.code.incarnation);
+        Some(TrieAccount {
+            nonce: record.nonce,
+            balance: record.balance,
+            storage_root: storage.map_or(EMPTY_ROOT_HASH, Storage::root),
+            code_hash: self.code.hash.unwrap_or(KECCAK256_EMPTY),
+        })
+    }
+}
+
+impl Storage {
+    fn root(&mut self) -> B256 {
+        if let Some(root) = self.root {
+            return root;
+        }
+        let mut builder = HashBuilder::default();
+        self.build(&mut builder);
+        *self.root.insert(builder.root())
+    }
+
+    fn build(&self, builder: &mut HashBuilder) {
+        for (path, word) in &self.words {
+            builder.add_leaf(Nibbles::unpack(path), &alloy_rlp::encode_fixed_size(word));
+        }
+    }
+
+    fn prove(&self, slot: U256) -> SlotProof {
+        let path = keccak256(B256::from(slot));
+        let word = self.words.get(&path).copied().unwrap_or_default();
+        let target = Nibbles::unpack(path);
+        if self.words.is_empty() {
+            return SlotProof { slot, word, nodes: Vec::new() };
+        }
+        let mut builder =
+            HashBuilder::default().with_proof_retainer(ProofRetainer::new(vec![target]));
+        self.build(&mut builder);
+        SlotProof { slot, word, nodes: nodes(&mut builder, &target) }
+    }
+}
+
+/// The nodes that a builder retained on the way to its target, from the root on.
+fn nodes(builder: &mut HashBuilder, target: &Nibbles) -> Vec<Bytes> {
+    builder.root();
+    let nodes = builder.take_proof_nodes().matching_nodes_sorted(target);
+    nodes.into_iter().map(|(_, node)| node).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy_consensus::proofs::{state_root_unhashed, storage_root_unhashed};
+    use alloy_trie::proof::verify_proof;
+    use proptest::collection::{btree_map, vec};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CODE: B256 = B256::repeat_byte(0xcc);
+
+    #[derive(Debug, Clone)]
+    enum Change {
+        Record(u8, Option<(u64, u64)>),
+        Code(u8, bool, u8),
+        Word(u8, u8, u8, u8),
+    }
+
+    fn change() -> impl Strategy<Value = Change> {
+        prop_oneof![
+            (0u8..6, any::<Option<(u64, u64)>>()).prop_map(|(a, r)| Change::Record(a, r)),
+            (0u8..6, any::<bool>(), 0u8..3).prop_map(|(a, c, i)| Change::Code(a, c, i)),
+            (0u8..6, 0u8..3, 0u8..5, 0u8..3).prop_map(|(a, i, s, w)| Change::Word(a, i, s, w)),
+        ]
+    }
+
+    fn address(name: u8) -> Address {
+        Address::repeat_byte(name)
+    }
+
+    fn entry(change: &Change) -> (Key, Option<Value>) {
+        match *change {
+            Change::Record(name, record) => {
+                let record = record
+                    .map(|(balance, nonce)| AccountRecord { balance: U256::from(balance), nonce });
+                (keys::account(&address(name)), record.map(|record| record.encode()))
+            }
+            Change::Code(name, has_code, incarnation) => {
+                let record =
+                    CodeRecord { hash: has_code.then_some(CODE), incarnation: incarnation.into() };
+                (keys::code_record(&address(name)), record.encode())
+            }
+            Change::Word(name, incarnation, slot, word) => {
+                let key = keys::storage(&address(name), incarnation.into(), U256::from(slot));
+                (key, keys::encode_word(U256::from(word)))
+            }
+        }
+    }
+
+    /// The root by another way: from the whole state, by addresses.
+    fn root(state: &BTreeMap<Key, Value>) -> B256 {
+        let accounts = (0..6).filter_map(|name| {
+            let address = address(name);
+            let record = state.get(&keys::account(&address));
+            let code = CodeRecord::decode(state.get(&keys::code_record(&address))).unwrap();
+            if record.is_none() && code.hash.is_none() {
+                return None;
+            }
+            let record = record.map(|value| AccountRecord::decode(value).unwrap());
+            let words = (0..5).filter_map(|slot| {
+                let value =
+                    state.get(&keys::storage(&address, code.incarnation, U256::from(slot)))?;
+                Some((B256::from(U256::from(slot)), keys::decode_word(Some(value)).unwrap()))
+            });
+            let record = record.unwrap_or_default();
+            let account = TrieAccount {
+                nonce: record.nonce,
+                balance: record.balance,
+                storage_root: storage_root_unhashed(words),
+                code_hash: code.hash.unwrap_or(KECCAK256_EMPTY),
+            };
+            Some((address, account))
+        });
+        state_root_unhashed(accounts)
+    }
+
+    proptest! {
+        #[test]
+        fn the_root_is_that_of_the_whole_state_after_any_changes(
+            changes in vec(change(), 0..40),
+        ) {
+            let mut state = BTreeMap::new();
+            let mut trie = StateTrie::default();
+            for change in &changes {
+                let (key, value) = entry(change);
+                trie.apply(&key, value.as_ref()).unwrap();
+                match value {
+                    Some(value) => state.insert(key, value),
+                    None => state.remove(&key),
+                };
+                prop_assert_eq!(trie.root(), root(&state));
+            }
+        }
+
+        #[test]
+        fn proofs_verify_against_the_root(
+            balances in btree_map(0u8..200, 1u64.., 1..60),
+            words in btree_map(0u64..300, 1u64.., 0..60),
+            asked in 0u8..255,
+            slot in 0u64..300,
+        ) {
+            let mut trie = StateTrie::default();
+            for (name, balance) in &balances {
+                let record = AccountRecord { balance: U256::from(*balance), nonce: 0 };
+                trie.apply(&keys::account(&address(*name)), Some(&record.encode())).unwrap();
+            }
+            for (slot, word) in &words {
+                let key = keys::storage(&address(asked), 0, U256::from(*slot));
+                trie.apply(&key, keys::encode_word(U256::from(*word)).as_ref()).unwrap();
+            }
+            let root = trie.root();
+            let proof = trie.prove(&address(asked), &[U256::from(slot)]);
+            let exists = balances.contains_key(&asked);
+            let expected = exists.then(|| alloy_rlp::encode(proof.account));
+            let path = Nibbles::unpack(keccak256(address(asked)));
+            prop_assert!(verify_proof(root, path, expected, &proof.nodes).is_ok());
+            let found = &proof.slots[0];
+            prop_assert_eq!(found.word, U256::from(words.get(&slot).copied().unwrap_or(0)));
+            if exists && !words.is_empty() {
+                let word = (!found.word.is_zero()).then(|| alloy_rlp::encode(found.word));
+                let path = Nibbles::unpack(keccak256(B256::from(found.slot)));
+                let checked = verify_proof(proof.account.storage_root, path, word, &found.nodes);
+                prop_assert!(checked.is_ok());
+            }
+        }
+    }
+}
