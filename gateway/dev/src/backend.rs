@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use alloy_eips::eip7840::BlobParams;
 use alloy_primitives::{Address, B256};
 use bytes::Bytes;
 use parsec_ethereum::{
@@ -15,7 +16,7 @@ use parsec_runtimes::evm::simulate::{self, Reader};
 use tokio::sync::{broadcast, watch};
 
 use crate::accounts::Accounts;
-use crate::chain::{DevChain, Output, Pending, Stop};
+use crate::chain::{DevChain, ImportError, Output, Pending, Stop};
 use crate::config::{ConfigError, DevConfig, Mining};
 use crate::transaction::{Submission, refused};
 
@@ -85,6 +86,19 @@ impl DevBackend {
             mining: watch::channel(mining).0,
         };
         Ok(Self(Arc::new(inner)))
+    }
+
+    /// Takes the blocks of the chain whose genesis it was started with, as [`DevChain::import`]
+    /// does.
+    ///
+    /// # Errors
+    /// [`Stop`] if they can't be indexed; [`ImportError`] inside if one of them is refused.
+    pub async fn import(
+        &self,
+        blocks: Vec<Bytes>,
+        checks_roots: bool,
+    ) -> Result<Result<(), ImportError>, Stop> {
+        self.change(move |chain, now| Ok(chain.import(now, &blocks, checks_roots))).await
     }
 
     /// The index of its blocks.
@@ -260,6 +274,11 @@ impl Inner {
             if block < oldest || block > latest {
                 return Err(QueryError::NotKept { block, oldest });
             }
+            if let Query::Proof(address, slots) = query {
+                let proof = chain.prove(block, address, slots).filter(|_| pending.is_none());
+                let none = || QueryError::Unsupported(simulate::NO_TRIE.to_owned());
+                return proof.map(|proof| Answer::Proof(Box::new(proof))).ok_or_else(none);
+            }
             let mut reader = StateReader { chain, block, pending: pending.as_deref() };
             simulate::answer(chain.chain_id(), &mut reader, query)
         })
@@ -362,9 +381,13 @@ impl Backend for DevBackend {
         })
     }
 
-    fn blob_price(&self, excess_blob_gas: u64) -> u128 {
-        let blobs = self.look(|chain| chain.fork().blobs);
-        blobs.map_or(1, |blobs| blobs.calc_blob_fee(excess_blob_gas))
+    fn blobs(&self, number: u64, timestamp: u64) -> BlobParams {
+        let blobs = self.look(|chain| chain.blobs_at(number, timestamp));
+        blobs.unwrap_or_else(BlobParams::cancun)
+    }
+
+    fn proves(&self, at: At) -> bool {
+        matches!(at, At::Block(block) if self.look(|chain| chain.has_root(block)))
     }
 
     fn least_tip(&self) -> u128 {

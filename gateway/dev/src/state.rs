@@ -63,10 +63,9 @@ impl States {
         values[..after].last()?.1.as_ref()
     }
 
-    /// The latest value of every key, in the order of keys.
-    #[cfg(test)]
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Key, &Value)> {
-        self.keys.iter().filter_map(|(key, values)| Some((key, values.last()?.1.as_ref()?)))
+    /// The value of every key in a version, which must be kept, in the order of keys.
+    pub(crate) fn iter_at(&self, version: u64) -> impl Iterator<Item = (&Key, &Value)> {
+        self.keys.keys().filter_map(move |key| Some((key, self.get_at(key, version)?)))
     }
 
     /// Makes changes, as a new version.
@@ -194,7 +193,7 @@ mod tests {
                     }
                 }
                 let (_, last) = model.last_key_value().unwrap();
-                prop_assert!(states.iter().eq(last.iter()));
+                prop_assert!(states.iter_at(states.latest()).eq(last.iter()));
                 let digest = last.iter().map(|(key, value)| Digest::of(key, value)).sum();
                 prop_assert_eq!(states.digest(), digest);
             }

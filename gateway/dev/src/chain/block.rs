@@ -260,7 +260,7 @@ impl DevChain {
             excess_blob_gas: environment.excess_blob_gas.unwrap_or(0),
         };
         let (hash, timestamp) = (B256::new(block.hash), environment.timestamp);
-        self.marks.push(Mark { hash, version, timestamp, fees });
+        self.marks.push(Mark { hash, version, timestamp, fees, state_root: None });
         for sender in &senders {
             let nonce = self.record(sender).nonce;
             self.pool.remove_of(sender, Some(nonce));
@@ -283,6 +283,9 @@ impl DevChain {
 
     /// Makes the block with the number 0.
     pub(super) fn seal_genesis(&mut self, timestamp: u64) {
+        if self.take_genesis() {
+            return;
+        }
         let merged = self.since(SpecId::MERGE);
         let environment = Environment {
             number: 0,
@@ -300,12 +303,13 @@ impl DevChain {
             base_fee: self.since(SpecId::LONDON).then_some(self.config.base_fee),
             ..Parent::default()
         };
-        self.marks.push(Mark { hash: B256::new(block.hash), version: 0, timestamp, fees });
+        let hash = B256::new(block.hash);
+        self.marks.push(Mark { hash, version: 0, timestamp, fees, state_root: None });
         self.outputs.push(Output::Block(block));
     }
 
     /// Forgets states that are outside the window and that no snapshot needs.
-    fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         let first = self.latest().saturating_sub(self.config.state_window);
         let first = self.marks[usize::try_from(first).unwrap_or(0)].version;
         let first = self.oldest_snapshot().map_or(first, |version| first.min(version));

@@ -446,7 +446,7 @@ proptest! {
         let digest: parsec_storage::Digest = other
             .chain
             .states
-            .iter()
+            .iter_at(other.chain.states.latest())
             .map(|(key, value)| parsec_storage::Digest::of(key, value))
             .sum();
         prop_assert_eq!(digest, other.chain.states.digest());

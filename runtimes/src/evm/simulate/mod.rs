@@ -35,6 +35,9 @@ use self::trace::Which;
 use self::words::Failure;
 use super::{keys, payload};
 
+/// Why there is no proof of what a state holds.
+pub const NO_TRIE: &str = "the state is no Merkle trie here, and stateRoot is a digest of it";
+
 /// Where a simulation reads: the state after a block, over all partitions.
 pub trait Reader {
     /// The value of `key`. Each is asked for at most once in the course of a question.
@@ -66,6 +69,7 @@ pub fn answer(chain_id: u64, reader: &mut dyn Reader, query: &Query) -> Result<A
         Query::Account(address) => account(&Base::new(reader), address),
         Query::Code(address) => code(&Base::new(reader), address),
         Query::Storage(address, slots) => storage(&Base::new(reader), address, slots),
+        Query::Proof(..) => Err(QueryError::Unsupported(NO_TRIE.to_owned())),
         Query::Simulate(simulation) => simulate(chain_id, reader, simulation),
     }
 }

@@ -1,6 +1,6 @@
 //! The genesis of a chain, as geth's tools write it down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_consensus::Header;
 use alloy_eips::eip7685::EMPTY_REQUESTS_HASH;
@@ -186,7 +186,9 @@ fn spec(config: &BTreeMap<String, Json>, timestamp: u64) -> Result<ChainSpec, Ge
     let begin = |spec: &mut ChainSpec, at: ForkAt, fork: Fork| match at {
         ForkAt::Block(0) => spec.first = fork,
         ForkAt::Time(time) if time <= timestamp => spec.first = fork,
-        at => spec.later.push((at, fork)),
+        // Petersburg is the name of Constantinople's fix here, too.
+        at if spec.later.last().is_none_or(|(_, last)| *last < fork) => spec.later.push((at, fork)),
+        _ => {}
     };
     for (field, fork, delay) in BY_NUMBER {
         let Some(first) = number(field)? else { continue };
@@ -208,6 +210,12 @@ fn spec(config: &BTreeMap<String, Json>, timestamp: u64) -> Result<ChainSpec, Ge
         adjust_blobs(&mut fork, config.get("blobSchedule").map(|all| &all[name]))?;
         begin(&mut spec, ForkAt::Time(first), fork);
     }
+    spec.points = points(
+        BY_NUMBER.iter().map(|(field, ..)| *field).chain(["mergeNetsplitBlock"]),
+        BY_TIME.iter().map(|(field, _)| *field),
+        number,
+        timestamp,
+    )?;
     if let Some(Json::String(address)) = config.get("depositContractAddress") {
         spec.deposit_contract = address.parse().map_err(|_| GenesisError::Field {
             name: "depositContractAddress".to_owned(),
@@ -215,6 +223,21 @@ fn spec(config: &BTreeMap<String, Json>, timestamp: u64) -> Result<ChainSpec, Ge
         })?;
     }
     Ok(spec)
+}
+
+/// The numbers and times that a configuration names, after the genesis.
+fn points<'a>(
+    by_number: impl Iterator<Item = &'a str>,
+    by_time: impl Iterator<Item = &'a str>,
+    named: impl Fn(&str) -> Result<Option<u64>, GenesisError>,
+    timestamp: u64,
+) -> Result<(Vec<u64>, Vec<u64>), GenesisError> {
+    let numbers = by_number.filter_map(|field| named(field).transpose());
+    let numbers: BTreeSet<u64> = numbers.collect::<Result<_, _>>()?;
+    let times = by_time.filter_map(|field| named(field).transpose());
+    let times: BTreeSet<u64> = times.collect::<Result<_, _>>()?;
+    let numbers = numbers.into_iter().filter(|number| *number > 0);
+    Ok((numbers.collect(), times.into_iter().filter(|time| *time > timestamp).collect()))
 }
 
 /// Refuses a configuration that asks for rules which are not there.

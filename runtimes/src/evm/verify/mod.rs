@@ -275,6 +275,14 @@ impl Verifier {
     }
 }
 
+/// The header of a block that is given as its RLP.
+///
+/// # Errors
+/// [`Reason::Malformed`] if it is none.
+pub fn header_of(block: &[u8]) -> Result<Header, Reason> {
+    Body::decode(block).map(|body| body.header)
+}
+
 /// The blocks of a file that holds one after the other, each as its RLP.
 ///
 /// # Errors

@@ -23,6 +23,9 @@ pub struct ChainSpec {
     pub delays: Vec<(u64, u64)>,
     /// The contract whose log entries are deposits (EIP-6110).
     pub deposit_contract: Address,
+    /// The numbers and the times at which anything of the rules changes, ascending, each once: what
+    /// the rules are known by among nodes (EIP-2124).
+    pub points: (Vec<u64>, Vec<u64>),
 }
 
 impl ChainSpec {
@@ -36,6 +39,7 @@ impl ChainSpec {
             terminal_difficulty: None,
             delays: Vec::new(),
             deposit_contract: MAINNET_DEPOSIT_CONTRACT_ADDRESS,
+            points: Default::default(),
         }
     }
 

@@ -1,0 +1,155 @@
+//! Going on from a chain of others: its genesis, and its blocks.
+
+use std::sync::Arc;
+
+use alloy_consensus::Header;
+use alloy_eips::eip7840::BlobParams;
+use alloy_primitives::{Address, B256, U256};
+use bytes::Bytes;
+use parsec_ethereum::{Account, Block, Proof};
+use parsec_runtimes::evm::fees::Parent;
+use parsec_runtimes::evm::keys;
+use parsec_runtimes::evm::trie::{StateProof, StateTrie};
+use parsec_runtimes::evm::verify::{ChainSpec, RefusedBlock, Verified, Verifier};
+use revm::primitives::KECCAK_EMPTY;
+
+use super::{DevChain, Mark, Output};
+use crate::config::DevConfig;
+
+/// Why a chain's blocks can't be imported.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "each message says what the variant and its fields mean")]
+pub enum ImportError {
+    #[error("blocks can only be imported on the genesis of their chain")]
+    NoGenesis,
+    #[error("the chain has blocks of its own already")]
+    Begun,
+    #[error(transparent)]
+    Refused(#[from] RefusedBlock),
+}
+
+/// Lets what a chain is started with be what the genesis of another chain says.
+pub(super) fn follow_genesis(config: &mut DevConfig) {
+    let Some(genesis) = &config.genesis else { return };
+    config.chain_id = genesis.spec.chain_id;
+    config.gas_limit = genesis.header.gas_limit;
+    config.timestamp = Some(genesis.header.timestamp);
+    config.accounts.clear();
+}
+
+impl DevChain {
+    /// Makes the block of an imported genesis the first, if there is one.
+    pub(super) fn take_genesis(&mut self) -> bool {
+        let Some(genesis) = &self.config.genesis else { return false };
+        let header = genesis.header.clone();
+        let block = Arc::new(Verifier::genesis_block(&header));
+        self.mark(&header, &block, 0);
+        self.outputs.push(Output::Block(block));
+        true
+    }
+
+    fn mark(&mut self, header: &Header, block: &Block, version: u64) {
+        self.marks.push(Mark {
+            hash: B256::new(block.hash),
+            version,
+            timestamp: header.timestamp,
+            fees: Parent::from(header),
+            state_root: Some(header.state_root),
+        });
+    }
+
+    /// Lets the rules of the next block be those of the imported chain at that time, which stay.
+    pub(super) fn follow_spec(&mut self, now: u64) {
+        if let Some(spec) = &self.spec {
+            self.fork = spec.fork_at(self.marks.len() as u64, now);
+        }
+    }
+
+    /// Takes the blocks of the chain whose genesis this one began with, each as its RLP, in order
+    /// from the first on. What comes after a block that is refused is not looked at. With
+    /// `checks_roots` off, the roots of states are taken as the headers say.
+    ///
+    /// # Errors
+    /// [`ImportError`] says which block is refused, and why: the chain then ends before it.
+    pub fn import(
+        &mut self,
+        now: u64,
+        blocks: &[Bytes],
+        checks_roots: bool,
+    ) -> Result<(), ImportError> {
+        let genesis = self.config.genesis.clone().ok_or(ImportError::NoGenesis)?;
+        if self.latest() > 0 || self.states.latest() > 0 {
+            return Err(ImportError::Begun);
+        }
+        let (spec, header) = (genesis.spec, genesis.header);
+        let mut verifier = Verifier::new(spec, &genesis.accounts, header, checks_roots)?;
+        let result = blocks.iter().try_for_each(|raw| {
+            let verified = verifier.take(raw)?;
+            self.adopt(&verifier, verified);
+            Ok(())
+        });
+        self.gas_limit = self.last().fees.gas_limit;
+        self.follow_spec(now);
+        self.forget();
+        self.revision += 1;
+        result
+    }
+
+    /// Makes a block the latest that was verified on the latest.
+    fn adopt(&mut self, verifier: &Verifier, verified: Verified) {
+        let block = Arc::new(verified.block.clone());
+        let mut changes = verified.changes();
+        if changes.contains_key(&keys::params()) {
+            self.spec = Some(verifier.spec().clone());
+            changes.insert(keys::params(), Some(self.params(None).encode()));
+        }
+        let version = self.states.commit(changes);
+        self.mark(verifier.head(), &block, version);
+        self.outputs.push(Output::Block(block));
+    }
+
+    /// The rules of the chain: those of the one that was imported, or one fork's for ever.
+    #[must_use]
+    pub fn spec(&self) -> ChainSpec {
+        self.spec.clone().unwrap_or_else(|| ChainSpec::new(self.chain_id(), self.fork))
+    }
+
+    /// What blobs cost in the block with that number and time, where the rules have them.
+    #[must_use]
+    pub fn blobs_at(&self, number: u64, timestamp: u64) -> Option<BlobParams> {
+        let fork = match &self.spec {
+            Some(spec) if number <= self.latest() => spec.fork_at(number, timestamp),
+            _ => self.fork,
+        };
+        fork.blobs
+    }
+
+    /// Whether the header of a block names the root of its state in the sense of Ethereum.
+    #[must_use]
+    pub fn has_root(&self, block: u64) -> bool {
+        let mark = usize::try_from(block).ok().and_then(|block| self.marks.get(block));
+        mark.is_some_and(|mark| mark.state_root.is_some())
+    }
+
+    /// Proves what stood at an address after a block; nothing if its header does not name the root
+    /// of its state, or the state was changed since without a block.
+    #[must_use]
+    pub fn prove(&self, block: u64, address: &Address, slots: &[U256]) -> Option<Proof> {
+        let mark = self.marks.get(usize::try_from(block).ok()?)?;
+        let expected = mark.state_root?;
+        let mut trie = StateTrie::of(self.states.iter_at(mark.version))
+            .expect("only the runtime and this chain write the state");
+        (trie.root() == expected).then(|| proof(trie.prove(address, slots)))
+    }
+}
+
+fn proof(proof: StateProof) -> Proof {
+    let StateProof { account, nodes, slots } = proof;
+    let code_hash = Some(account.code_hash).filter(|hash| *hash != KECCAK_EMPTY);
+    Proof {
+        account: Account { balance: account.balance, nonce: account.nonce, code_hash },
+        storage_root: account.storage_root,
+        nodes,
+        words: slots.into_iter().map(|slot| (slot.word, slot.nodes)).collect(),
+    }
+}
