@@ -13,6 +13,7 @@ use parsec_ethereum::{
 use parsec_gateway::{Answering, At, Backend, Chain, ChainError, Refused};
 use parsec_protocol::{ErrorCode, Key, Value};
 use parsec_runtimes::evm::simulate::{self, Reader};
+use parsec_runtimes::evm::trie::StateTrie;
 use tokio::sync::{broadcast, watch};
 
 use crate::accounts::Accounts;
@@ -316,6 +317,14 @@ impl Reader for StateReader<'_> {
 
     fn block_hash(&mut self, number: u64) -> Result<Option<B256>, QueryError> {
         Ok(self.chain.block_hash(number))
+    }
+
+    fn calls_system(&mut self, number: u64) -> bool {
+        self.chain.has_root(number)
+    }
+
+    fn trie(&mut self) -> Option<StateTrie> {
+        self.chain.trie(self.block).filter(|_| self.pending.is_none())
     }
 }
 

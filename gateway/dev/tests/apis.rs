@@ -19,12 +19,8 @@ use tokio::net::TcpStream;
 
 /// Methods that are not there.
 const ABSENT: [&str; 1] = ["testing_buildBlockV1"];
-/// Methods whose answers hold the roots of states that are none of the chain: they are zero, as
-/// documented, and hashes of blocks follow from them.
-const ROOTLESS: [&str; 1] = ["eth_simulateV1"];
-/// How many files are answered exactly; but for roots of states; that there is no such method.
-const EXACTLY: usize = 87;
-const BUT_FOR_ROOTS: usize = 18;
+/// How many files are answered exactly, and how many that there is no such method.
+const EXACTLY: usize = 105;
 const ABSENT_FILES: usize = 2;
 /// A file with this line is only held against the document of the methods.
 const SHAPE_ALONE: &str = "speconly";
@@ -179,29 +175,10 @@ fn difference(path: &str, found: &Value, expected: &Value) -> Option<String> {
     }
 }
 
-/// An answer without the roots of states and what follows from them: hashes of blocks become their
-/// places.
-fn rootless(answer: &Value) -> Value {
-    let mut answer = answer.clone();
-    let mut hashes = Vec::new();
-    for block in answer["result"].as_array_mut().into_iter().flatten() {
-        if let Some(hash) = block["hash"].as_str() {
-            hashes.push(hash.to_owned());
-            block["stateRoot"] = Value::Null;
-        }
-    }
-    let text = hashes.iter().enumerate().fold(answer.to_string(), |text, (index, hash)| {
-        text.replace(&hash[2..], &format!("block {index}"))
-    });
-    serde_json::from_str(&text).unwrap()
-}
-
 /// How a file is answered.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Answered {
     Exactly,
-    /// As it says, but for the roots of states.
-    ButForRoots,
     /// That there is no such method.
     Absent,
     Wrong(String),
@@ -226,12 +203,6 @@ async fn answered(
         };
         outcome = outcome.max(match (shape, differs) {
             (None, None) => Answered::Exactly,
-            (None, Some(_)) if ROOTLESS.contains(&method) => {
-                match difference("", &rootless(&answer), &rootless(expected)) {
-                    None => Answered::ButForRoots,
-                    Some(why) => Answered::Wrong(why),
-                }
-            }
             (None, Some(_)) if ABSENT.contains(&method) && answer["error"]["code"] == -32_601 => {
                 Answered::Absent
             }
@@ -258,8 +229,8 @@ async fn every_file_is_answered_as_it_says() {
         }
     }
     let count = |outcome| by_outcome.get(&outcome).map_or(0, Vec::len);
-    let (exactly, roots) = (count(Answered::Exactly), count(Answered::ButForRoots));
-    assert_eq!((exactly, roots, count(Answered::Absent)), (EXACTLY, BUT_FOR_ROOTS, ABSENT_FILES));
+    let counts = (count(Answered::Exactly), count(Answered::Absent));
+    assert_eq!(counts, (EXACTLY, ABSENT_FILES));
     assert_eq!(by_outcome.values().map(Vec::len).sum::<usize>(), 107);
 }
 

@@ -78,13 +78,7 @@ impl StateTrie {
     pub fn apply(&mut self, key: &Key, value: Option<&Value>) -> Result<(), BadValue> {
         if let Some((address, incarnation, slot)) = keys::storage_parts(key) {
             let storage = self.leaf(&address).storage.entry(incarnation).or_default();
-            storage.root = None;
-            let word = keys::decode_word(value)?;
-            let slot = keccak256(slot);
-            match word.is_zero() {
-                true => storage.words.remove(&slot),
-                false => storage.words.insert(slot, word),
-            };
+            storage.set(slot, keys::decode_word(value)?);
         } else if let Some(address) = keys::account_address(key) {
             let record = value.map(|value| AccountRecord::decode(value)).transpose()?;
             self.leaf(&address).record = record;
@@ -92,6 +86,25 @@ impl StateTrie {
             self.leaf(&address).code = CodeRecord::decode(value)?;
         }
         Ok(())
+    }
+
+    /// Sets what stands at an address: its record and the hash of its code, and words of its
+    /// storage, of which the rest stays unless it is `renewed`.
+    pub(super) fn set(
+        &mut self,
+        address: &Address,
+        record: Option<AccountRecord>,
+        code: Option<B256>,
+        renewed: bool,
+        words: impl Iterator<Item = (U256, U256)>,
+    ) {
+        let leaf = self.leaf(address);
+        (leaf.record, leaf.code.hash) = (record, code);
+        let storage = leaf.storage.entry(leaf.code.incarnation).or_default();
+        if renewed {
+            *storage = Storage::default();
+        }
+        words.for_each(|(slot, word)| storage.set(slot.into(), word));
     }
 
     fn leaf(&mut self, address: &Address) -> &mut Leaf {
@@ -158,6 +171,17 @@ impl Leaf {
 }
 
 impl Storage {
+    fn set(&mut self, slot: B256, word: U256) {
+        let slot = keccak256(slot);
+        let old = match word.is_zero() {
+            true => self.words.remove(&slot),
+            false => self.words.insert(slot, word),
+        };
+        if old.unwrap_or_default() != word {
+            self.root = None;
+        }
+    }
+
     fn root(&mut self) -> B256 {
         if let Some(root) = self.root {
             return root;

@@ -135,11 +135,17 @@ impl DevChain {
     /// of its state, or the state was changed since without a block.
     #[must_use]
     pub fn prove(&self, block: u64, address: &Address, slots: &[U256]) -> Option<Proof> {
+        Some(proof(self.trie(block)?.prove(address, slots)))
+    }
+
+    /// The trie of the state after a block; nothing if its header does not name the root of that.
+    #[must_use]
+    pub fn trie(&self, block: u64) -> Option<StateTrie> {
         let mark = self.marks.get(usize::try_from(block).ok()?)?;
         let expected = mark.state_root?;
         let mut trie = StateTrie::of(self.states.iter_at(mark.version))
             .expect("only the runtime and this chain write the state");
-        (trie.root() == expected).then(|| proof(trie.prove(address, slots)))
+        (trie.root() == expected).then_some(trie)
     }
 }
 
