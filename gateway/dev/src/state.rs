@@ -3,10 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use parsec_protocol::{Key, Value};
+use parsec_runtimes::evm::Changes;
 use parsec_storage::Digest;
-
-/// What a run changes: the new value of each key, or none where it is removed.
-pub(crate) type Changes = BTreeMap<Key, Option<Value>>;
 
 /// The state of a chain in several versions: one for each block, and one for each change that was
 /// made without a block.

@@ -6,6 +6,7 @@
 //! come to the same receipts and the same state. A block that must be refused has to be, and for a
 //! reason of the kind that the test names.
 
+mod branches;
 mod case;
 mod refusals;
 mod run;

@@ -6,19 +6,16 @@ use parsec_protocol::RuntimeId;
 use parsec_protocol::transaction::Entry;
 use parsec_protocol::{Key, Transaction, Value, limits};
 use parsec_runtimes::Runtime as _;
-use parsec_runtimes::evm::keys;
 use parsec_runtimes::evm::trie::StateTrie;
-use parsec_runtimes::evm::verify::{Changes, Reason, Verified, Verifier, header_of};
+use parsec_runtimes::evm::verify::Verified;
+use parsec_runtimes::evm::{Changes, keys};
 use serde_json::Value as Json;
 
+use super::branches::Branches;
 use super::case::{BlockCase, Test};
 use super::refusals::fits;
-use crate::statetest::{
-    Chain, Draw, Failure, Verdict, accounts, differences, entry, guarded, loaded_accounts,
-};
+use crate::statetest::{Chain, Draw, Failure, Verdict, entry, guarded};
 
-/// Most differences of a state that a failure tells.
-const DIFFERENCES_MAX: usize = 4;
 /// Most transactions of a block that are executed as a cluster does, too.
 const TRANSACTIONS_MAX: usize = 512;
 
@@ -73,41 +70,31 @@ impl Runner {
             let why = format!("the rules of {} are not there", test.network());
             return Err(Stop::Skipped(why));
         };
-        let header = header_of(&test.genesis).map_err(|reason| reason.to_string())?;
-        let mut verifier = Verifier::new(spec, &accounts(&test.pre)?, header, true)
-            .map_err(|refused| refused.to_string())?;
+        let mut branches = Branches::new(&test, spec)?;
         let mut strays = 0;
         for (index, block) in test.blocks.iter().enumerate() {
-            strays += self.block(&mut verifier, block).map_err(|stop| match stop {
-                Stop::Failed(why) => Stop::Failed(format!("block {index}: {why}")),
-                skipped => skipped,
-            })?;
+            let taken = self.block(&mut branches, block);
+            strays += taken.map_err(|failure| format!("block {index}: {failure}"))?;
         }
-        end(&test, &mut verifier)?;
+        branches.end(&test)?;
         Ok(strays)
     }
 
     /// Gives a block to the verifier. Returns how often its transactions strayed.
-    fn block(&mut self, verifier: &mut Verifier, block: &BlockCase) -> Result<u32, Stop> {
+    fn block(&mut self, branches: &mut Branches, block: &BlockCase) -> Result<u32, Failure> {
+        branches.turn_to_parent_of(&block.rlp)?;
+        let verifier = &mut branches.verifier;
         let before = verifier.state().clone();
         match (verifier.take(&block.rlp), block.exception()) {
             (Ok(verified), None) => {
-                let chain_id = verifier.spec().chain_id;
-                Ok(self.execute_again(chain_id, before, verified)?)
+                branches.remember(&block.rlp);
+                let chain_id = branches.spec.chain_id;
+                self.execute_again(chain_id, before, verified)
             }
-            (Ok(_), Some(exception)) => {
-                Err(format!("it was taken, and should be {exception}").into())
-            }
-            (Err(refused), Some(exception)) => match fits(exception, &refused.reason) {
-                true => Ok(0),
-                false => Err(format!("{refused}, and should be {exception}").into()),
-            },
-            (Err(refused), None) => match refused.reason {
-                Reason::Header { field: "parent hash", .. } => {
-                    Err(Stop::Skipped("blocks beside the chain are not taken".to_owned()))
-                }
-                _ => Err(refused.to_string().into()),
-            },
+            (Ok(_), Some(exception)) => Err(format!("it was taken, and should be {exception}")),
+            (Err(refused), Some(exception)) if fits(exception, &refused.reason) => Ok(0),
+            (Err(refused), Some(exception)) => Err(format!("{refused}, and should be {exception}")),
+            (Err(refused), None) => Err(refused.to_string()),
         }
     }
 
@@ -166,25 +153,4 @@ fn admit(chain: &Chain, raw: &Value) -> Result<Entry, Failure> {
     let admitted = chain.evm.admit(&Transaction::new(RuntimeId::EVM, raw.clone()));
     let admitted = admitted.map_err(|rejection| format!("a cluster refuses it: {rejection}"))?;
     Ok(entry(admitted.id, admitted.sender, raw.clone()))
-}
-
-/// Makes sure that the chain came to what the test says.
-fn end(test: &Test, verifier: &mut Verifier) -> Result<(), Failure> {
-    if verifier.hash() != test.last {
-        return Err(format!("the last block is {}, not {}", verifier.hash(), test.last));
-    }
-    if let Some(expected) = &test.post_state {
-        let found = loaded_accounts(verifier.state())?;
-        let all = differences(&found, &accounts(expected)?);
-        if !all.is_empty() {
-            let shown = all.iter().take(DIFFERENCES_MAX).map(String::as_str);
-            return Err(shown.collect::<Vec<_>>().join("; "));
-        }
-    }
-    match test.post_state_hash {
-        Some(expected) if verifier.trie().root() != expected => {
-            Err(format!("the state root is {}, not {expected}", verifier.trie().root()))
-        }
-        _ => Ok(()),
-    }
 }

@@ -10,14 +10,13 @@ use parsec_gateway::Refused;
 use parsec_protocol::{EpochNumber, ErrorCode, Value};
 use parsec_runtimes::evm::block::Sealing;
 use parsec_runtimes::evm::fees::{Parent, next_base_fee, next_excess_blob_gas};
-use parsec_runtimes::evm::{BlobGas, BlockOverride, ChainParams, DynamicFee, keys};
+use parsec_runtimes::evm::{BlobGas, BlockOverride, ChainParams, Changes, DynamicFee, keys};
 use revm::primitives::BLOCK_HASH_HISTORY;
 use revm::primitives::hardfork::SpecId;
 
 use super::execute::{Invalid, Pending, Run};
 use super::{DevChain, Mark, NextBlock, Output, Stop};
 use crate::config::Mining;
-use crate::state::Changes;
 use crate::transaction::{Submission, refused};
 
 /// Most blocks that are made by one call.

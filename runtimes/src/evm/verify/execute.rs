@@ -7,7 +7,7 @@ use alloy_eips::{eip2935, eip4788};
 use alloy_primitives::{Address, B256, U256};
 use parsec_ethereum::{Block, BlockTransaction};
 use parsec_protocol::{
-    Delta, EpochNumber, EpochRecord, ErrorCode, Key, Mode, Outcome, Position, Receipt, TxId, Value,
+    EpochNumber, EpochRecord, ErrorCode, Key, Outcome, Position, Receipt, TxId, Value,
 };
 use revm::primitives::hardfork::SpecId;
 
@@ -15,15 +15,16 @@ use super::body::{Body, BodyTransaction};
 use super::error::{Reason, same_result};
 use super::header::present;
 use super::spec::ChainSpec;
-use super::{Changes, Verified, ommers, system};
+use super::{Verified, ommers, system};
 use crate::evm::block::BlockReceipts;
 use crate::evm::forks::Fork;
 use crate::evm::keys::{self, AccountRecord};
+use crate::evm::overlay::{Changes, Overlay};
 use crate::evm::params::{BlobGas, BlockOverride, ChainParams};
 use crate::evm::payload;
 use crate::evm::session::EvmSession;
 use crate::evm::trie::StateTrie;
-use crate::{Call, Interrupt, Session as _, State};
+use crate::{Call, Session as _};
 
 /// Wei in the unit of withdrawals.
 const GWEI: u64 = 1_000_000_000;
@@ -149,10 +150,11 @@ impl Run<'_> {
         data: &[u8],
     ) -> Result<Option<Result<Value, String>>, Reason> {
         let (epoch, entropy) = (self.epoch(), self.header.mix_hash.0);
-        let mut overlay = Overlay::new(self.state, &self.changes, &self.params);
+        let below = |key: &Key| self.state.get(key).cloned();
+        let mut overlay = Overlay::new(&below, &self.changes, &self.params);
         let data = Value::copy_from_slice(data);
         let result = self.session.call_system((&epoch, &entropy), contract, data, &mut overlay)?;
-        let own = overlay.own;
+        let own = overlay.into_changes();
         self.make(own)?;
         Ok(result)
     }
@@ -200,12 +202,13 @@ impl Run<'_> {
             entropy: &entropy,
             trial: false,
         };
-        let mut overlay = Overlay::new(self.state, &self.changes, &self.params);
+        let below = |key: &Key| self.state.get(key).cloned();
+        let mut overlay = Overlay::new(&below, &self.changes, &self.params);
         let done = self.session.execute(&call, &mut overlay)?;
         if let Outcome::Invalid(code) = done.outcome {
             return Err(refused(code, String::from_utf8_lossy(&done.output).into_owned()));
         }
-        let own = overlay.own;
+        let own = overlay.into_changes();
         self.make(own)?;
         let receipt = Receipt {
             id,
@@ -280,52 +283,11 @@ impl Run<'_> {
             return Ok(());
         }
         let key = keys::account(address);
-        let overlay = Overlay::new(self.state, &self.changes, &self.params);
+        let below = |key: &Key| self.state.get(key).cloned();
+        let overlay = Overlay::new(&below, &self.changes, &self.params);
         let record = overlay.value(&key).map(|value| AccountRecord::decode(&value)).transpose()?;
         let AccountRecord { balance, nonce } = record.unwrap_or_default();
         let record = AccountRecord { balance: balance.wrapping_add(amount), nonce };
         self.make(Changes::from([(key, Some(record.encode()))]))
-    }
-}
-
-/// The state before a block, what the block has changed, and what one call has.
-struct Overlay<'a> {
-    state: &'a BTreeMap<Key, Value>,
-    block: &'a Changes,
-    own: Changes,
-    params: (Key, &'a Value),
-}
-
-impl<'a> Overlay<'a> {
-    fn new(state: &'a BTreeMap<Key, Value>, block: &'a Changes, params: &'a Value) -> Self {
-        Self { state, block, own: Changes::new(), params: (keys::params(), params) }
-    }
-
-    fn value(&self, key: &Key) -> Option<Value> {
-        if *key == self.params.0 {
-            return Some(self.params.1.clone());
-        }
-        let changed = self.own.get(key).or_else(|| self.block.get(key));
-        changed.cloned().unwrap_or_else(|| self.state.get(key).cloned())
-    }
-}
-
-impl State for Overlay<'_> {
-    fn get(&mut self, key: &Key) -> Result<Option<Value>, Interrupt> {
-        Ok(self.value(key))
-    }
-
-    fn put(&mut self, key: &Key, value: Option<Value>) -> Result<(), Interrupt> {
-        self.own.insert(key.clone(), value);
-        Ok(())
-    }
-
-    fn add(&mut self, key: &Key, delta: Delta) -> Result<(), Interrupt> {
-        let sum = delta.apply(self.value(key).as_ref());
-        self.put(key, sum)
-    }
-
-    fn covers(&self, _: &Key, _: Mode) -> bool {
-        true
     }
 }

@@ -38,12 +38,10 @@ pub use spec::ChainSpec;
 use self::body::Body;
 use self::execute::Run;
 use super::keys;
+use super::overlay::Changes;
 use super::params::{GenesisAccount, genesis as entries};
 use super::session::EvmSession;
 use super::trie::StateTrie;
-
-/// What a block changes: the new value of each key, or none where it is removed.
-pub type Changes = BTreeMap<Key, Option<Value>>;
 
 /// How many of the last blocks have a hash that transactions may ask for.
 const HASHES: usize = 256;
@@ -163,6 +161,12 @@ impl Verifier {
     #[must_use]
     pub fn head(&self) -> &Header {
         &self.head
+    }
+
+    /// The difficulty of all blocks so far.
+    #[must_use]
+    pub fn total_difficulty(&self) -> U256 {
+        self.total_difficulty
     }
 
     /// Its hash.

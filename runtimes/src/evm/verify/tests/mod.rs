@@ -1,5 +1,9 @@
 //! The chain of the execution APIs' tests, and what is wrong with it once it is changed.
 
+mod genesis;
+mod refused;
+mod requests;
+
 use std::path::{Path, PathBuf};
 
 use super::*;
