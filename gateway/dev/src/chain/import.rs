@@ -99,9 +99,9 @@ impl DevChain {
     fn adopt(&mut self, verifier: &Verifier, verified: Verified) {
         let block = Arc::new(verified.block.clone());
         let mut changes = verified.changes();
-        if changes.contains_key(&keys::params()) {
+        if let Some(params) = changes.get_mut(&keys::params()) {
             self.spec = Some(verifier.spec().clone());
-            changes.insert(keys::params(), Some(self.params(None).encode()));
+            *params = Some(self.params(None).encode());
         }
         let version = self.states.commit(changes);
         self.mark(verifier.head(), &block, version);
@@ -157,5 +157,90 @@ fn proof(proof: StateProof) -> Proof {
         storage_root: account.storage_root,
         nodes,
         words: slots.into_iter().map(|slot| (slot.word, slot.nodes)).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use parsec_runtimes::evm::verify::{Genesis, split};
+
+    use super::*;
+    use crate::config::Mining;
+
+    const NOW: u64 = 1_700_000_000;
+
+    /// The genesis and the blocks of the execution APIs' chain, if they are on this machine: they
+    /// are not part of the project.
+    fn data() -> Option<(Genesis, Vec<Bytes>)> {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/execution-apis/tests");
+        if !path.exists() {
+            eprintln!("skipped: the tests of the execution APIs are not on this machine");
+            return None;
+        }
+        let file = |name: &str| std::fs::read(path.join(name)).unwrap();
+        let genesis = Genesis::read(&file("genesis.json")).unwrap();
+        Some((genesis, split(&file("chain.rlp")).unwrap()))
+    }
+
+    fn chain(genesis: Genesis) -> DevChain {
+        let genesis = Some(Box::new(genesis));
+        DevChain::new(DevConfig { genesis, ..DevConfig::default() }, NOW).unwrap()
+    }
+
+    #[test]
+    fn blocks_of_others_are_gone_on_from() {
+        let Some((genesis, blocks)) = data() else { return };
+        let mut chain = chain(genesis);
+        chain.import(NOW, &blocks, true).unwrap();
+        assert_eq!((chain.latest(), chain.fork().name()), (54, "BPO2"));
+        assert_eq!(chain.import(NOW, &blocks, true), Err(ImportError::Begun));
+        let (head, limit) = (chain.latest_hash(), chain.gas_limit());
+        let block = chain.mine(NOW).unwrap();
+        let header = block.decode_header().unwrap();
+        assert_eq!((header.number, header.parent_hash), (55, head));
+        // What the chain's rules make of its head.
+        assert_eq!((header.base_fee_per_gas, header.gas_limit), (Some(23_985_819), limit));
+        // Its own blocks have digests for roots, and what others say is kept.
+        assert!(chain.has_root(54) && !chain.has_root(55));
+        let outputs = chain.take_outputs();
+        assert_eq!(outputs.len(), 56);
+        chain.reset();
+        assert_eq!((chain.latest(), chain.chain_id()), (0, 3_503_995_874_084_926));
+        assert!(chain.mine(NOW).is_ok());
+    }
+
+    #[test]
+    fn what_is_proven_is_what_the_header_names() {
+        let Some((genesis, blocks)) = data() else { return };
+        let mut chain = chain(genesis);
+        chain.import(NOW, &blocks, false).unwrap();
+        let address = Address::repeat_byte(0xaa);
+        let proof = chain.prove(54, &address, &[U256::ZERO]).unwrap();
+        assert_eq!((proof.account, proof.words.len()), (Account::default(), 1));
+        assert!(chain.prove(0, &address, &[]).is_some());
+        chain.set_balance(&address, U256::ONE);
+        assert!(chain.prove(54, &address, &[]).is_none());
+        assert!(chain.prove(53, &address, &[]).is_some());
+    }
+
+    #[test]
+    fn the_import_ends_before_a_block_that_is_refused() {
+        let Some((genesis, mut blocks)) = data() else { return };
+        let mut raw = blocks[20].to_vec();
+        let last = raw.len() - 1;
+        raw[last] ^= 1;
+        blocks[20] = raw.into();
+        let mut chain = chain(genesis);
+        let Err(ImportError::Refused(refused)) = chain.import(NOW, &blocks, true) else {
+            panic!("a block is wrong")
+        };
+        assert_eq!((refused.number, chain.latest()), (21, 20));
+        assert_eq!(chain.fork().spec, chain.spec().fork_at(21, NOW).spec);
+        let config = DevConfig { mining: Mining::Manual, ..DevConfig::default() };
+        let mut own = DevChain::new(config, NOW).unwrap();
+        assert_eq!(own.import(NOW, &blocks, true), Err(ImportError::NoGenesis));
     }
 }

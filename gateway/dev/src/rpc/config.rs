@@ -63,7 +63,7 @@ fn config(chain: &DevChain) -> Result<Value, RpcError> {
     Ok(json!({
         "current": shown(&timed[now]),
         "next": next.map(shown),
-        "last": next.and(timed.last()).map(shown),
+        "last": timed.last().filter(|_| next.is_some()).map(shown),
     }))
 }
 

@@ -126,14 +126,86 @@ fn difficulty(
         None => parent.difficulty.saturating_sub(step * U256::from((falls - grows).min(99))),
     };
     let periods = header.number.saturating_sub(spec.delay_at(header.number)) / BOMB_BLOCKS;
-    let bomb = match periods.checked_sub(2) {
-        Some(doubled) if periods > 1 => U256::ONE.checked_shl(doubled as usize).unwrap_or_default(),
-        _ => U256::ZERO,
-    };
+    let doubled = periods.checked_sub(2).and_then(|doubled| usize::try_from(doubled).ok());
+    let bomb = doubled.map_or(U256::ZERO, |doubled| U256::ONE.wrapping_shl(doubled));
     next.max(least).saturating_add(bomb)
 }
 
 /// A field that must be there by now.
 pub(super) fn present<T: Copy + Debug>(field: &'static str, value: Option<T>) -> Result<T, Reason> {
     value.ok_or_else(|| Reason::Broken(format!("no {field}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(number: u64, timestamp: u64, difficulty: u64) -> Header {
+        Header { number, timestamp, difficulty: U256::from(difficulty), ..Header::default() }
+    }
+
+    fn next(fork: &str, parent: &Header, apart: u64, ommers: bool, delays: &[(u64, u64)]) -> u64 {
+        let fork = Fork::named(fork).unwrap();
+        let spec = ChainSpec { delays: delays.to_vec(), ..ChainSpec::new(1, fork) };
+        let child = header(parent.number + 1, parent.timestamp + apart, 0);
+        difficulty(&child, parent, ommers, &fork, &spec).try_into().unwrap()
+    }
+
+    #[test]
+    fn the_difficulty_is_that_of_mainnets_first_blocks() {
+        let genesis = header(0, 0, 17_179_869_184);
+        assert_eq!(next("Frontier", &genesis, 1_438_269_988, false, &[]), 17_171_480_576);
+        let first = header(1, 1_438_269_988, 17_171_480_576);
+        assert_eq!(next("Frontier", &first, 29, false, &[]), 17_163_096_064);
+    }
+
+    #[test]
+    fn the_difficulty_follows_the_time_between_blocks() {
+        // One step is 1,000.
+        let parent = header(10, 100, 2_048_000);
+        for (fork, apart, ommers, steps) in [
+            ("Frontier", 12, false, 1),
+            ("Frontier", 13, false, -1),
+            ("Homestead", 9, false, 1),
+            ("Homestead", 10, false, 0),
+            ("Homestead", 45, false, -3),
+            ("Homestead", 5_000, false, -99),
+            ("Byzantium", 8, false, 1),
+            ("Byzantium", 8, true, 2),
+            ("Byzantium", 9, true, 1),
+            ("Byzantium", 30, false, -2),
+        ] {
+            let found = next(fork, &parent, apart, ommers, &[]);
+            assert_eq!(i128::from(found), 2_048_000 + 1_000 * steps, "{fork} {apart} {ommers}");
+        }
+        assert_eq!(next("Homestead", &header(10, 0, 131_072), 1_000, false, &[]), DIFFICULTY_MIN);
+    }
+
+    #[test]
+    fn the_difficulty_grows_with_the_number_unless_that_is_held_back() {
+        let at = |number: u64, delays: &[(u64, u64)]| {
+            next("Byzantium", &header(number - 1, 0, 2_048_000), 9, false, delays) - 2_048_000
+        };
+        assert_eq!(at(199_999, &[]), 0);
+        assert_eq!(at(200_000, &[]), 1);
+        assert_eq!(at(1_200_000, &[]), 1_024);
+        assert_eq!(at(4_370_000, &[(4_370_000, 3_000_000)]), 2_048);
+        assert_eq!(at(4_370_000, &[(5_000_000, 3_000_000)]), 1 << 41);
+    }
+
+    #[test]
+    fn the_gas_limit_doubles_with_london() {
+        let (berlin, london) = (Fork::named("Berlin").unwrap(), Fork::named("London").unwrap());
+        let limits = |parent, limit, fork: &Fork, before: &Fork| {
+            let with = |gas_limit| Header { gas_limit, ..Header::default() };
+            check_gas(&with(limit), &with(parent), fork, before).is_ok()
+        };
+        assert!(limits(10_000_000, 20_000_000, &london, &berlin));
+        assert!(!limits(10_000_000, 10_000_000, &london, &berlin));
+        assert!(!limits(10_000_000, 20_000_000, &london, &london));
+        assert!(limits(10_000_000, 10_009_764, &berlin, &berlin));
+        assert!(!limits(10_000_000, 10_009_765, &berlin, &berlin));
+        assert!(limits(5_001, 5_000, &berlin, &berlin));
+        assert!(!limits(5_000, 4_999, &berlin, &berlin));
+    }
 }
