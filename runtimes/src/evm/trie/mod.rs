@@ -3,22 +3,27 @@
 //! Parsec's own states have a digest instead (see ARCHITECTURE.md): this is for blocks of other
 //! chains, whose headers name the root, and for tests.
 
-use std::collections::BTreeMap;
+mod nodes;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, U256, keccak256};
-use alloy_trie::proof::ProofRetainer;
-use alloy_trie::{EMPTY_ROOT_HASH, HashBuilder, Nibbles, TrieAccount};
+use alloy_rlp::Decodable as _;
+use alloy_trie::{EMPTY_ROOT_HASH, TrieAccount};
 use parsec_protocol::{Key, Value};
 
+use self::nodes::Trie;
 use super::keys::{self, AccountRecord, BadValue, CodeRecord};
 
 /// The accounts of a state by the hashes of their addresses, as they stand in Ethereum's trie.
 ///
-/// It is told of every change of the state; nodes are computed when they are asked for. The root of
-/// an account's storage is kept until a word of it changes.
+/// It is told of every change of the state; a root costs what has changed since the last one.
 #[derive(Debug, Clone, Default)]
 pub struct StateTrie {
     leaves: BTreeMap<B256, Leaf>,
+    accounts: Trie,
+    /// The accounts that changed since the last root.
+    changed: BTreeSet<B256>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -27,13 +32,7 @@ struct Leaf {
     code: CodeRecord,
     /// By incarnation: what contracts left behind that were destroyed may become theirs again,
     /// where a change is taken back.
-    storage: BTreeMap<u64, Storage>,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Storage {
-    words: BTreeMap<B256, U256>,
-    root: Option<B256>,
+    storage: BTreeMap<u64, Trie>,
 }
 
 /// What stands at an address and in some of its slots, with the nodes from the root down to them.
@@ -77,8 +76,8 @@ impl StateTrie {
     /// [`BadValue`] if it is none.
     pub fn apply(&mut self, key: &Key, value: Option<&Value>) -> Result<(), BadValue> {
         if let Some((address, incarnation, slot)) = keys::storage_parts(key) {
-            let storage = self.leaf(&address).storage.entry(incarnation).or_default();
-            storage.set(slot, keys::decode_word(value)?);
+            let word = keys::decode_word(value)?;
+            set_word(self.leaf(&address).storage.entry(incarnation).or_default(), slot, word);
         } else if let Some(address) = keys::account_address(key) {
             let record = value.map(|value| AccountRecord::decode(value)).transpose()?;
             self.leaf(&address).record = record;
@@ -102,54 +101,51 @@ impl StateTrie {
         (leaf.record, leaf.code.hash) = (record, code);
         let storage = leaf.storage.entry(leaf.code.incarnation).or_default();
         if renewed {
-            *storage = Storage::default();
+            *storage = Trie::default();
         }
-        words.for_each(|(slot, word)| storage.set(slot.into(), word));
+        words.for_each(|(slot, word)| set_word(storage, slot.into(), word));
     }
 
     fn leaf(&mut self, address: &Address) -> &mut Leaf {
-        self.leaves.entry(keccak256(address)).or_default()
+        let path = keccak256(address);
+        self.changed.insert(path);
+        self.leaves.entry(path).or_default()
     }
 
     /// The root of the state.
     #[must_use]
     pub fn root(&mut self) -> B256 {
-        let mut builder = HashBuilder::default();
-        self.build(&mut builder);
-        builder.root()
+        self.settle();
+        self.accounts.root()
+    }
+
+    /// Brings what changed into the trie of accounts.
+    fn settle(&mut self) {
+        for path in std::mem::take(&mut self.changed) {
+            match self.leaves.get_mut(&path).and_then(Leaf::account) {
+                Some(account) => self.accounts.insert(path, alloy_rlp::encode(account)),
+                None => self.accounts.remove(path),
+            }
+        }
     }
 
     /// Proves what stands at an address and in its slots.
     #[must_use]
     pub fn prove(&mut self, address: &Address, slots: &[U256]) -> StateProof {
+        self.settle();
         let path = keccak256(address);
-        let target = Nibbles::unpack(path);
-        let mut builder =
-            HashBuilder::default().with_proof_retainer(ProofRetainer::new(vec![target]));
-        self.build(&mut builder);
-        let nodes = nodes(&mut builder, &target);
-        let leaf = self.leaves.get_mut(&path);
-        let mut none = Storage::default();
-        let (account, storage) = match leaf {
-            None => (None, &mut none),
-            Some(leaf) => (leaf.account(), leaf.storage.entry(leaf.code.incarnation).or_default()),
+        let nodes = self.accounts.prove(path);
+        let (account, mut none) = (TrieAccount::default(), Trie::default());
+        let (account, storage) = match self.leaves.get_mut(&path) {
+            None => (account, &mut none),
+            Some(leaf) => (leaf.account().unwrap_or(account), leaf.storage()),
         };
-        let empty = TrieAccount {
-            nonce: 0,
-            balance: U256::ZERO,
-            storage_root: EMPTY_ROOT_HASH,
-            code_hash: KECCAK256_EMPTY,
+        let prove = |slot: &U256| {
+            let path = keccak256(B256::from(*slot));
+            let word = storage.get(path).and_then(|mut word| U256::decode(&mut word).ok());
+            SlotProof { slot: *slot, word: word.unwrap_or_default(), nodes: storage.prove(path) }
         };
-        let slots = slots.iter().map(|slot| storage.prove(*slot)).collect();
-        StateProof { account: account.unwrap_or(empty), nodes, slots }
-    }
-
-    fn build(&mut self, builder: &mut HashBuilder) {
-        for (path, leaf) in &mut self.leaves {
-            if let Some(account) = leaf.account() {
-                builder.add_leaf(Nibbles::unpack(path), &alloy_rlp::encode(account));
-            }
-        }
+        StateProof { account, nodes, slots: slots.iter().map(prove).collect() }
     }
 }
 
@@ -164,63 +160,28 @@ impl Leaf {
         Some(TrieAccount {
             nonce: record.nonce,
             balance: record.balance,
-            storage_root: storage.map_or(EMPTY_ROOT_HASH, Storage::root),
+            storage_root: storage.map_or(EMPTY_ROOT_HASH, Trie::root),
             code_hash: self.code.hash.unwrap_or(KECCAK256_EMPTY),
         })
     }
-}
 
-impl Storage {
-    fn set(&mut self, slot: B256, word: U256) {
-        let slot = keccak256(slot);
-        let old = match word.is_zero() {
-            true => self.words.remove(&slot),
-            false => self.words.insert(slot, word),
-        };
-        if old.unwrap_or_default() != word {
-            self.root = None;
-        }
-    }
-
-    fn root(&mut self) -> B256 {
-        if let Some(root) = self.root {
-            return root;
-        }
-        let mut builder = HashBuilder::default();
-        self.build(&mut builder);
-        *self.root.insert(builder.root())
-    }
-
-    fn build(&self, builder: &mut HashBuilder) {
-        for (path, word) in &self.words {
-            builder.add_leaf(Nibbles::unpack(path), &alloy_rlp::encode_fixed_size(word));
-        }
-    }
-
-    fn prove(&self, slot: U256) -> SlotProof {
-        let path = keccak256(B256::from(slot));
-        let word = self.words.get(&path).copied().unwrap_or_default();
-        let target = Nibbles::unpack(path);
-        if self.words.is_empty() {
-            return SlotProof { slot, word, nodes: Vec::new() };
-        }
-        let mut builder =
-            HashBuilder::default().with_proof_retainer(ProofRetainer::new(vec![target]));
-        self.build(&mut builder);
-        SlotProof { slot, word, nodes: nodes(&mut builder, &target) }
+    fn storage(&mut self) -> &mut Trie {
+        self.storage.entry(self.code.incarnation).or_default()
     }
 }
 
-/// The nodes that a builder retained on the way to its target, from the root on.
-fn nodes(builder: &mut HashBuilder, target: &Nibbles) -> Vec<Bytes> {
-    builder.root();
-    let nodes = builder.take_proof_nodes().matching_nodes_sorted(target);
-    nodes.into_iter().map(|(_, node)| node).collect()
+fn set_word(storage: &mut Trie, slot: B256, word: U256) {
+    let path = keccak256(slot);
+    match word.is_zero() {
+        true => storage.remove(path),
+        false => storage.insert(path, alloy_rlp::encode(word)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use alloy_consensus::proofs::{state_root_unhashed, storage_root_unhashed};
+    use alloy_trie::Nibbles;
     use alloy_trie::proof::verify_proof;
     use proptest::collection::{btree_map, vec};
     use proptest::prelude::*;
