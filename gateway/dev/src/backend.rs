@@ -23,6 +23,8 @@ use crate::transaction::{Submission, refused};
 
 /// How many transactions those who listen for them may be behind.
 const ARRIVALS_BEHIND_MAX: usize = 4_096;
+/// How many imported blocks are indexed at once.
+const IMPORTED_AT_ONCE: usize = 1_024;
 /// What transactions are told to offer above the base fee, wei.
 pub(crate) const LEAST_TIP: u128 = 1_000_000_000;
 
@@ -89,8 +91,8 @@ impl DevBackend {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// Takes the blocks of the chain whose genesis it was started with, as [`DevChain::import`]
-    /// does.
+    /// Takes the blocks of the chain whose genesis it was started with, each as its RLP, as
+    /// [`DevChain::import`] does; `checks_roots` as in [`DevChain::verifier`].
     ///
     /// # Errors
     /// [`Stop`] if they can't be indexed; [`ImportError`] inside if one of them is refused.
@@ -99,7 +101,24 @@ impl DevBackend {
         blocks: Vec<Bytes>,
         checks_roots: bool,
     ) -> Result<Result<(), ImportError>, Stop> {
-        self.change(move |chain, now| Ok(chain.import(now, &blocks, checks_roots))).await
+        let mut verifier = match self.look(|chain| chain.verifier(checks_roots)) {
+            Ok(verifier) => verifier,
+            Err(error) => return Ok(Err(error)),
+        };
+        for (index, some) in blocks.chunks(IMPORTED_AT_ONCE).enumerate() {
+            let (count, some) = (some.len(), some.to_vec());
+            let import = self.change(move |chain, now| {
+                let imported = chain.import(now, &mut verifier, &some);
+                Ok((imported, verifier))
+            });
+            let (imported, back) = import.await?;
+            if imported.is_err() {
+                return Ok(imported);
+            }
+            verifier = back;
+            tracing::info!("{} of {} blocks", index * IMPORTED_AT_ONCE + count, blocks.len());
+        }
+        Ok(Ok(()))
     }
 
     /// The index of its blocks.

@@ -65,27 +65,35 @@ impl DevChain {
         }
     }
 
-    /// Takes the blocks of the chain whose genesis this one began with, each as its RLP, in order
-    /// from the first on. What comes after a block that is refused is not looked at. With
-    /// `checks_roots` off, the roots of states are taken as the headers say.
+    /// What verifies the blocks of the chain whose genesis this one began with. With `checks_roots`
+    /// off, the roots of states are taken as the headers say.
     ///
     /// # Errors
-    /// [`ImportError`] says which block is refused, and why: the chain then ends before it.
+    /// [`ImportError::NoGenesis`] if it began with none; [`ImportError::Refused`] if that is wrong.
+    pub fn verifier(&self, checks_roots: bool) -> Result<Verifier, ImportError> {
+        let genesis = self.config.genesis.as_ref().ok_or(ImportError::NoGenesis)?;
+        let (spec, header) = (genesis.spec.clone(), genesis.header.clone());
+        Ok(Verifier::new(spec, &genesis.accounts, header, checks_roots)?)
+    }
+
+    /// Takes the next blocks of the chain whose genesis this one began with, each as its RLP, in
+    /// order. What comes after a block that is refused is not looked at.
+    ///
+    /// # Errors
+    /// [`ImportError::Begun`] if the chain did anything but import since its genesis;
+    /// [`ImportError::Refused`] says which block is, and why: the chain then ends before it.
     pub fn import(
         &mut self,
         now: u64,
+        verifier: &mut Verifier,
         blocks: &[Bytes],
-        checks_roots: bool,
     ) -> Result<(), ImportError> {
-        let genesis = self.config.genesis.clone().ok_or(ImportError::NoGenesis)?;
-        if self.latest() > 0 || self.states.latest() > 0 {
+        if self.latest_hash() != verifier.hash() || self.states.latest() != self.latest() {
             return Err(ImportError::Begun);
         }
-        let (spec, header) = (genesis.spec, genesis.header);
-        let mut verifier = Verifier::new(spec, &genesis.accounts, header, checks_roots)?;
         let result = blocks.iter().try_for_each(|raw| {
             let verified = verifier.take(raw)?;
-            self.adopt(&verifier, verified);
+            self.adopt(verifier, verified);
             Ok(())
         });
         self.gas_limit = self.last().fees.gas_limit;
@@ -194,9 +202,13 @@ mod tests {
     fn blocks_of_others_are_gone_on_from() {
         let Some((genesis, blocks)) = data() else { return };
         let mut chain = chain(genesis);
-        chain.import(NOW, &blocks, true).unwrap();
+        let mut verifier = chain.verifier(true).unwrap();
+        // In two parts, as long files are.
+        chain.import(NOW, &mut verifier, &blocks[..30]).unwrap();
+        chain.import(NOW, &mut verifier, &blocks[30..]).unwrap();
         assert_eq!((chain.latest(), chain.fork().name()), (54, "BPO2"));
-        assert_eq!(chain.import(NOW, &blocks, true), Err(ImportError::Begun));
+        let mut again = chain.verifier(true).unwrap();
+        assert_eq!(chain.import(NOW, &mut again, &blocks), Err(ImportError::Begun));
         let (head, limit) = (chain.latest_hash(), chain.gas_limit());
         let block = chain.mine(NOW).unwrap();
         let header = block.decode_header().unwrap();
@@ -216,7 +228,8 @@ mod tests {
     fn what_is_proven_is_what_the_header_names() {
         let Some((genesis, blocks)) = data() else { return };
         let mut chain = chain(genesis);
-        chain.import(NOW, &blocks, false).unwrap();
+        let mut verifier = chain.verifier(false).unwrap();
+        chain.import(NOW, &mut verifier, &blocks).unwrap();
         let address = Address::repeat_byte(0xaa);
         let proof = chain.prove(54, &address, &[U256::ZERO]).unwrap();
         assert_eq!((proof.account, proof.words.len()), (Account::default(), 1));
@@ -234,13 +247,13 @@ mod tests {
         raw[last] ^= 1;
         blocks[20] = raw.into();
         let mut chain = chain(genesis);
-        let Err(ImportError::Refused(refused)) = chain.import(NOW, &blocks, true) else {
-            panic!("a block is wrong")
-        };
+        let mut verifier = chain.verifier(true).unwrap();
+        let imported = chain.import(NOW, &mut verifier, &blocks);
+        let Err(ImportError::Refused(refused)) = imported else { panic!("a block is wrong") };
         assert_eq!((refused.number, chain.latest()), (21, 20));
         assert_eq!(chain.fork().spec, chain.spec().fork_at(21, NOW).spec);
         let config = DevConfig { mining: Mining::Manual, ..DevConfig::default() };
-        let mut own = DevChain::new(config, NOW).unwrap();
-        assert_eq!(own.import(NOW, &blocks, true), Err(ImportError::NoGenesis));
+        let own = DevChain::new(config, NOW).unwrap();
+        assert_eq!(own.verifier(true).err(), Some(ImportError::NoGenesis));
     }
 }
