@@ -191,7 +191,8 @@ impl DevChain {
     pub fn pending_block(&mut self, now: u64) -> Result<Block, Stop> {
         let environment = self.environment(now);
         let (run, _) = self.run(environment)?;
-        Ok(self.sealing(&run.environment, self.last().hash).seal(run.included))
+        let last = self.last();
+        Ok(self.sealing(&run.environment, last.hash, last.state_root).seal(run.included))
     }
 
     /// Makes a block of what waits, even if that is nothing.
@@ -250,7 +251,9 @@ impl DevChain {
         self.next = NextBlock::default();
         let version = self.states.commit(changes);
         let senders: BTreeSet<Address> = included.iter().map(|tx| tx.sender()).collect();
-        let block = Arc::new(self.sealing(&environment, self.last().hash).seal(included));
+        let state_root = self.states.root();
+        let sealing = self.sealing(&environment, self.last().hash, state_root);
+        let block = Arc::new(sealing.seal(included));
         let fees = Parent {
             gas_used,
             gas_limit: environment.gas_limit,
@@ -259,7 +262,7 @@ impl DevChain {
             excess_blob_gas: environment.excess_blob_gas.unwrap_or(0),
         };
         let (hash, timestamp) = (B256::new(block.hash), environment.timestamp);
-        self.marks.push(Mark { hash, version, timestamp, fees, state_root: None });
+        self.marks.push(Mark { hash, version, timestamp, fees, state_root });
         for sender in &senders {
             let nonce = self.record(sender).nonce;
             self.pool.remove_of(sender, Some(nonce));
@@ -270,12 +273,17 @@ impl DevChain {
         block
     }
 
-    fn sealing<'a>(&self, environment: &'a Environment, parent: B256) -> Sealing<'a> {
+    fn sealing<'a>(
+        &self,
+        environment: &'a Environment,
+        parent: B256,
+        state_root: B256,
+    ) -> Sealing<'a> {
         Sealing {
             fork: self.fork.spec,
             environment,
             parent,
-            state_root: B256::new(self.states.digest().0),
+            state_root,
             epoch: EpochNumber(environment.number),
         }
     }
@@ -296,14 +304,16 @@ impl DevChain {
             excess_blob_gas: self.fork.blobs.map(|_| 0),
             ..Environment::default()
         };
-        let block = Arc::new(self.sealing(&environment, B256::ZERO).seal(Vec::new()));
+        let state_root = self.states.root();
+        let sealing = self.sealing(&environment, B256::ZERO, state_root);
+        let block = Arc::new(sealing.seal(Vec::new()));
         let fees = Parent {
             gas_limit: self.gas_limit,
             base_fee: self.since(SpecId::LONDON).then_some(self.config.base_fee),
             ..Parent::default()
         };
         let hash = B256::new(block.hash);
-        self.marks.push(Mark { hash, version: 0, timestamp, fees, state_root: None });
+        self.marks.push(Mark { hash, version: 0, timestamp, fees, state_root });
         self.outputs.push(Output::Block(block));
     }
 

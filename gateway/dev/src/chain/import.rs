@@ -54,7 +54,7 @@ impl DevChain {
             version,
             timestamp: header.timestamp,
             fees: Parent::from(header),
-            state_root: Some(header.state_root),
+            state_root: header.state_root,
         });
     }
 
@@ -113,6 +113,7 @@ impl DevChain {
         }
         let version = self.states.commit(changes);
         self.mark(verifier.head(), &block, version);
+        self.imported = block.number;
         self.outputs.push(Output::Block(block));
     }
 
@@ -132,28 +133,29 @@ impl DevChain {
         fork.blobs
     }
 
-    /// Whether the header of a block names the root of its state in the sense of Ethereum.
+    /// Whether a block called system contracts as Ethereum's blocks do: it was imported.
     #[must_use]
-    pub fn has_root(&self, block: u64) -> bool {
-        let mark = usize::try_from(block).ok().and_then(|block| self.marks.get(block));
-        mark.is_some_and(|mark| mark.state_root.is_some())
+    pub fn calls_system(&self, block: u64) -> bool {
+        (1..=self.imported).contains(&block)
     }
 
-    /// Proves what stood at an address after a block; nothing if its header does not name the root
-    /// of its state, or the state was changed since without a block.
+    /// Proves what stood at an address after a block; nothing if its state is not kept, or was
+    /// changed since without a block.
     #[must_use]
     pub fn prove(&self, block: u64, address: &Address, slots: &[U256]) -> Option<Proof> {
         Some(proof(self.trie(block)?.prove(address, slots)))
     }
 
-    /// The trie of the state after a block; nothing if its header does not name the root of that.
+    /// The trie of the state after a block; nothing if that is not kept, or is not the one that the
+    /// block's header names the root of any more.
     #[must_use]
     pub fn trie(&self, block: u64) -> Option<StateTrie> {
         let mark = self.marks.get(usize::try_from(block).ok()?)?;
-        let expected = mark.state_root?;
-        let mut trie = StateTrie::of(self.states.iter_at(mark.version))
-            .expect("only the runtime and this chain write the state");
-        (trie.root() == expected).then_some(trie)
+        if mark.version < self.states.oldest() {
+            return None;
+        }
+        let mut trie = self.states.trie_at(mark.version);
+        (trie.root() == mark.state_root).then_some(trie)
     }
 }
 
@@ -215,8 +217,8 @@ mod tests {
         assert_eq!((header.number, header.parent_hash), (55, head));
         // What the chain's rules make of its head.
         assert_eq!((header.base_fee_per_gas, header.gas_limit), (Some(23_985_819), limit));
-        // Its own blocks have digests for roots, and what others say is kept.
-        assert!(chain.has_root(54) && !chain.has_root(55));
+        assert!(chain.calls_system(54) && !chain.calls_system(55));
+        assert!(chain.trie(54).is_some() && chain.trie(55).is_some());
         let outputs = chain.take_outputs();
         assert_eq!(outputs.len(), 56);
         chain.reset();
