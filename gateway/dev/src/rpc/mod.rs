@@ -2,6 +2,7 @@
 //! Hardhat.
 
 mod cheats;
+mod config;
 mod info;
 mod mine;
 mod request;
@@ -28,6 +29,7 @@ pub fn client_version() -> String {
 pub fn methods(backend: &DevBackend) -> Methods {
     let mut family = Family { backend: backend.clone(), methods: Methods::new() };
     cheats::add(&mut family);
+    config::add(&mut family);
     info::add(&mut family);
     mine::add(&mut family);
     send::add(&mut family);
