@@ -17,7 +17,7 @@ const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const project = mkdtempSync(join(tmpdir(), "parsec-forge-"));
 
 /** The program itself, without the script of npm's that looks for it each time. */
-const binary = (name) => here(`node_modules/@foundry-rs/${name}-${process.platform}-${process.arch === "x64" ? "amd64" : process.arch}/bin/${name}`);
+const binary = (name) => here(`foundry/node_modules/@foundry-rs/${name}-${process.platform}-${process.arch === "x64" ? "amd64" : process.arch}/bin/${name}`);
 
 function run(program, args, url, directory) {
   // No proxy between a client and the machine that it is on; and nothing is looked up elsewhere.
