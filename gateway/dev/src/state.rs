@@ -64,7 +64,6 @@ impl States {
     }
 
     /// The latest value of every key, in the order of keys.
-    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Key, &Value)> {
         self.keys.iter().filter_map(|(key, values)| Some((key, values.last()?.1.as_ref()?)))
     }

@@ -2,7 +2,9 @@
 
 mod block;
 mod change;
+mod dump;
 mod execute;
+mod reorganize;
 mod snapshot;
 mod submit;
 #[cfg(test)]
@@ -26,6 +28,7 @@ use crate::pool::Pool;
 use crate::state::States;
 
 pub use block::BLOCKS_MAX;
+pub use dump::Dump;
 pub use execute::{Pending, Stop};
 pub use snapshot::SnapshotId;
 

@@ -2,6 +2,9 @@
 //! Hardhat.
 
 mod cheats;
+mod dump;
+mod erc20;
+mod history;
 mod info;
 mod mine;
 mod request;
@@ -28,6 +31,9 @@ pub fn client_version() -> String {
 pub fn methods(backend: &DevBackend) -> Methods {
     let mut family = Family { backend: backend.clone(), methods: Methods::new() };
     cheats::add(&mut family);
+    dump::add(&mut family);
+    erc20::add(&mut family);
+    history::add(&mut family);
     info::add(&mut family);
     mine::add(&mut family);
     send::add(&mut family);
