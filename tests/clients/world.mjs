@@ -1,5 +1,6 @@
 // What all clients share: where the node is, who pays, and what is deployed.
-import { readFileSync, readdirSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import solc from "solc";
 
@@ -10,7 +11,7 @@ export const WS = process.env.PARSEC_WS ?? HTTP.replace(/^http/, "ws");
 export const MNEMONIC =
   process.env.PARSEC_MNEMONIC ?? "test test test test test test test test test test test junk";
 
-/** Compiles the contracts of this directory with the solc of npm: nothing is downloaded. */
+/** The contracts of this directory, compiled with the solc of npm: nothing is downloaded. What was compiled once is kept. */
 export function compile() {
   const directory = new URL("./contracts/", import.meta.url);
   const sources = Object.fromEntries(
@@ -22,6 +23,13 @@ export function compile() {
     outputSelection: { "*": { "*": ["abi", "evm.bytecode.object"] } },
   };
   const input = JSON.stringify({ language: "Solidity", sources, settings });
+  const lock = readFileSync(new URL("./package-lock.json", import.meta.url));
+  const cache = new URL(`./node_modules/.cache/${createHash("sha256").update(input).update(lock).digest("hex")}.json`, import.meta.url);
+  try {
+    return JSON.parse(readFileSync(cache, "utf8"));
+  } catch {
+    // Not compiled yet.
+  }
   const find = (path) => ({ contents: readFileSync(require.resolve(path), "utf8") });
   const output = JSON.parse(solc.compile(input, { import: find }));
   const errors = (output.errors ?? []).filter((error) => error.severity === "error");
@@ -32,6 +40,8 @@ export function compile() {
       contracts[contract] = { abi, bytecode: `0x${evm.bytecode.object}` };
     }
   }
+  mkdirSync(new URL(".", cache), { recursive: true });
+  writeFileSync(cache, JSON.stringify(contracts));
   return contracts;
 }
 

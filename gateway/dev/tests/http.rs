@@ -353,3 +353,50 @@ async fn what_is_proven_holds_against_the_header() {
     let after = world.call("eth_getProof", json!([to, [], "latest"])).await;
     assert_eq!(after["balance"], json!("0x9"));
 }
+
+#[tokio::test]
+async fn a_token_is_dealt_whatever_its_storage_is_like() {
+    let world = World::new().await;
+    let token = world.send(json!({ "data": deployment(1_000) })).await["contractAddress"].clone();
+    let (owner, spender) = (world.account(1), world.account(2));
+    world.call("anvil_dealERC20", json!([owner, token, "0x1234"])).await;
+    world.call("anvil_setERC20Allowance", json!([owner, spender, token, "0x56"])).await;
+    let call = async |data: String| {
+        world.call("eth_call", json!([{ "to": token, "data": data }, "latest"])).await
+    };
+    let balance = format!("0x70a08231{:0>64}", hex::encode(owner));
+    assert_eq!(call(balance).await, format!("0x{}", word(0x1234)));
+    let allowance = format!("0xdd62ed3e{:0>64}{:0>64}", hex::encode(owner), hex::encode(spender));
+    assert_eq!(call(allowance).await, format!("0x{}", word(0x56)));
+    // An account without code answers nothing, so nothing can be set.
+    let none = world.ask("anvil_dealERC20", json!([owner, spender, "0x1"])).await;
+    assert_eq!(none.unwrap_err().0, -32000);
+}
+
+#[tokio::test]
+async fn what_has_been_is_taken_back_and_made_anew() {
+    let world = World::new().await;
+    let (from, to) = (world.account(0), world.account(1));
+    let pay = |value: &str| json!({ "from": from, "to": to, "value": value });
+    let gone = world.send(pay("0x1")).await["transactionHash"].clone();
+    let mined = world.call("evm_mine_detailed", json!([{ "blocks": 2 }])).await;
+    assert_eq!(mined.as_array().unwrap().len(), 2);
+    world.call("anvil_reorg", json!([3, [[pay("0x2"), 2]]])).await;
+    assert_eq!(world.call("eth_blockNumber", json!([])).await, "0x3");
+    let receipt = world.call("eth_getTransactionReceipt", json!([gone])).await;
+    assert_eq!(receipt, Value::Null);
+    let block = world.call("eth_getBlockByNumber", json!(["0x3", true])).await;
+    assert_eq!(block["transactions"][0]["value"], "0x2");
+    assert_ne!(block["hash"], mined[1]["hash"]);
+    let beyond = world.ask("anvil_reorg", json!([1, [[pay("0x1"), 1]]])).await;
+    assert_eq!(beyond.unwrap_err().0, -32602);
+    let balance = json!([to, "latest"]);
+    let after = world.call("eth_getBalance", balance.clone()).await;
+    let state = world.call("anvil_dumpState", json!([])).await;
+    world.call("anvil_rollback", json!([3])).await;
+    assert_eq!(world.call("eth_blockNumber", json!([])).await, "0x0");
+    assert_ne!(world.call("eth_getBalance", balance.clone()).await, after);
+    assert_eq!(world.call("anvil_loadState", json!([state])).await, true);
+    assert_eq!(world.call("eth_getBalance", balance).await, after);
+    assert_eq!(world.ask("anvil_loadState", json!(["0x1f8b"])).await.unwrap_err().0, -32602);
+}

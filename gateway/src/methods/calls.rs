@@ -79,7 +79,7 @@ fn output(result: CallResult) -> Result<Bytes, RpcError> {
     match result.failure {
         None => Ok(result.output),
         Some(CallFailure::Reverted) => Err(RpcError::reverted(&result.output)),
-        Some(CallFailure::Halted(reason)) => Err(RpcError::server(reason)),
+        Some(CallFailure::Halted(reason)) => Err(RpcError::halted(reason)),
     }
 }
 

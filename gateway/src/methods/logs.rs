@@ -79,8 +79,7 @@ pub(crate) fn read_criteria(value: &Value) -> Result<Criteria, String> {
     let Value::Object(fields) = value else { return Err("a filter must be an object".into()) };
     let field = |name| fields.get(name).filter(|value| !value.is_null());
     let tag = |name| match field(name) {
-        Some(Value::String(text)) => BlockTag::parse(text).map(Some),
-        Some(_) => Err(format!("{name}: expected a string")),
+        Some(value) => BlockTag::of(value).map(Some).map_err(|why| format!("{name}: {why}")),
         None => Ok(None),
     };
     let (from, to) = (tag("fromBlock")?, tag("toBlock")?);
@@ -323,7 +322,7 @@ mod tests {
             json!(null),
             json!([]),
             json!("latest"),
-            json!({ "fromBlock": 1 }),
+            json!({ "fromBlock": -1 }),
             json!({ "fromBlock": "1" }),
             json!({ "toBlock": "0x01" }),
             json!({ "blockHash": hash, "fromBlock": "0x1" }),

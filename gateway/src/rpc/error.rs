@@ -83,6 +83,13 @@ impl RpcError {
         Self { code: REVERTED, message, data: Some(Value::String(hex::encode_prefixed(data))) }
     }
 
+    /// A call was halted, for a reason in the words of Ethereum's nodes. It returned nothing, and
+    /// says so as a revert does: test suites look there.
+    #[must_use]
+    pub fn halted(reason: impl Into<String>) -> Self {
+        Self::server(reason).with_data("0x")
+    }
+
     /// With more data.
     #[must_use]
     pub fn with_data(self, data: impl Into<Value>) -> Self {
@@ -102,6 +109,7 @@ impl From<QueryError> for RpcError {
     fn from(error: QueryError) -> Self {
         match &error {
             QueryError::Reverted(data) => Self::reverted(data),
+            QueryError::Halted(reason) => Self::halted(reason),
             QueryError::Refused { code, message } => Self::new(*code, message),
             _ => Self::server(error.to_string()),
         }
@@ -138,6 +146,13 @@ mod tests {
         let panic = |code| RpcError::reverted(&[&PANIC_SELECTOR[..], &word(code)].concat()).message;
         assert_eq!(panic(0x11), "execution reverted: arithmetic underflow or overflow");
         assert_eq!(panic(0x77), "execution reverted: unknown panic code: 0x77");
+    }
+
+    #[test]
+    fn what_was_halted_says_that_it_returned_nothing() {
+        let error = RpcError::from(QueryError::Halted("out of gas".into()));
+        assert_eq!((error.code, &*error.message), (SERVER_ERROR, "out of gas"));
+        assert_eq!(error.data, Some("0x".into()));
     }
 
     #[test]

@@ -156,7 +156,12 @@ read_from_text! {
     Bytes: |text| quantity::bytes(text).map_err(|why| into_type(&why, "hexutil.Bytes")),
     B256: quantity::hash,
     Address: quantity::address,
-    BlockTag: BlockTag::parse,
+}
+
+impl Param for BlockTag {
+    fn read(raw: &RawValue) -> Result<Self, String> {
+        Self::of(&value(raw)?)
+    }
 }
 
 impl Param for BlockId {

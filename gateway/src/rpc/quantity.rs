@@ -121,12 +121,30 @@ impl BlockTag {
             "earliest" => Ok(Self::Earliest),
             "latest" | "safe" | "finalized" => Ok(Self::Latest),
             "pending" => Ok(Self::Pending),
-            other => match number(other)? {
-                large if i64::try_from(large).is_err() => {
-                    Err("block number larger than int64".into())
-                }
-                number => Ok(Self::Number(number)),
-            },
+            other => Self::numbered(number(other)?),
+        }
+    }
+
+    /// Reads a tag or a number, which may also be a JSON number: some tools write it so, and
+    /// development chains take it.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn of(value: &Value) -> Result<Self, String> {
+        match value {
+            Value::String(text) => Self::parse(text),
+            Value::Number(number) => {
+                let number = number.as_u64().ok_or("a block's number must be a whole number")?;
+                Self::numbered(number)
+            }
+            _ => Err("a block's number must be a string or a number".into()),
+        }
+    }
+
+    fn numbered(number: u64) -> Result<Self, String> {
+        match i64::try_from(number) {
+            Ok(_) => Ok(Self::Number(number)),
+            Err(_) => Err("block number larger than int64".into()),
         }
     }
 }
@@ -152,12 +170,12 @@ impl BlockId {
         match value {
             // The length of a hash, and of no number.
             Value::String(text) if text.len() == 66 => hash(text).map(Self::Hash),
-            Value::String(text) => BlockTag::parse(text).map(Self::Tag),
+            Value::String(_) | Value::Number(_) => BlockTag::of(value).map(Self::Tag),
             Value::Object(fields) => {
                 let field = |name| fields.get(name).filter(|value| !value.is_null());
                 match (field("blockHash"), field("blockNumber")) {
                     (Some(Value::String(text)), None) => hash(text).map(Self::Hash),
-                    (None, Some(Value::String(text))) => BlockTag::parse(text).map(Self::Tag),
+                    (None, Some(number)) => BlockTag::of(number).map(Self::Tag),
                     (Some(_), Some(_)) => Err("cannot specify both BlockHash and BlockNumber, \
                                                choose one or the other"
                         .into()),
@@ -167,7 +185,7 @@ impl BlockId {
                     _ => Err("a block's hash or number must be a string".into()),
                 }
             }
-            _ => Err("a block must be a string or an object".into()),
+            _ => Err("a block must be a string, a number or an object".into()),
         }
     }
 }
@@ -216,9 +234,13 @@ mod tests {
         let seven = BlockId::Tag(BlockTag::Number(7));
         assert_eq!(BlockId::parse(&json!("0x7")), Ok(seven));
         assert_eq!(BlockId::parse(&json!({"blockNumber": "0x7", "blockHash": null})), Ok(seven));
+        assert_eq!(BlockId::parse(&json!(7)), Ok(seven));
+        assert_eq!(BlockId::parse(&json!({"blockNumber": 7})), Ok(seven));
         assert_eq!(BlockId::parse(&json!("finalized")), Ok(BlockId::LATEST));
         for value in [
-            json!(7),
+            json!(-7),
+            json!(7.5),
+            json!(u64::MAX),
             json!("7"),
             json!(""),
             json!("0x07"),
@@ -227,7 +249,8 @@ mod tests {
             json!([]),
             json!({}),
             json!({"blockNumber": "0x7", "blockHash": ones}),
-            json!({"blockNumber": 7}),
+            json!({"blockNumber": -7}),
+            json!({"blockHash": 7}),
             json!("0x8000000000000000"),
             json!(format!("0x{}", "g".repeat(64))),
             json!(true),

@@ -4,7 +4,7 @@
 
 use parsec_protocol::limits::STRAY_ATTEMPTS_MAX;
 use parsec_protocol::{
-    Access, EpochNumber, EpochRecord, Footprint, Key, LaneId, Mode, Namespace, Outcome,
+    Access, EpochNumber, EpochRecord, ErrorCode, Footprint, Key, LaneId, Mode, Namespace, Outcome,
     PartitionId, PartitionMap, Position, Receipt, RuntimeId, TxId,
 };
 use parsec_sequencer_core::{

@@ -10,7 +10,7 @@ use super::{DevChain, sessions};
 
 impl DevChain {
     /// Makes changes the latest state, which is that after the latest block.
-    fn change(&mut self, changes: Changes) {
+    pub(super) fn change(&mut self, changes: Changes) {
         let version = self.states.commit(changes);
         if let Some(last) = self.marks.last_mut() {
             last.version = version;

@@ -2,8 +2,10 @@
 
 mod block;
 mod change;
+mod dump;
 mod execute;
 mod import;
+mod reorganize;
 mod snapshot;
 mod submit;
 #[cfg(test)]
@@ -28,6 +30,7 @@ use crate::pool::Pool;
 use crate::state::States;
 
 pub use block::BLOCKS_MAX;
+pub use dump::Dump;
 pub use execute::{Pending, Stop};
 pub use import::ImportError;
 pub use snapshot::SnapshotId;

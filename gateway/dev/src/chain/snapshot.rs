@@ -15,7 +15,7 @@ pub struct SnapshotId(pub u64);
 #[derive(Debug, Clone)]
 pub(super) struct Snapshot {
     block: u64,
-    version: u64,
+    pub(super) version: u64,
     clock: StoppedClock,
     pool: Pool,
     next: NextBlock,
@@ -46,11 +46,7 @@ impl DevChain {
     pub fn revert(&mut self, now: u64, id: SnapshotId) -> bool {
         let Some(snapshot) = self.snapshots.remove(&id.0) else { return false };
         self.snapshots.split_off(&id.0);
-        self.states.rewind(snapshot.version);
-        if snapshot.block < self.latest() {
-            self.marks.truncate(usize::try_from(snapshot.block).unwrap_or(usize::MAX - 1) + 1);
-            self.outputs.push(Output::Rewound(snapshot.block));
-        }
+        self.rewind(snapshot.block, snapshot.version);
         let version = self.states.latest();
         if let Some(last) = self.marks.last_mut() {
             last.version = version;
@@ -62,6 +58,15 @@ impl DevChain {
         self.gas_limit = snapshot.gas_limit;
         self.revision += 1;
         true
+    }
+
+    /// Makes a block the latest, in a version of the state that is kept.
+    pub(super) fn rewind(&mut self, block: u64, version: u64) {
+        self.states.rewind(version);
+        if block < self.latest() {
+            self.marks.truncate(usize::try_from(block).unwrap_or(usize::MAX - 1) + 1);
+            self.outputs.push(Output::Rewound(block));
+        }
     }
 
     /// The snapshots that there are, with the block that each was taken at, and its hash.

@@ -33,7 +33,7 @@ impl DevChain {
         Ok(results)
     }
 
-    fn take(&mut self, transaction: Submission) -> Result<B256, Refused> {
+    pub(super) fn take(&mut self, transaction: Submission) -> Result<B256, Refused> {
         self.check(&transaction)?;
         let (hash, pooled) = (transaction.hash, Arc::new(transaction.pooled()));
         self.pool.insert(transaction)?;

@@ -1,5 +1,7 @@
 //! Tests of the chain.
 
+mod history;
+
 use std::collections::BTreeMap;
 
 use alloy_consensus::{SignableTransaction, TxEip1559, TxEip4844, TxLegacy};

@@ -157,12 +157,6 @@ fn add_absent(family: &mut Family) {
         &["hardhat_setLoggingEnabled", "anvil_setLoggingEnabled"],
         async |_, (_,): (bool,)| Ok(true),
     );
-    family.act(
-        &["anvil_dumpState", "hardhat_dumpState", "anvil_loadState", "hardhat_loadState"],
-        async |_, (_,): (Option<Ignored>,)| {
-            Err::<B256, _>(RpcError::server("state is not dumped nor loaded by this chain"))
-        },
-    );
     family.act(&["anvil_setRpcUrl"], async |_, (_,): (Option<Ignored>,)| {
         Err::<B256, _>(RpcError::server("this chain is no fork of another"))
     });

@@ -16,7 +16,7 @@ const SECONDS_MAX: u64 = 1_000_000_000_000;
 
 /// What `evm_mine` takes: a time, or options.
 #[derive(Default)]
-struct MineOptions {
+pub(super) struct MineOptions {
     timestamp: Option<u64>,
     blocks: Option<u64>,
 }
@@ -123,7 +123,7 @@ fn add_mining(family: &mut Family) {
     });
 }
 
-fn check_count(count: u64) -> Result<(), RpcError> {
+pub(super) fn check_count(count: u64) -> Result<(), RpcError> {
     match count > BLOCKS_MAX {
         true => {
             let message = format!("{count} blocks at once are too many: at most {BLOCKS_MAX}");
@@ -133,7 +133,11 @@ fn check_count(count: u64) -> Result<(), RpcError> {
     }
 }
 
-async fn mine(backend: &DevBackend, options: MineOptions) -> Result<(), RpcError> {
+/// Makes blocks; returns the numbers of the first one and the last.
+pub(super) async fn mine(
+    backend: &DevBackend,
+    options: MineOptions,
+) -> Result<(u64, u64), RpcError> {
     let count = options.blocks.unwrap_or(1);
     check_count(count)?;
     let mined = backend.change(move |chain, now| {
@@ -142,7 +146,9 @@ async fn mine(backend: &DevBackend, options: MineOptions) -> Result<(), RpcError
         {
             return Ok(Err(RpcError::invalid_params(reason)));
         }
-        chain.mine_many(now, count, None).map(Ok)
+        let first = chain.latest() + 1;
+        chain.mine_many(now, count, None)?;
+        Ok(Ok((first, chain.latest())))
     });
     mined.await.map_err(stopped)?
 }

@@ -3,6 +3,9 @@
 
 mod cheats;
 mod config;
+mod dump;
+mod erc20;
+mod history;
 mod info;
 mod mine;
 mod request;
@@ -30,6 +33,9 @@ pub fn methods(backend: &DevBackend) -> Methods {
     let mut family = Family { backend: backend.clone(), methods: Methods::new() };
     cheats::add(&mut family);
     config::add(&mut family);
+    dump::add(&mut family);
+    erc20::add(&mut family);
+    history::add(&mut family);
     info::add(&mut family);
     mine::add(&mut family);
     send::add(&mut family);

@@ -63,14 +63,14 @@ fn accounts(backend: &DevBackend) -> Vec<Address> {
 
 /// Whose signature a transaction needs.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Authority {
+pub(super) enum Authority {
     /// Its sender's, unless that is impersonated.
     Own,
     Nobodys,
 }
 
 /// Signs a transaction, unless its sender is impersonated.
-fn authorize(
+pub(super) fn authorize(
     accounts: &Accounts,
     chain: &DevChain,
     unsigned: Unsigned,

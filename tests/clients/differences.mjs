@@ -1,0 +1,52 @@
+// Where Parsec answers otherwise than anvil 1.7.1: what `compare.mjs` says of it, and why it is so.
+export const DIFFERENCES = [
+  // Methods that one of them has.
+  [/^(eth_mining|net_peerCount|eth_pendingTransactions|eth_getHeaderBy\w+|debug_getRaw(Block|Header|Receipts)|anvil_deal): parsec (true|"|\[|\{).* anvil error -32601/, "anvil does not have it"],
+  [/^eth_config: parsec error -32601/, "the schedule of forks is in the genesis file; nothing here tells of it over JSON-RPC yet"],
+  [/^eth_getAccount: parsec error -32601/, "its answer has a storage root, and Parsec's state is no trie; eth_getAccountInfo has the rest, as geth does"],
+  [/^eth_getProof: code -32601/, "Parsec's state is no trie: refused, clearly"],
+  [/^(debug_codeByHash|trace_(transaction|block|filter)): (parsec error|code) -32601/, "geth has no trace_ methods, and nobody was seen to ask for code by its hash"],
+  // Shapes: the execution APIs have them so, and geth.
+  [/^eth_protocolVersion: only/, "a quantity, in web3.py and in the specification that had it"],
+  [/^(eth_getBlockBy\w+|ots_getBlockDetails|(evm|anvil)_mine_detailed)\b.*only anvil has .*\.totalDifficulty/, "geth has not had it since the merge"],
+  [/^eth_getBlockByNumber \(pending\): only (parsec|anvil) has \.(hash|miner|nonce)/, "null while the block is pending, as in geth"],
+  [/^(eth_getBlockReceipts|eth_getTransactionReceipt).*: only anvil has .*\.(blobGasPrice|blockTimestamp)/, "the first belongs to transactions of type 3, the second is in no specification"],
+  [/^eth_feeHistory \((number|no percentiles|none|more than there are)\): only anvil has \.(reward|baseFeePerGas|gasUsedRatio|baseFeePerBlobGas|blobGasUsedRatio)/, "geth leaves out rewards that nobody asked for, and has nothing of no blocks"],
+  [/^eth_simulateV1: only parsec has/, "the block has all that a block has, as in geth"],
+  [/^debug_traceTransaction \((prestate|diff)\): only parsec has .*\.codeHash/, "as in geth"],
+  [/^ots_getBlockDetails: only (parsec|anvil) has \.block\.logsBloom/, "null: Otterscan wants it left out"],
+  [/^ots_searchTransactions\w+: only (parsec|anvil) has \.receipts\[\]\.(timestamp|blobGasPrice)/, "Erigon, which Otterscan is made for, has a number"],
+  [/^ots_getBlockTransactions: parsec \{/, "anvil takes a JSON number only"],
+  [/^eth_fillTransaction: only parsec has \.tx\.blockTimestamp/, "a transaction has it wherever it is shown; null where there is no block"],
+  [/^(anvil|hardhat)_metadata: only (parsec|anvil) has \.clientCommitSha/, "a build does not know its commit"],
+  // Parameters.
+  [/^eth_getBalance \(no block\): parsec "0x/, "the latest is meant, as in the execution APIs"],
+  [/^eth_(getBalance|call|sendRawTransaction) \((no prefix|padded block|padded value)\)/, "geth refuses quantities with leading zeros and bytes without a prefix"],
+  [/^eth_getStorageAt \(long slot\): parsec error -32602/, "geth refuses it"],
+  [/^anvil_setStorageAt \(short word\): parsec true/, "words may be short here"],
+  [/^anvil_setChainId: parsec true|^evm_mine \(options\): parsec "0x0"/, "text and numbers are both taken; so are options of Ganache"],
+  // Codes and words: geth's, which client libraries know.
+  [/^eth_getBalance \(at (an unknown hash|the future)\): code -32000/, "geth's code and words for a block that is not there"],
+  [/^eth_call \((too poor|out of gas|less than the least gas|invalid opcode|at the future|tip above fee)\): (code|words)/, "geth's code and words; ethers and viem know both"],
+  [/^eth_call \((fee below the base fee|both fees)\): parsec error -32000/, "geth refuses fees that no block would take, or that contradict one another"],
+  [/^eth_call \(data and input differ\)/, "geth refuses it; anvil takes one of them"],
+  [/^eth_estimateGas \(too poor\): parsec error -32000/, "who can't pay the value can't send it: geth refuses it"],
+  [/^eth_estimateGas \(too little gas\): (code|words)/, "geth's code and words"],
+  [/^eth_createAccessList \(reverts\): parsec \{/, "the list up to there, with the error beside it, as in geth"],
+  [/^eth_feeHistory \((above 100|falling|future)\): parsec error -32000/, "geth refuses it"],
+  [/^eth_getLogs \(backwards\): parsec error -32602/, "geth refuses it"],
+  [/^eth_getLogs \(beyond\): parsec \[\]/, "there is nothing yet, which may change"],
+  [/^debug_traceTransaction \(not there\): parsec error -32000|^debug_traceTransaction \(unknown tracer\): code -32000/, "geth says so; there is no JavaScript here"],
+  [/^eth_sendRawTransaction \((empty|garbage|type unknown|cut short)\): code -32000/, "geth's code for what is no transaction"],
+  [/^eth_send(Raw)?Transaction \((nonce too low|wrong chain|too poor|fee below base fee|underpriced|known)\): code -32000 .* anvil -32003/, "geth's code for a refused transaction; the words are the same"],
+  [/^eth_sendRawTransaction \(known\): words "already known"/, "geth's words, which ethers knows"],
+  // Development.
+  [/^(anvil|hardhat|evm)_\w+( \([\w ]+\))?: only (parsec|anvil) has : (boolean|null)/, "Hardhat answers true"],
+  [/^(anvil|hardhat)_\w+( \([\w ]+\))?: value true, anvil null/, "Hardhat answers true"],
+  // Bodies.
+  [/^body, (nothing|blank|no JSON|half a request|not UTF-8|two values): 200 -32700/, "no JSON is a parse error, in JSON-RPC"],
+  [/^body, (text as parameters|deep parameters): 200 -32602/, "it is a request, with wrong parameters"],
+  [/^body, (batch of numbers|batch with one bad): 200/, "each of a batch is answered, as JSON-RPC says"],
+  [/^body, (fraction as id|other fields|a thousand digits|twice the same field): 200 \{/, "none of our business: geth answers, too"],
+  [/^body, (no id|batch of notifications): 200 undefined, anvil 204/, "geth's status for no answer"],
+];
