@@ -262,7 +262,7 @@ impl DevChain {
             excess_blob_gas: environment.excess_blob_gas.unwrap_or(0),
         };
         let (hash, timestamp) = (B256::new(block.hash), environment.timestamp);
-        self.marks.push(Mark { hash, version, timestamp, fees, state_root });
+        self.marks.push(Mark { hash, version, timestamp, fees, state_root, imported: false });
         for sender in &senders {
             let nonce = self.record(sender).nonce;
             self.pool.remove_of(sender, Some(nonce));
@@ -313,7 +313,7 @@ impl DevChain {
             ..Parent::default()
         };
         let hash = B256::new(block.hash);
-        self.marks.push(Mark { hash, version: 0, timestamp, fees, state_root });
+        self.marks.push(Mark { hash, version: 0, timestamp, fees, state_root, imported: false });
         self.outputs.push(Output::Block(block));
     }
 

@@ -55,6 +55,7 @@ impl DevChain {
             timestamp: header.timestamp,
             fees: Parent::from(header),
             state_root: header.state_root,
+            imported: true,
         });
     }
 
@@ -113,7 +114,6 @@ impl DevChain {
         }
         let version = self.states.commit(changes);
         self.mark(verifier.head(), &block, version);
-        self.imported = block.number;
         self.outputs.push(Output::Block(block));
     }
 
@@ -136,7 +136,8 @@ impl DevChain {
     /// Whether a block called system contracts as Ethereum's blocks do: it was imported.
     #[must_use]
     pub fn calls_system(&self, block: u64) -> bool {
-        (1..=self.imported).contains(&block)
+        let mark = usize::try_from(block).ok().and_then(|block| self.marks.get(block));
+        mark.is_some_and(|mark| mark.imported)
     }
 
     /// Proves what stood at an address after a block; nothing if its state is not kept, or was

@@ -56,6 +56,8 @@ struct Mark {
     fees: Parent,
     /// The root of the state that its header names.
     state_root: B256,
+    /// Whether it was made by another chain.
+    imported: bool,
 }
 
 /// What was set for the next block alone.
@@ -81,8 +83,6 @@ pub struct DevChain {
     fork: Fork,
     /// The rules of the chain that was imported.
     spec: Option<ChainSpec>,
-    /// The last block that was imported.
-    imported: u64,
     /// Never locked, only reached through `&mut`: so that others may read the chain together.
     sessions: Mutex<Sessions>,
     states: States,
@@ -114,7 +114,6 @@ impl DevChain {
         let mut chain = Self {
             fork,
             spec: config.genesis.as_ref().map(|genesis| genesis.spec.clone()),
-            imported: 0,
             sessions: sessions(config.chain_id),
             genesis: Vec::new(),
             states: States::new(Vec::new()),
@@ -158,7 +157,6 @@ impl DevChain {
         self.impersonates_all = self.config.impersonates_all;
         self.snapshots.clear();
         self.spec = self.config.genesis.as_ref().map(|genesis| genesis.spec.clone());
-        self.imported = 0;
         self.revision += 1;
     }
 
