@@ -37,6 +37,9 @@ const EARLIER_WAIT: Duration = Duration::from_secs(5);
 /// How long what was known of an account is taken to be so.
 const ACCOUNT_KNOWN: Duration = Duration::from_millis(100);
 
+/// How long the block of an accepted transaction is waited for: a multiple of what it usually takes.
+const BLOCK_WAIT: Duration = Duration::from_millis(250);
+
 /// How many arrivals of transactions a slow listener may be behind.
 const ARRIVALS_MAX: usize = 4_096;
 
@@ -336,6 +339,10 @@ impl Backend for Cluster {
 
     fn pooled(&self, hash: B256) -> Answering<'_, Result<Option<PoolTransaction>, QueryError>> {
         Box::pin(async move { Ok(self.waiting.get(hash)) })
+    }
+
+    fn block_wait(&self) -> Duration {
+        BLOCK_WAIT
     }
 
     fn arrivals(&self) -> broadcast::Receiver<Arc<PoolTransaction>> {
