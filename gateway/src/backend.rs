@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use alloy_eips::eip7840::BlobParams;
 use alloy_primitives::{Address, B256};
@@ -87,6 +88,12 @@ pub trait Backend: Send + Sync + 'static {
     /// The least that transactions should be told to offer above the base fee, wei.
     fn least_tip(&self) -> u128 {
         0
+    }
+
+    /// How long a transaction that was accepted usually takes to be in a block: for so long its
+    /// receipt is waited for when somebody asks for it. Zero where nobody can know.
+    fn block_wait(&self) -> Duration {
+        Duration::ZERO
     }
 
     /// Tells of transactions when they are accepted.

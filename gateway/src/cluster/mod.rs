@@ -12,7 +12,7 @@ mod submitter;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use alloy_primitives::{Address, B256};
 use bytes::Bytes;
@@ -38,6 +38,9 @@ const ACCOUNTS_AT_ONCE: usize = 64;
 
 /// How often an account is asked for before its sender is told to try again.
 const ACCOUNT_ATTEMPTS: usize = 16;
+
+/// How long the block of an accepted transaction is waited for: a multiple of what it usually takes.
+const BLOCK_WAIT: Duration = Duration::from_millis(250);
 
 /// Why a gateway can't follow its cluster.
 #[derive(Debug, thiserror::Error)]
@@ -233,6 +236,10 @@ impl Backend for Cluster {
 
     fn pooled(&self, hash: B256) -> Answering<'_, Result<Option<PoolTransaction>, QueryError>> {
         Box::pin(async move { Ok(self.submitter.get(&hash)) })
+    }
+
+    fn block_wait(&self) -> Duration {
+        BLOCK_WAIT
     }
 
     fn arrivals(&self) -> broadcast::Receiver<Arc<PoolTransaction>> {

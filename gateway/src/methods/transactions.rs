@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use alloy_primitives::{B256, Bytes};
 use parsec_ethereum::{BlockTransaction, PoolTransaction};
+use tokio::sync::broadcast::error::RecvError;
 
 use super::Family;
 use super::blocks;
@@ -14,9 +15,7 @@ use crate::shape::{ReceiptJson, TransactionJson};
 
 pub(super) fn add(family: &mut Family) {
     family.read("eth_getTransactionByHash", by_hash);
-    family.read("eth_getTransactionReceipt", async |node: Arc<Node>, (hash,): (B256,)| {
-        receipt(&node, hash)
-    });
+    family.read("eth_getTransactionReceipt", receipt_soon);
     family.read("eth_getRawTransactionByHash", async |node, (hash,): (B256,)| {
         raw_by_hash(node, hash).await
     });
@@ -67,6 +66,32 @@ pub(super) fn receipt(node: &Node, hash: B256) -> Result<Option<ReceiptJson>, Rp
     let Some(placed) = view.transaction(hash)? else { return Ok(None) };
     let Some(head) = view.header(placed.place.number)? else { return Ok(None) };
     blocks::receipt(node, &head, &placed).map(Some)
+}
+
+/// The receipt of a transaction, which is waited for if it is about to be there: clients that wait
+/// for it look again only when there is another block, and no other comes where nobody else sends.
+async fn receipt_soon(node: Arc<Node>, (hash,): (B256,)) -> Result<Option<ReceiptJson>, RpcError> {
+    let wait = node.backend.block_wait();
+    let found = receipt(&node, hash)?;
+    if found.is_some() || wait.is_zero() {
+        return Ok(found);
+    }
+    // ORDER: listens before it looks again, not to miss the block.
+    let mut changes = node.chain.subscribe();
+    if node.backend.pooled(hash).await?.is_none() {
+        return receipt(&node, hash);
+    }
+    let sealed = async {
+        loop {
+            if let Some(receipt) = receipt(&node, hash)? {
+                return Ok(Some(receipt));
+            }
+            if let Err(RecvError::Closed) = changes.recv().await {
+                return Ok(None);
+            }
+        }
+    };
+    tokio::time::timeout(wait, sealed).await.unwrap_or(Ok(None))
 }
 
 async fn raw_by_hash(node: Arc<Node>, hash: B256) -> Result<Option<Bytes>, RpcError> {

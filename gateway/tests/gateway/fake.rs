@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use alloy_consensus::{SignableTransaction as _, Transaction as _, TxEip1559, TxLegacy};
 use alloy_eips::eip2718::{Decodable2718 as _, Encodable2718 as _};
@@ -32,6 +33,7 @@ pub(crate) struct Fake {
     /// How many transactions came at a time.
     pub(crate) submitted: Mutex<Vec<usize>>,
     pub(crate) oldest: Mutex<u64>,
+    pub(crate) block_wait: Mutex<Duration>,
 }
 
 fn environment(number: u64) -> Environment {
@@ -72,6 +74,7 @@ impl Fake {
             answers: Mutex::default(),
             submitted: Mutex::default(),
             oldest: Mutex::new(OLDEST_STATE),
+            block_wait: Mutex::default(),
         })
     }
 
@@ -227,6 +230,10 @@ impl Backend for Fake {
         let pool = self.pool.lock().unwrap();
         let found = pool.iter().find(|pooled| pooled.hash == hash).cloned();
         Box::pin(async { Ok(found) })
+    }
+
+    fn block_wait(&self) -> Duration {
+        *self.block_wait.lock().unwrap()
     }
 
     fn arrivals(&self) -> broadcast::Receiver<Arc<PoolTransaction>> {

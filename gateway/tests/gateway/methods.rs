@@ -448,6 +448,29 @@ async fn sending_waits_for_the_receipt_if_it_is_asked_to() {
     assert_eq!(world.refusal("eth_sendRawTransaction", json!(["0x"])).await.0, -32000);
 }
 
+/// viem looks for a receipt when it has the hash, and again for each block, but misses a block that
+/// comes while it looks; where nobody else sends, it waited for the next one for ever.
+#[tokio::test]
+async fn a_receipt_that_is_about_to_be_there_is_waited_for() {
+    let world = World::new().await;
+    let hash = json!([transfer(0).trie_hash()]);
+    world.call("eth_sendRawTransaction", json!([raw(&transfer(0))])).await;
+    assert_eq!(world.call("eth_getTransactionReceipt", hash.clone()).await, Value::Null);
+    *world.fake.block_wait.lock().unwrap() = Duration::from_secs(20);
+    let fake = std::sync::Arc::clone(&world.fake);
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        fake.mine(0, &[]);
+        fake.mine(0, &[(transfer(0), vec![])]);
+    });
+    let receipt = world.call("eth_getTransactionReceipt", hash).await;
+    assert_eq!(receipt["blockNumber"], "0x2");
+    // One that nobody sent is not waited for.
+    let unknown = world.call("eth_getTransactionReceipt", json!([transfer(4).trie_hash()]));
+    let unknown = tokio::time::timeout(Duration::from_secs(10), unknown).await;
+    assert_eq!(unknown.expect("an answer at once"), Value::Null);
+}
+
 #[tokio::test]
 async fn a_node_says_what_it_is() {
     let world = World::new().await;
