@@ -192,6 +192,25 @@ pub struct DevArgs {
     /// How many blocks' states are kept.
     #[arg(long, default_value_t = 65_536)]
     pub state_window: u64,
+    /// Begin with the genesis of another chain: a JSON file in the format of geth.
+    ///
+    /// It says what the chain id, the rules and the first gas limit are, and who owns something: no
+    /// account is funded beside.
+    #[arg(
+        long,
+        value_name = "GENESIS",
+        conflicts_with_all = ["chain_id", "timestamp", "base_fee", "hardfork", "gas_limit"]
+    )]
+    pub init: Option<PathBuf>,
+    /// Import blocks of that chain from a file that holds their RLP, one after the other.
+    ///
+    /// Each is executed, and must hold what its header says. It is served as it is: with its own
+    /// hash, transactions, receipts and state.
+    #[arg(long, value_name = "BLOCKS", requires = "init")]
+    pub import: Option<PathBuf>,
+    /// Take the roots of states as the imported blocks say, which is faster on a large state.
+    #[arg(long, requires = "import")]
+    pub no_state_roots: bool,
     /// Print nothing.
     #[arg(long, short = 'q', alias = "quiet")]
     pub silent: bool,

@@ -56,7 +56,7 @@ fn transfer(nonce: u64) -> BlockTransaction {
         output: Bytes::from(vec![0; 32]),
         events: vec![event],
     };
-    BlockTransaction { raw, sender: from.0.0, receipt }
+    BlockTransaction { raw, sender: from.0.0, receipt, state_root: None }
 }
 
 fn seal(parent: Option<&Block>, transactions: Vec<BlockTransaction>) -> Block {

@@ -70,10 +70,18 @@ pub trait Backend: Send + Sync + 'static {
         Box::pin(async { Ok(None) })
     }
 
-    /// The price of a unit of blob gas, wei, where so much was used in excess of the target. By
-    /// default as Osaka has it.
-    fn blob_price(&self, excess_blob_gas: u64) -> u128 {
-        BlobParams::osaka().calc_blob_fee(excess_blob_gas)
+    /// How many blobs the block with that number and time may have, and what they cost. By default
+    /// as Osaka has it.
+    fn blobs(&self, number: u64, timestamp: u64) -> BlobParams {
+        let _ = (number, timestamp);
+        BlobParams::osaka()
+    }
+
+    /// Whether that state has a root in the sense of Ethereum, which its block's header names, so
+    /// that what it holds can be proven.
+    fn proves(&self, at: At) -> bool {
+        let _ = at;
+        false
     }
 
     /// The least that transactions should be told to offer above the base fee, wei.

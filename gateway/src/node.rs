@@ -137,7 +137,8 @@ impl Node {
 
     /// The price of a unit of blob gas in a block.
     pub(crate) fn blob_price(&self, header: &Header) -> u128 {
-        header.excess_blob_gas.map_or(1, |excess| self.backend.blob_price(excess))
+        let blobs = || self.backend.blobs(header.number, header.timestamp);
+        header.excess_blob_gas.map_or(1, |excess| blobs().calc_blob_fee(excess))
     }
 }
 

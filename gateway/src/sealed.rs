@@ -18,6 +18,7 @@ pub(crate) fn pending(environment: &Environment, parent: &Head, pool: Pool) -> B
             raw: pooled.raw,
             sender: pooled.sender.0.0,
             receipt: unexecuted(pooled.hash),
+            state_root: None,
         })
         .collect();
     let raw: Vec<Bytes> = transactions.iter().map(|tx| tx.raw.clone()).collect();

@@ -9,6 +9,8 @@
 
 #![allow(clippy::unwrap_used, reason = "what goes wrong in a harness fails the test")]
 
+pub mod blocktest;
+pub mod conformance;
 mod faults;
 mod house;
 mod replayed;

@@ -1,13 +1,15 @@
 //! `parsec dev`: a development chain with Ethereum's JSON-RPC.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use alloy_primitives::{Address, U256};
 use parsec_dev::accounts::DERIVATION_PATH;
 use parsec_dev::pool::Order;
 use parsec_dev::{Accounts, DevBackend, DevConfig, Mining, rpc};
-use parsec_gateway::{Gateway, GatewayConfig};
+use parsec_gateway::{Backend as _, Gateway, GatewayConfig};
 use parsec_runtimes::evm::Permits;
+use parsec_runtimes::evm::verify::{self, Genesis};
 
 use crate::args::{DevArgs, OrderName};
 use crate::failure::{Context, Failure, failed};
@@ -21,10 +23,13 @@ const ETHER: u64 = 1_000_000_000_000_000_000;
 /// What it can't be started with, or why it stopped of itself.
 pub async fn dev(args: DevArgs) -> Result<(), Failure> {
     let accounts = Accounts::of_mnemonic(&args.mnemonic, args.accounts).map_err(failed)?;
-    let config = config(&args, &accounts);
+    let config = config(&args, &accounts)?;
     let directory = tempfile::Builder::new().prefix("parsec-dev-").tempdir();
     let directory = directory.context("no temporary directory")?;
     let backend = DevBackend::start(config, accounts, directory.path()).map_err(failed)?;
+    if let Some(file) = &args.import {
+        import(&backend, file, !args.no_state_roots).await?;
+    }
     let gateway = Gateway::start(
         gateway_config(&args),
         backend.index(),
@@ -33,7 +38,7 @@ pub async fn dev(args: DevArgs) -> Result<(), Failure> {
     );
     let gateway = gateway.await.context("the gateway can't listen")?;
     if !args.silent {
-        print_start(&args, backend.accounts(), gateway.address());
+        print_start(&args, &backend, gateway.address());
     }
     let stopped = tokio::select! {
         stop = backend.run() => Err(failed(stop)),
@@ -43,7 +48,25 @@ pub async fn dev(args: DevArgs) -> Result<(), Failure> {
     stopped
 }
 
-fn config(args: &DevArgs, accounts: &Accounts) -> DevConfig {
+/// Imports the blocks of a file.
+async fn import(backend: &DevBackend, file: &Path, checks_roots: bool) -> Result<(), Failure> {
+    let shown = file.display();
+    let bytes = std::fs::read(file).context(format!("{shown} can't be read"))?;
+    let blocks = verify::split(&bytes).context(format!("{shown} holds no blocks"))?;
+    let imported = backend.import(blocks, checks_roots).await.map_err(failed)?;
+    imported.context(format!("{shown} is not imported"))
+}
+
+/// The genesis of another chain, if one is given.
+fn genesis(args: &DevArgs) -> Result<Option<Box<Genesis>>, Failure> {
+    let Some(file) = &args.init else { return Ok(None) };
+    let shown = file.display();
+    let bytes = std::fs::read(file).context(format!("{shown} can't be read"))?;
+    let genesis = Genesis::read(&bytes).context(format!("{shown} can't be used"))?;
+    Ok(Some(Box::new(genesis)))
+}
+
+fn config(args: &DevArgs, accounts: &Accounts) -> Result<DevConfig, Failure> {
     let balance = U256::from(args.balance) * U256::from(ETHER);
     let mining = match args.block_time {
         Some(millis) => Mining::Interval(millis),
@@ -55,7 +78,7 @@ fn config(args: &DevArgs, accounts: &Accounts) -> DevConfig {
         transaction_gas_max: (!args.enable_tx_gas_limit).then_some(u64::MAX),
         contracts_send: true,
     };
-    DevConfig {
+    Ok(DevConfig {
         chain_id: args.chain_id,
         fork: args.hardfork.clone(),
         gas_limit: args.gas_limit,
@@ -71,7 +94,8 @@ fn config(args: &DevArgs, accounts: &Accounts) -> DevConfig {
         permits,
         impersonates_all: args.auto_impersonate,
         state_window: args.state_window,
-    }
+        genesis: genesis(args)?,
+    })
 }
 
 fn gateway_config(args: &DevArgs) -> GatewayConfig {
@@ -82,10 +106,12 @@ fn gateway_config(args: &DevArgs) -> GatewayConfig {
     GatewayConfig { origins, client_version, ..GatewayConfig::new(address) }
 }
 
-fn print_start(args: &DevArgs, accounts: &Accounts, address: SocketAddr) {
+fn print_start(args: &DevArgs, backend: &DevBackend, address: SocketAddr) {
+    let accounts = backend.accounts();
     println!("Available Accounts\n==================\n");
+    let balance = if args.init.is_some() { 0 } else { args.balance };
     for (index, account) in accounts.addresses().iter().enumerate() {
-        println!("({index}) {account} ({} ETH)", args.balance);
+        println!("({index}) {account} ({balance} ETH)");
     }
     println!("\nPrivate Keys\n==================\n");
     let keys = accounts.addresses().iter().filter_map(|account| accounts.key(account));
@@ -95,8 +121,10 @@ fn print_start(args: &DevArgs, accounts: &Accounts, address: SocketAddr) {
     println!("\nWallet\n==================");
     println!("Mnemonic:          {}", args.mnemonic);
     println!("Derivation path:   {DERIVATION_PATH}");
+    let next = backend.pending();
+    let base_fee = if args.init.is_some() { next.base_fee } else { args.base_fee };
     for (name, value) in
-        [("Chain ID", args.chain_id), ("Base Fee", args.base_fee), ("Gas Limit", args.gas_limit)]
+        [("Chain ID", backend.chain_id()), ("Base Fee", base_fee), ("Gas Limit", next.gas_limit)]
     {
         println!("\n{name}\n==================\n{value}");
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use alloy_eips::eip7840::BlobParams;
 use alloy_primitives::{Address, B256};
 use bytes::Bytes;
 use parsec_ethereum::{
@@ -12,15 +13,18 @@ use parsec_ethereum::{
 use parsec_gateway::{Answering, At, Backend, Chain, ChainError, Refused};
 use parsec_protocol::{ErrorCode, Key, Value};
 use parsec_runtimes::evm::simulate::{self, Reader};
+use parsec_runtimes::evm::trie::StateTrie;
 use tokio::sync::{broadcast, watch};
 
 use crate::accounts::Accounts;
-use crate::chain::{DevChain, Output, Pending, Stop};
+use crate::chain::{DevChain, ImportError, Output, Pending, Stop};
 use crate::config::{ConfigError, DevConfig, Mining};
 use crate::transaction::{Submission, refused};
 
 /// How many transactions those who listen for them may be behind.
 const ARRIVALS_BEHIND_MAX: usize = 4_096;
+/// How many imported blocks are indexed at once.
+const IMPORTED_AT_ONCE: usize = 1_024;
 /// What transactions are told to offer above the base fee, wei.
 pub(crate) const LEAST_TIP: u128 = 1_000_000_000;
 
@@ -85,6 +89,36 @@ impl DevBackend {
             mining: watch::channel(mining).0,
         };
         Ok(Self(Arc::new(inner)))
+    }
+
+    /// Takes the blocks of the chain whose genesis it was started with, each as its RLP, as
+    /// [`DevChain::import`] does; `checks_roots` as in [`DevChain::verifier`].
+    ///
+    /// # Errors
+    /// [`Stop`] if they can't be indexed; [`ImportError`] inside if one of them is refused.
+    pub async fn import(
+        &self,
+        blocks: Vec<Bytes>,
+        checks_roots: bool,
+    ) -> Result<Result<(), ImportError>, Stop> {
+        let mut verifier = match self.look(|chain| chain.verifier(checks_roots)) {
+            Ok(verifier) => verifier,
+            Err(error) => return Ok(Err(error)),
+        };
+        for (index, some) in blocks.chunks(IMPORTED_AT_ONCE).enumerate() {
+            let (count, some) = (some.len(), some.to_vec());
+            let import = self.change(move |chain, now| {
+                let imported = chain.import(now, &mut verifier, &some);
+                Ok((imported, verifier))
+            });
+            let (imported, back) = import.await?;
+            if imported.is_err() {
+                return Ok(imported);
+            }
+            verifier = back;
+            tracing::info!("{} of {} blocks", index * IMPORTED_AT_ONCE + count, blocks.len());
+        }
+        Ok(Ok(()))
     }
 
     /// The index of its blocks.
@@ -260,6 +294,12 @@ impl Inner {
             if block < oldest || block > latest {
                 return Err(QueryError::NotKept { block, oldest });
             }
+            if let Query::Proof(address, slots) = query {
+                let proof = chain.prove(block, address, slots).filter(|_| pending.is_none());
+                let changed = "the state was changed after its block was made";
+                let none = || QueryError::Unsupported(changed.to_owned());
+                return proof.map(|proof| Answer::Proof(Box::new(proof))).ok_or_else(none);
+            }
             let mut reader = StateReader { chain, block, pending: pending.as_deref() };
             simulate::answer(chain.chain_id(), &mut reader, query)
         })
@@ -297,6 +337,14 @@ impl Reader for StateReader<'_> {
 
     fn block_hash(&mut self, number: u64) -> Result<Option<B256>, QueryError> {
         Ok(self.chain.block_hash(number))
+    }
+
+    fn calls_system(&mut self, number: u64) -> bool {
+        self.chain.calls_system(number)
+    }
+
+    fn trie(&mut self) -> Option<StateTrie> {
+        self.chain.trie(self.block).filter(|_| self.pending.is_none())
     }
 }
 
@@ -362,9 +410,13 @@ impl Backend for DevBackend {
         })
     }
 
-    fn blob_price(&self, excess_blob_gas: u64) -> u128 {
-        let blobs = self.look(|chain| chain.fork().blobs);
-        blobs.map_or(1, |blobs| blobs.calc_blob_fee(excess_blob_gas))
+    fn blobs(&self, number: u64, timestamp: u64) -> BlobParams {
+        let blobs = self.look(|chain| chain.blobs_at(number, timestamp));
+        blobs.unwrap_or_else(BlobParams::cancun)
+    }
+
+    fn proves(&self, at: At) -> bool {
+        matches!(at, At::Block(_))
     }
 
     fn least_tip(&self) -> u128 {

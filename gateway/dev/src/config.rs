@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use alloy_eips::eip2935;
 use alloy_primitives::{Address, Bytes, U256, address, bytes};
+use parsec_runtimes::evm::verify::Genesis;
 use parsec_runtimes::evm::{Fork, GenesisAccount, Permits};
 use revm::primitives::hardfork::SpecId;
 
@@ -56,6 +57,9 @@ pub struct DevConfig {
     pub impersonates_all: bool,
     /// How many blocks' states are kept. Those that snapshots need are kept as well.
     pub state_window: u64,
+    /// The genesis of another chain to begin with. It says what the chain id, the rules, the time,
+    /// the first gas limit and base fee are, and who owns something.
+    pub genesis: Option<Box<Genesis>>,
 }
 
 /// What can't be started with.
@@ -89,6 +93,7 @@ impl Default for DevConfig {
             },
             impersonates_all: false,
             state_window: 65_536,
+            genesis: None,
         }
     }
 }
@@ -96,6 +101,9 @@ impl Default for DevConfig {
 impl DevConfig {
     /// The accounts of the genesis: the funded ones, and the contracts that every chain has.
     pub(crate) fn genesis(&self) -> BTreeMap<Address, GenesisAccount> {
+        if let Some(genesis) = &self.genesis {
+            return genesis.accounts.clone();
+        }
         let funded = |(address, balance): (&Address, &U256)| {
             (*address, GenesisAccount { balance: *balance, ..GenesisAccount::default() })
         };

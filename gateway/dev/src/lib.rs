@@ -19,6 +19,6 @@ pub mod transaction;
 
 pub use accounts::Accounts;
 pub use backend::{DevBackend, StartError};
-pub use chain::DevChain;
+pub use chain::{DevChain, ImportError};
 pub use config::{DevConfig, Mining};
 pub use transaction::Submission;

@@ -2,38 +2,43 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use alloy_primitives::B256;
 use parsec_protocol::{Key, Value};
-use parsec_storage::Digest;
+use parsec_runtimes::evm::Changes;
+use parsec_runtimes::evm::trie::StateTrie;
 
-/// What a run changes: the new value of each key, or none where it is removed.
-pub(crate) type Changes = BTreeMap<Key, Option<Value>>;
+/// Why every value of an account has its encoding.
+const WRITTEN_WELL: &str = "only the runtime and the chain write the state";
 
 /// The state of a chain in several versions: one for each block, and one for each change that was
 /// made without a block.
 ///
 /// **Invariants.** Each key's values stand in the order of their versions; of those up to the
-/// oldest version that is kept, only the last is. The digest is that of the latest version.
+/// oldest version that is kept, only the last is.
 #[derive(Debug)]
 pub(crate) struct States {
     keys: BTreeMap<Key, Vec<(u64, Option<Value>)>>,
-    /// What each version after the oldest one changed.
-    editions: VecDeque<Edition>,
+    /// The keys that each version after the oldest one changed.
+    editions: VecDeque<Vec<Key>>,
     oldest: u64,
-    oldest_digest: Digest,
-}
-
-#[derive(Debug)]
-struct Edition {
-    keys: Vec<Key>,
-    digest: Digest,
+    /// The trie of the latest version.
+    trie: StateTrie,
 }
 
 impl States {
     /// A state of these entries, in version 0.
     pub(crate) fn new(entries: Vec<(Key, Value)>) -> Self {
-        let oldest_digest = entries.iter().map(|(key, value)| Digest::of(key, value)).sum();
-        let keys = entries.into_iter().map(|(key, value)| (key, vec![(0, Some(value))])).collect();
-        Self { keys, editions: VecDeque::new(), oldest: 0, oldest_digest }
+        let mut states = Self {
+            keys: BTreeMap::new(),
+            editions: VecDeque::new(),
+            oldest: 0,
+            trie: StateTrie::default(),
+        };
+        for (key, value) in entries {
+            states.show(&key, Some(&value));
+            states.keys.insert(key, vec![(0, Some(value))]);
+        }
+        states
     }
 
     /// The version that the next commit follows.
@@ -46,9 +51,22 @@ impl States {
         self.oldest
     }
 
-    /// The digest of the latest version.
-    pub(crate) fn digest(&self) -> Digest {
-        self.editions.back().map_or(self.oldest_digest, |edition| edition.digest)
+    /// The root of the latest version in the sense of Ethereum.
+    pub(crate) fn root(&mut self) -> B256 {
+        self.trie.root()
+    }
+
+    /// The trie of a version, which must be kept.
+    pub(crate) fn trie_at(&self, version: u64) -> StateTrie {
+        if version == self.latest() {
+            return self.trie.clone();
+        }
+        StateTrie::of(self.iter_at(version)).expect(WRITTEN_WELL)
+    }
+
+    /// Tells the trie of the latest value of a key.
+    fn show(&mut self, key: &Key, value: Option<&Value>) {
+        self.trie.apply(key, value).expect(WRITTEN_WELL);
     }
 
     /// The latest value of a key.
@@ -63,26 +81,24 @@ impl States {
         values[..after].last()?.1.as_ref()
     }
 
-    /// The latest value of every key, in the order of keys.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Key, &Value)> {
-        self.keys.iter().filter_map(|(key, values)| Some((key, values.last()?.1.as_ref()?)))
+    /// The value of every key in a version, which must be kept, in the order of keys.
+    pub(crate) fn iter_at(&self, version: u64) -> impl Iterator<Item = (&Key, &Value)> {
+        self.keys.keys().filter_map(move |key| Some((key, self.get_at(key, version)?)))
     }
 
     /// Makes changes, as a new version.
     pub(crate) fn commit(&mut self, changes: Changes) -> u64 {
         let version = self.latest() + 1;
-        let mut digest = self.digest();
         let mut keys = Vec::with_capacity(changes.len());
         for (key, new) in changes {
-            let old = self.get(&key);
-            if old == new.as_ref() {
+            if self.get(&key) == new.as_ref() {
                 continue;
             }
-            digest.update(&key, old, new.as_ref());
+            self.show(&key, new.as_ref());
             self.keys.entry(key.clone()).or_default().push((version, new));
             keys.push(key);
         }
-        self.editions.push_back(Edition { keys, digest });
+        self.editions.push_back(keys);
         version
     }
 
@@ -91,12 +107,14 @@ impl States {
         assert!(version >= self.oldest, "version {version} is not kept");
         while self.latest() > version {
             let Some(edition) = self.editions.pop_back() else { return };
-            for key in edition.keys {
+            for key in edition {
                 if let Some(values) = self.keys.get_mut(&key) {
                     values.pop_if(|(since, _)| *since > version);
+                    let value = values.last().and_then(|(_, value)| value.clone());
                     if values.is_empty() {
                         self.keys.remove(&key);
                     }
+                    self.show(&key, value.as_ref());
                 }
             }
         }
@@ -108,8 +126,7 @@ impl States {
         while self.oldest < version {
             let Some(edition) = self.editions.pop_front() else { return };
             self.oldest += 1;
-            self.oldest_digest = edition.digest;
-            for key in edition.keys {
+            for key in edition {
                 let Some(values) = self.keys.get_mut(&key) else { continue };
                 let after = values.partition_point(|(since, _)| *since <= self.oldest);
                 values.drain(..after.saturating_sub(1));
@@ -123,14 +140,19 @@ impl States {
 
 #[cfg(test)]
 mod tests {
-    use parsec_protocol::Namespace;
+    use alloy_primitives::{Address, U256};
+    use parsec_runtimes::evm::keys::{self, AccountRecord};
     use proptest::collection::{btree_map, vec};
     use proptest::prelude::*;
 
     use super::*;
 
     fn key(name: u8) -> Key {
-        Key::new(Namespace::partitioned(9), &[name]).unwrap()
+        keys::account(&Address::repeat_byte(name))
+    }
+
+    fn value(balance: u8) -> Value {
+        AccountRecord { balance: U256::from(balance), nonce: 0 }.encode()
     }
 
     #[derive(Debug, Clone)]
@@ -152,7 +174,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_kept_version_is_what_it_was(steps in steps()) {
-            let start = BTreeMap::from([(key(0), Value::from_static(&[7]))]);
+            let start = BTreeMap::from([(key(0), value(7))]);
             let mut states = States::new(start.clone().into_iter().collect());
             let mut model = BTreeMap::from([(0, start)]);
             for step in steps {
@@ -162,7 +184,7 @@ mod tests {
                     Step::Commit(changes) => {
                         let changes: Changes = changes
                             .into_iter()
-                            .map(|(name, new)| (key(name), new.map(|new| vec![new].into())))
+                            .map(|(name, new)| (key(name), new.map(value)))
                             .collect();
                         let mut next = model[&latest].clone();
                         for (key, new) in &changes {
@@ -193,9 +215,12 @@ mod tests {
                     }
                 }
                 let (_, last) = model.last_key_value().unwrap();
-                prop_assert!(states.iter().eq(last.iter()));
-                let digest = last.iter().map(|(key, value)| Digest::of(key, value)).sum();
-                prop_assert_eq!(states.digest(), digest);
+                prop_assert!(states.iter_at(states.latest()).eq(last.iter()));
+                prop_assert_eq!(states.root(), StateTrie::of(last).unwrap().root());
+                for (version, state) in &model {
+                    let mut trie = states.trie_at(*version);
+                    prop_assert_eq!(trie.root(), StateTrie::of(state).unwrap().root());
+                }
             }
         }
 
@@ -203,8 +228,8 @@ mod tests {
         fn nothing_is_kept_of_what_was_forgotten(rounds in 1u8..50) {
             let mut states = States::new(Vec::new());
             for round in 0..rounds {
-                states.commit(BTreeMap::from([(key(1), Some(vec![round].into()))]));
-                states.commit(BTreeMap::from([(key(2), Some(vec![round].into()))]));
+                states.commit(BTreeMap::from([(key(1), Some(value(round)))]));
+                states.commit(BTreeMap::from([(key(2), Some(value(round)))]));
                 states.commit(BTreeMap::from([(key(2), None)]));
             }
             states.forget_before(states.latest());

@@ -47,7 +47,12 @@ fn transaction(nonce: u64, sender: u8, events: &[Logged]) -> BlockTransaction {
             })
             .collect(),
     };
-    BlockTransaction { raw: signed.encoded_2718().into(), sender: [sender; 20], receipt }
+    BlockTransaction {
+        raw: signed.encoded_2718().into(),
+        sender: [sender; 20],
+        receipt,
+        state_root: None,
+    }
 }
 
 fn block(parent: Option<&Block>, time: u64, transactions: Vec<BlockTransaction>) -> Block {

@@ -88,7 +88,10 @@ fn raw_receipt(placed: &Placed) -> Result<Bytes, RpcError> {
         ),
     };
     let receipt = ReceiptWithBloom::from(Receipt {
-        status: Eip658Value::Eip658(placed.transaction.succeeded()),
+        status: match placed.transaction.state_root {
+            Some(root) => Eip658Value::PostState(B256::new(root)),
+            None => Eip658Value::Eip658(placed.transaction.succeeded()),
+        },
         cumulative_gas_used: placed.gas_before + executed.work,
         logs: executed.events.iter().map(log).collect(),
     });

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::Family;
 use crate::chain::View;
 use crate::limits::{FEE_HISTORY_BLOCKS_MAX, PERCENTILES_MAX};
-use crate::node::Node;
+use crate::node::{Node, environment};
 use crate::rpc::{BlockId, BlockTag, Count, INTERNAL_ERROR, Json, RpcError};
 use crate::shape::quantity;
 
@@ -28,8 +28,9 @@ pub(super) fn add(family: &mut Family) {
         Ok(quantity(node.backend.pending().base_fee))
     });
     family.read("eth_blobBaseFee", async |node: Arc<Node>, ()| {
-        let excess = node.backend.pending().excess_blob_gas;
-        Ok(U128::from(excess.map_or(1, |excess| node.backend.blob_price(excess))))
+        let next = node.backend.pending();
+        let blobs = || node.backend.blobs(next.number, next.timestamp);
+        Ok(U128::from(next.excess_blob_gas.map_or(1, |excess| blobs().calc_blob_fee(excess))))
     });
     family.read("eth_feeHistory", fee_history);
     family.read("eth_gasPrice", gas_price);
@@ -166,8 +167,9 @@ impl FeeHistory {
         let header = &node.sealed(view, BlockId::Tag(BlockTag::Number(number)))?.header;
         self.base_fee_per_gas.push(quantity(header.base_fee_per_gas.unwrap_or_default()));
         self.gas_used_ratio.push(ratio(header.gas_used, header.gas_limit)?);
-        self.base_fee_per_blob_gas.push(blob_price(node, header.excess_blob_gas));
-        let blob_gas_max = BlobParams::osaka().max_blob_gas_per_block();
+        let blobs = node.backend.blobs(header.number, header.timestamp);
+        self.base_fee_per_blob_gas.push(blob_price(&blobs, header.excess_blob_gas));
+        let blob_gas_max = blobs.max_blob_gas_per_block();
         self.blob_gas_used_ratio.push(ratio(header.blob_gas_used.unwrap_or(0), blob_gas_max)?);
         if let (Some(rewards), Some(percentiles)) = (&mut self.reward, percentiles) {
             let paid = view.fees(number)?;
@@ -179,24 +181,20 @@ impl FeeHistory {
 
     /// The fees of the block after the newest: they are known before it is.
     fn end(&mut self, node: &Node, view: &View, next: u64) -> Result<(), RpcError> {
-        let (base_fee, excess) = match view.header(next)? {
-            Some(head) => {
-                (head.header.base_fee_per_gas.unwrap_or_default(), head.header.excess_blob_gas)
-            }
-            None => {
-                let pending = node.backend.pending();
-                (pending.base_fee, pending.excess_blob_gas)
-            }
+        let next = match view.header(next)? {
+            Some(head) => environment(&head.header),
+            None => node.backend.pending(),
         };
-        self.base_fee_per_gas.push(quantity(base_fee));
-        self.base_fee_per_blob_gas.push(blob_price(node, excess));
+        let blobs = node.backend.blobs(next.number, next.timestamp);
+        self.base_fee_per_gas.push(quantity(next.base_fee));
+        self.base_fee_per_blob_gas.push(blob_price(&blobs, next.excess_blob_gas));
         Ok(())
     }
 }
 
 /// The price of blob gas; 0 where there was none yet.
-fn blob_price(node: &Node, excess: Option<u64>) -> U128 {
-    U128::from(excess.map_or(0, |excess| node.backend.blob_price(excess)))
+fn blob_price(blobs: &BlobParams, excess: Option<u64>) -> U128 {
+    U128::from(excess.map_or(0, |excess| blobs.calc_blob_fee(excess)))
 }
 
 /// A ratio as a JSON number, in decimal digits and rounded down.

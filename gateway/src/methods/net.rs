@@ -7,6 +7,7 @@ use alloy_primitives::{Address, B256, Bytes, U64, keccak256};
 use serde_json::{Value, json};
 
 use super::Family;
+use crate::backend::At;
 use crate::node::Node;
 use crate::rpc::RpcError;
 use crate::shape::quantity;
@@ -36,14 +37,19 @@ fn modules(node: &Node) -> BTreeMap<String, &'static str> {
 fn capabilities(node: &Node) -> Result<Value, RpcError> {
     let head = node.chain.head();
     let all = json!({ "disabled": false, "oldestBlock": "0x0" });
+    let oldest = quantity(node.backend.oldest_state());
+    let proofs = match node.backend.proves(At::Block(head.number)) {
+        true => json!({ "disabled": false, "oldestBlock": oldest }),
+        // The state is no trie, so there is nothing to prove with.
+        false => json!({ "disabled": true }),
+    };
     Ok(json!({
         "head": { "number": quantity(head.number), "hash": head.hash },
-        "state": { "disabled": false, "oldestBlock": quantity(node.backend.oldest_state()) },
+        "state": { "disabled": false, "oldestBlock": oldest },
         "tx": all,
         "logs": all,
         "receipts": all,
         "blocks": all,
-        // The state is no trie, so there is nothing to prove with.
-        "stateproofs": { "disabled": true },
+        "stateproofs": proofs,
     }))
 }

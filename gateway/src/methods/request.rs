@@ -98,6 +98,7 @@ pub(crate) fn overridden(
     overrides: Option<BlockOverrides>,
 ) -> Result<Environment, RpcError> {
     let Some(overrides) = overrides else { return Ok(environment) };
+    let blobs = node.backend.blobs(environment.number, environment.timestamp);
     let small = |name: &str, number: U256| {
         u64::try_from(number)
             .map_err(|_| RpcError::invalid_params(format!("{name} does not fit into 64 bits")))
@@ -109,7 +110,7 @@ pub(crate) fn overridden(
         environment.base_fee = small("baseFeePerGas", base_fee)?;
     }
     if let Some(price) = overrides.blob_base_fee {
-        environment.excess_blob_gas = Some(excess_for(node, price));
+        environment.excess_blob_gas = Some(excess_for(&blobs, price));
     }
     environment.timestamp = overrides.time.unwrap_or(environment.timestamp);
     environment.gas_limit = overrides.gas_limit.unwrap_or(environment.gas_limit);
@@ -123,14 +124,14 @@ pub(crate) fn overridden(
 }
 
 /// The least excess of blob gas at which blob gas costs that much: what a block says of its price.
-fn excess_for(node: &Node, price: U256) -> u64 {
+fn excess_for(blobs: &BlobParams, price: U256) -> u64 {
     let price = u128::try_from(price).unwrap_or(u128::MAX);
     // Beyond this even a unit costs more than there is.
-    let (mut low, mut high) = (0, u64::try_from(BlobParams::osaka().update_fraction).unwrap_or(0));
+    let (mut low, mut high) = (0, u64::try_from(blobs.update_fraction).unwrap_or(0));
     high = high.saturating_mul(64);
     while low < high {
         let middle = low + (high - low) / 2;
-        match node.backend.blob_price(middle) < price {
+        match blobs.calc_blob_fee(middle) < price {
             true => low = middle + 1,
             false => high = middle,
         }

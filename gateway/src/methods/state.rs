@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use alloy_primitives::{Address, B256, Bytes, U64, U256};
+use alloy_primitives::{Address, B256, Bytes, KECCAK256_EMPTY, U64, U256};
 use parsec_ethereum::{Account, Answer, Query};
 use serde::Serialize;
 
@@ -12,6 +12,9 @@ use crate::backend::At;
 use crate::limits::STORAGE_VALUES_MAX;
 use crate::node::{Node, confused};
 use crate::rpc::{BlockId, BlockTag, Json, METHOD_NOT_FOUND, RpcError, quantity};
+
+/// Why there is no proof.
+const NO_TRIE: &str = "Parsec's state is no Merkle trie, and stateRoot is a digest of it";
 
 pub(super) fn add(family: &mut Family) {
     family.read("eth_getAccountInfo", account_info);
@@ -126,11 +129,55 @@ async fn account_info(
     Ok(AccountInfo { balance, nonce: U64::from(nonce), code })
 }
 
+/// An account with what proves it (EIP-1186).
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ProofJson {
+    address: Address,
+    account_proof: Vec<Bytes>,
+    balance: U256,
+    code_hash: B256,
+    nonce: U64,
+    storage_hash: B256,
+    storage_proof: Vec<SlotJson>,
+}
+
+#[derive(Serialize)]
+struct SlotJson {
+    /// As it was asked for.
+    key: String,
+    value: U256,
+    proof: Vec<Bytes>,
+}
+
 async fn proof(
-    _: Arc<Node>,
-    _: (Address, Option<Vec<String>>, Option<BlockId>),
-) -> Result<(), RpcError> {
-    let message = "the method eth_getProof is not available: Parsec's state is no Merkle trie, \
-                   and stateRoot is a digest of it";
-    Err(RpcError::new(METHOD_NOT_FOUND, message))
+    node: Arc<Node>,
+    (address, keys, block): (Address, Option<Vec<String>>, Option<BlockId>),
+) -> Result<ProofJson, RpcError> {
+    let keys = keys.unwrap_or_default();
+    if keys.len() > STORAGE_VALUES_MAX {
+        let message = format!("too many keys: {}, at most {STORAGE_VALUES_MAX}", keys.len());
+        return Err(RpcError::invalid_params(message));
+    }
+    let slots: Result<Vec<U256>, _> = keys.iter().map(|key| quantity::storage_key(key)).collect();
+    let slots = slots.map_err(RpcError::invalid_params)?;
+    let at = node.state(block)?;
+    if !node.backend.proves(at) {
+        let message = format!("the method eth_getProof is not available: {NO_TRIE}");
+        return Err(RpcError::new(METHOD_NOT_FOUND, message));
+    }
+    let proof = match node.execute(at, Query::Proof(address, slots)).await? {
+        Answer::Proof(proof) => *proof,
+        other => return Err(confused(&other)),
+    };
+    let words = keys.into_iter().zip(proof.words);
+    Ok(ProofJson {
+        address,
+        account_proof: proof.nodes,
+        balance: proof.account.balance,
+        code_hash: proof.account.code_hash.unwrap_or(KECCAK256_EMPTY),
+        nonce: U64::from(proof.account.nonce),
+        storage_hash: proof.storage_root,
+        storage_proof: words.map(|(key, (value, proof))| SlotJson { key, value, proof }).collect(),
+    })
 }

@@ -27,7 +27,11 @@ pub struct ReceiptJson {
     pub blob_gas_price: Option<U128>,
     pub logs: Vec<LogJson>,
     pub logs_bloom: Bloom,
-    pub status: U64,
+    /// Before Byzantium, in the place of the status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<B256>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<U64>,
     pub to: Option<Address>,
     pub transaction_hash: B256,
     pub transaction_index: U64,
@@ -54,7 +58,12 @@ impl ReceiptJson {
             blob_gas_price: blob_gas.map(|_| U128::from(blob_price)),
             logs: logs(head, placed),
             logs_bloom: bloom(placed),
-            status: quantity(placed.transaction.succeeded()),
+            root: placed.transaction.state_root.map(B256::new),
+            status: placed
+                .transaction
+                .state_root
+                .is_none()
+                .then(|| quantity(placed.transaction.succeeded())),
             to: tx.to(),
             transaction_hash: placed.transaction.hash(),
             transaction_index: quantity(placed.place.index),

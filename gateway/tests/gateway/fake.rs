@@ -95,7 +95,7 @@ impl Fake {
                 output: Bytes::new(),
                 events: if reverted { Vec::new() } else { events.clone() },
             };
-            BlockTransaction { raw, sender: SENDER.0.0, receipt }
+            BlockTransaction { raw, sender: SENDER.0.0, receipt, state_root: None }
         });
         let view = self.chain.view();
         let parent = view.block(view.head().number).unwrap();
@@ -181,6 +181,7 @@ impl Backend for Fake {
             Query::Storage(_, slots) => {
                 Ok(Answer::Storage(slots.iter().map(|slot| B256::from(*slot)).collect()))
             }
+            Query::Proof(..) => Err(QueryError::Unsupported("there is no trie".to_owned())),
             Query::Simulate(_) => self.answers.lock().unwrap().pop().expect("an answer"),
         };
         self.asked.lock().unwrap().push((at, query));

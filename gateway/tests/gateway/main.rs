@@ -8,5 +8,6 @@ mod filters;
 mod methods;
 mod openrpc;
 mod requests;
+mod schema;
 mod server;
 mod subscriptions;

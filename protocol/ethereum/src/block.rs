@@ -35,6 +35,9 @@ pub struct BlockTransaction {
     pub sender: [u8; 20],
     /// What became of it: committed or reverted. Its id is the transaction's hash.
     pub receipt: Receipt,
+    /// The root of the state after it, in blocks of other chains from before Byzantium: their
+    /// receipts have it in the place of whether the transaction succeeded.
+    pub state_root: Option<[u8; 32]>,
 }
 
 impl Block {

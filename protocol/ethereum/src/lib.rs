@@ -14,7 +14,7 @@ pub mod revert;
 pub use block::{Block, BlockTransaction};
 pub use pool::{Pool, PoolTransaction};
 pub use query::{
-    Account, Answer, CallResult, Environment, Query, QueryError, Recorded, Simulation, Task,
+    Account, Answer, CallResult, Environment, Proof, Query, QueryError, Recorded, Simulation, Task,
     Traced, TransactionTrace,
 };
 pub use revert::revert_reason;

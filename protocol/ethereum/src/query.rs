@@ -18,6 +18,9 @@ pub enum Query {
     Code(Address),
     /// Words of an account's storage.
     Storage(Address, Vec<U256>),
+    /// An account and words of its storage, with what proves them to whoever knows the root of
+    /// the state.
+    Proof(Address, Vec<U256>),
     /// What an execution would do.
     Simulate(Box<Simulation>),
 }
@@ -32,6 +35,8 @@ pub enum Answer {
     Code(Bytes),
     /// To [`Query::Storage`], in the order of the slots.
     Storage(Vec<B256>),
+    /// To [`Query::Proof`].
+    Proof(Box<Proof>),
     /// To [`Task::Call`].
     Call(CallResult),
     /// To [`Task::Estimate`]: the least gas limit with which it succeeds.
@@ -65,6 +70,20 @@ pub struct Account {
     pub nonce: u64,
     /// The Keccak-256 hash of its code; none if it has no code.
     pub code_hash: Option<B256>,
+}
+
+/// An account and words of its storage, with the nodes of Ethereum's trie down to them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Proof {
+    /// The account; the default if there is none.
+    pub account: Account,
+    /// The root of its storage.
+    pub storage_root: B256,
+    /// The nodes down to it, from the root of the state on.
+    pub nodes: Vec<Bytes>,
+    /// The words, in the order of the slots, each with the nodes from the root of the storage on.
+    pub words: Vec<(U256, Vec<Bytes>)>,
 }
 
 /// What a transaction sees of its block.

@@ -31,15 +31,27 @@ impl BlockReceipts {
     /// their order. What was invalid is not in the block, nor in the receipts.
     #[must_use]
     pub fn new<'a>(executed: impl IntoIterator<Item = (&'a Bytes, &'a Receipt)>) -> Self {
-        let mut block = Self { receipts: Vec::new(), gas_used: 0, bloom: Bloom::ZERO };
         let included = executed.into_iter().filter(|(_, receipt)| is_included(receipt));
-        for (payload, receipt) in included {
-            block.gas_used += receipt.work;
-            let receipt = envelope(kind(payload), receipt, block.gas_used);
-            block.bloom |= *receipt.logs_bloom();
-            block.receipts.push(receipt);
+        let mut block = Self { receipts: Vec::new(), gas_used: 0, bloom: Bloom::ZERO };
+        included.for_each(|(payload, receipt)| block.push(payload, receipt, None));
+        block
+    }
+
+    /// The receipts of a block's transactions.
+    #[must_use]
+    pub fn of(transactions: &[BlockTransaction]) -> Self {
+        let mut block = Self { receipts: Vec::new(), gas_used: 0, bloom: Bloom::ZERO };
+        for tx in transactions {
+            block.push(&tx.raw, &tx.receipt, tx.state_root);
         }
         block
+    }
+
+    fn push(&mut self, payload: &Bytes, receipt: &Receipt, state_root: Option<[u8; 32]>) {
+        self.gas_used += receipt.work;
+        let receipt = envelope(kind(payload), receipt, state_root, self.gas_used);
+        self.bloom |= *receipt.logs_bloom();
+        self.receipts.push(receipt);
     }
 
     /// The root of the trie of receipts.
@@ -61,12 +73,19 @@ pub fn kind(payload: &[u8]) -> TxType {
     payload.first().and_then(|first| TxType::try_from(*first).ok()).unwrap_or(TxType::Legacy)
 }
 
-/// The receipt of a transaction of that type, as Ethereum encodes and hashes it. `cumulative` is
-/// the gas used by the block up to and with it.
+/// The receipt of a transaction of that type, as Ethereum encodes and hashes it. With the root of
+/// the state after it, it is one from before Byzantium. `cumulative` is the gas used by the block up
+/// to and with it.
 #[must_use]
-pub fn envelope(kind: TxType, receipt: &Receipt, cumulative: u64) -> ReceiptEnvelope {
+pub fn envelope(
+    kind: TxType,
+    receipt: &Receipt,
+    state_root: Option<[u8; 32]>,
+    cumulative: u64,
+) -> ReceiptEnvelope {
+    let succeeded = || Eip658Value::Eip658(receipt.is_committed());
     let receipt = alloy_consensus::Receipt {
-        status: Eip658Value::Eip658(receipt.is_committed()),
+        status: state_root.map_or_else(succeeded, |root| Eip658Value::PostState(root.into())),
         cumulative_gas_used: cumulative,
         logs: receipt.events.iter().map(log).collect(),
     };
@@ -122,8 +141,7 @@ impl Sealing<'_> {
     /// The block of `transactions`, which must all be [included](is_included) in it.
     #[must_use]
     pub fn seal(&self, transactions: Vec<BlockTransaction>) -> Block {
-        let executed = transactions.iter().map(|tx| (&tx.raw, &tx.receipt));
-        let receipts = BlockReceipts::new(executed);
+        let receipts = BlockReceipts::of(&transactions);
         let payloads: Vec<Bytes> = transactions.iter().map(|tx| tx.raw.clone()).collect();
         let header = self.header(&receipts, &payloads);
         let mut encoded = Vec::with_capacity(header.length() + 4);
@@ -242,7 +260,10 @@ mod tests {
             events: vec![event.clone()],
         };
         let raw = Bytes::from_static(&[0xc0]);
-        let block = seal(SpecId::OSAKA, vec![BlockTransaction { raw, sender: [4; 20], receipt }]);
+        let block = seal(
+            SpecId::OSAKA,
+            vec![BlockTransaction { raw, sender: [4; 20], receipt, state_root: None }],
+        );
         let header = block.decode_header().unwrap();
         assert_eq!(header.gas_used, 30_000);
         assert_eq!(header.logs_bloom, bloom(&[event]));

@@ -118,7 +118,7 @@ impl Chronicle {
             let bytes = sender.len();
             let sender =
                 Address::try_from(&sender[..]).map_err(|_| ChronicleError::Sender { bytes })?;
-            Ok(BlockTransaction { raw: payload, sender: sender.into(), receipt })
+            Ok(BlockTransaction { raw: payload, sender: sender.into(), receipt, state_root: None })
         });
         let transactions = transactions.collect::<Result<Vec<_>, ChronicleError>>()?;
         let environment = Environment {

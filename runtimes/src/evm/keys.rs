@@ -66,6 +66,18 @@ pub fn storage_parts(key: &Key) -> Option<(Address, u64, B256)> {
     Some((Address::from(address), u64::from_be_bytes(*incarnation), B256::try_from(slot).ok()?))
 }
 
+/// The address whose balance and nonce a key is that of; `None` for any other key.
+#[must_use]
+pub fn account_address(key: &Key) -> Option<Address> {
+    if key.namespace() == ACCOUNT { Address::try_from(key.bytes()).ok() } else { None }
+}
+
+/// The address whose code hash and incarnation a key is that of; `None` for any other key.
+#[must_use]
+pub fn code_record_address(key: &Key) -> Option<Address> {
+    if key.namespace() == CODE_RECORD { Address::try_from(key.bytes()).ok() } else { None }
+}
+
 /// Whether it is the key of the code of contracts.
 #[must_use]
 pub fn is_code(key: &Key) -> bool {

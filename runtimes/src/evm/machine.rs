@@ -85,6 +85,21 @@ impl Parts {
 
     /// Runs a transaction. Its journal is to be given back with [`Parts::reuse`].
     pub(super) fn run<'a>(&mut self, environment: Environment, view: View<'a>) -> Run<'a> {
+        self.run_by(environment, view, |rules, machine| rules.run(machine))
+    }
+
+    /// Runs a call of the system: nobody pays for it, and it is valid whatever it is. Its journal is
+    /// to be given back with [`Parts::reuse`].
+    pub(super) fn run_system<'a>(&mut self, environment: Environment, view: View<'a>) -> Run<'a> {
+        self.run_by(environment, view, |rules, machine| rules.run_system_call(machine))
+    }
+
+    fn run_by<'a>(
+        &mut self,
+        environment: Environment,
+        view: View<'a>,
+        run: impl FnOnce(&mut Rules<'a>, &mut Machine<'a>) -> Result<ExecutionResult, Failure>,
+    ) -> Run<'a> {
         let Environment { tx, block, cfg } = environment;
         let Scratch { frames, mut local } = SCRATCH.take().unwrap_or_default();
         if local.shared_memory_buffer.borrow().capacity() > KEPT_BUFFER_BYTES {
@@ -109,7 +124,7 @@ impl Parts {
             precompiles: self.precompiles.clone(),
             frame_stack: frames,
         };
-        let result = Rules(PhantomData).run(&mut machine);
+        let result = run(&mut Rules(PhantomData), &mut machine);
         self.precompiles = machine.precompiles;
         let Context { tx, block, cfg, journaled_state, local, .. } = machine.ctx;
         SCRATCH.set(Some(Scratch { frames: machine.frame_stack, local }));

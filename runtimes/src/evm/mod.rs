@@ -25,10 +25,13 @@ pub mod fees;
 pub mod forks;
 pub mod import;
 pub mod keys;
+mod overlay;
 pub mod params;
 pub mod payload;
 mod predict;
 pub mod simulate;
+pub mod trie;
+pub mod verify;
 
 mod commit;
 mod machine;
@@ -45,6 +48,7 @@ use parsec_protocol::{ErrorCode, Key, RuntimeId, Transaction, TxId, Value};
 
 pub use fees::DynamicFee;
 pub use forks::{Fork, ForkAt, ForkBegin};
+pub use overlay::{Changes, Overlay};
 pub use params::{BlobGas, BlockOverride, ChainParams, GenesisAccount, Permits, genesis};
 pub use payload::SignedTransaction;
 use session::EvmSession;

@@ -1,7 +1,8 @@
 //! Executing Ethereum transactions.
 
-use alloy_primitives::{Address, Log};
-use parsec_protocol::{ErrorCode, Event, Key, Outcome, Value};
+use alloy_eips::eip4788::SYSTEM_ADDRESS;
+use alloy_primitives::{Address, Log, TxKind};
+use parsec_protocol::{EpochRecord, ErrorCode, Event, Key, Outcome, Value};
 use revm::context::TxEnv;
 use revm::context_interface::Transaction;
 use revm::context_interface::result::{
@@ -16,6 +17,9 @@ use super::params::{ChainParams, Prepared};
 use super::view::{AssumedNonces, CodeCache, Stop, Trace, View};
 use super::{keys, payload};
 use crate::{Call, Done, Interrupt, Session, State};
+
+/// The gas of a system call.
+const SYSTEM_GAS: u64 = 30_000_000;
 
 /// Executes Ethereum transactions, one after another.
 pub(super) struct EvmSession {
@@ -114,6 +118,64 @@ impl EvmSession {
             self.trace.clear();
             environment = again;
         }
+    }
+}
+
+/// What a system contract answered: what it returned, or why it failed.
+pub(super) type SystemAnswer = Result<Value, String>;
+
+impl EvmSession {
+    /// Calls a contract as the system does around the transactions of a block (EIP-4788, 2935, 7002
+    /// and 7251), in the block that the parameters give. None if there is no such contract.
+    pub(super) fn call_system(
+        &mut self,
+        (epoch, entropy): (&EpochRecord, &[u8; 32]),
+        contract: Address,
+        data: Value,
+        state: &mut dyn State,
+    ) -> Result<Option<SystemAnswer>, Interrupt> {
+        self.prepare(state)?;
+        let code = state.get(&keys::code_record(&contract))?;
+        let code = keys::CodeRecord::decode(code.as_ref())
+            .map_err(|error| Interrupt::Fatal(error.to_string()))?;
+        let Some((_, params)) = self.params.as_ref().filter(|_| code.hash.is_some()) else {
+            return Ok(None);
+        };
+        let block = params.block(epoch, entropy);
+        let rules = params.rules(&block);
+        let mut cfg = rules.cfg.clone();
+        cfg.tx_gas_limit_cap = Some(u64::MAX);
+        let tx = TxEnv {
+            caller: SYSTEM_ADDRESS,
+            kind: TxKind::Call(contract),
+            data: data.into(),
+            gas_limit: SYSTEM_GAS,
+            ..TxEnv::default()
+        };
+        let coinbase = block.beneficiary;
+        self.trace.start(tx.caller);
+        let view = View {
+            state,
+            trace: &mut self.trace,
+            code: &mut self.code,
+            params,
+            gas: &rules.gas,
+            assumed: &AssumedNonces::default(),
+            is_trial: false,
+            reward: None,
+            unknown_block: None,
+        };
+        let run = self.parts.run_system(Environment { tx, block, cfg }, view);
+        let Run { result, mut view, journal, .. } = run;
+        let answer = match result {
+            Ok(ExecutionResult::Success { output, .. }) => Ok(output.into_data().0),
+            Ok(ExecutionResult::Revert { .. }) => Err("it reverted".to_owned()),
+            Ok(ExecutionResult::Halt { reason, .. }) => Err(reason.to_string()),
+            Err(error) => return Err(Interrupt::Fatal(format!("a system call: {error}"))),
+        };
+        commit::write_back(&mut view, &journal, coinbase)?;
+        self.parts.reuse(journal);
+        Ok(Some(answer))
     }
 }
 

@@ -250,6 +250,7 @@ mod tests {
                 output: Bytes::new(),
                 events: Vec::new(),
             },
+            state_root: None,
         });
         block
     }

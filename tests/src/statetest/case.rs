@@ -17,7 +17,7 @@ const HASHES: u64 = 256;
 /// A number as text, decimal or with `0x`; some are none on purpose.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(transparent)]
-pub(super) struct Number(String);
+pub(crate) struct Number(String);
 
 impl Number {
     pub(super) fn wide(&self) -> Result<U256, Failure> {
@@ -27,7 +27,7 @@ impl Number {
         }
     }
 
-    pub(super) fn quantity(&self) -> Result<u64, Failure> {
+    pub(crate) fn quantity(&self) -> Result<u64, Failure> {
         u64::try_from(self.wide()?).map_err(|_| format!("{} is more than 64 bits hold", self.0))
     }
 
@@ -70,7 +70,7 @@ pub(super) struct Env {
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Account {
+pub(crate) struct Account {
     balance: Number,
     nonce: Number,
     code: Bytes,
@@ -212,7 +212,7 @@ impl Test {
 }
 
 /// The accounts of a state.
-pub(super) fn accounts(
+pub(crate) fn accounts(
     pre: &BTreeMap<Address, Account>,
 ) -> Result<BTreeMap<Address, GenesisAccount>, Failure> {
     let account = |(address, account): (&Address, &Account)| {

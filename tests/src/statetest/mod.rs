@@ -19,10 +19,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 
+pub(crate) use case::{Account, Number, accounts};
+pub(crate) use order::{Chain, Draw};
 pub use run::Runner;
+pub(crate) use run::{UNBORN, entry};
+pub(crate) use state::{accounts as loaded_accounts, differences};
 
 /// Why a case did not pass, for people.
-type Failure = String;
+pub(crate) type Failure = String;
 
 /// What became of a case.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,7 +137,7 @@ pub fn run_file(runner: &mut Runner, path: &Path) -> Summary {
 }
 
 /// What `run` gives, or the words with which it panics.
-fn guarded<T>(run: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+pub(crate) fn guarded<T>(run: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(words(&*panic)))
 }
 

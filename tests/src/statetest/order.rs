@@ -31,14 +31,14 @@ const ROUNDS_MAX: usize = 1_040;
 const STRAYS_MAX: u8 = 64;
 
 /// The runtimes of a chain, and what tries its transactions.
-pub(super) struct Chain {
-    pub(super) evm: EvmRuntime,
+pub(crate) struct Chain {
+    pub(crate) evm: EvmRuntime,
     runtimes: Runtimes,
     trials: Trials,
 }
 
 impl Chain {
-    pub(super) fn new(id: u64) -> Self {
+    pub(crate) fn new(id: u64) -> Self {
         let evm = EvmRuntime::for_import(id);
         let runtimes = Runtimes::new(vec![Arc::new(SystemRuntime), Arc::new(evm.clone())]);
         Self { evm, trials: Trials::new(runtimes.clone()), runtimes }
@@ -46,7 +46,7 @@ impl Chain {
 
     /// Finds the footprint of a transaction as the sequencer does: in rounds of reads, beginning
     /// with the keys that it is likely to need.
-    pub(super) fn discover(
+    pub(crate) fn discover(
         &self,
         entry: &Entry,
         state: &BTreeMap<Key, Value>,
@@ -87,7 +87,7 @@ impl Chain {
     ///
     /// # Errors
     /// In what they differ.
-    pub(super) fn execute(
+    pub(crate) fn execute(
         &self,
         genesis: Vec<(Key, Value)>,
         mut entry: Entry,
@@ -97,20 +97,41 @@ impl Chain {
         entry.home = PartitionId(u16::try_from(dice.roll(map.len().into())).unwrap_or(0));
         let mut order = Order::new(&self.runtimes, map);
         order.close(loads(genesis)?)?;
-        let receipt = loop {
-            let receipt = order.close(vec![entry.clone()])?;
-            let Outcome::Strayed { key, mode } = &receipt.outcome else { break receipt };
-            if entry.attempt == STRAYS_MAX {
-                return Err(format!("it strays again and again, last at {key}"));
-            }
-            let wider = Footprint::new(vec![Access { key: key.clone(), mode: *mode }]);
-            let wider = wider.and_then(|wider| entry.footprint.union(&wider));
-            entry.footprint = wider.map_err(|error| error.to_string())?;
-            entry.attempt += 1;
-        };
+        let (receipt, strays) = order.settle(entry)?;
         order.check_cluster(&self.runtimes, &mut dice);
-        let strays = entry.attempt.into();
         Ok(Executed { receipt, strays, state: order.oracle.state().clone() })
+    }
+
+    /// Executes transactions after a genesis, one after another, by the serial oracle and on a
+    /// cluster, each with the footprint that is found for it when its turn comes. None if one of
+    /// them touches more keys than a footprint holds.
+    ///
+    /// # Errors
+    /// In what they differ.
+    pub(crate) fn execute_all(
+        &self,
+        genesis: Vec<(Key, Value)>,
+        entries: Vec<Entry>,
+        mut dice: Draw,
+    ) -> Result<Option<ExecutedAll>, Failure> {
+        let map = Arc::new(PartitionMap::even(PARTITIONS).map_err(|error| error.to_string())?);
+        let homes = usize::from(map.len());
+        let mut order = Order::new(&self.runtimes, map);
+        order.close(loads(genesis)?)?;
+        let (mut receipts, mut strays) = (Vec::with_capacity(entries.len()), 0);
+        for mut entry in entries {
+            entry.home = PartitionId(u16::try_from(dice.roll(homes)).unwrap_or(0));
+            entry.footprint = match self.discover(&entry, order.oracle.state()) {
+                Ok(footprint) => footprint,
+                Err(refusal) if refusal.code == ErrorCode::TooLarge => return Ok(None),
+                Err(refusal) => return Err(refusal.detail),
+            };
+            let (receipt, times) = order.settle(entry)?;
+            receipts.push(receipt);
+            strays += times;
+        }
+        order.check_cluster(&self.runtimes, &mut dice);
+        Ok(Some(ExecutedAll { receipts, strays, state: order.oracle.state().clone() }))
     }
 }
 
@@ -128,16 +149,25 @@ impl Memory for Nothing {
 }
 
 /// What became of a transaction.
-pub(super) struct Executed {
-    pub(super) receipt: Receipt,
+pub(crate) struct Executed {
+    pub(crate) receipt: Receipt,
     /// Times that it strayed before.
-    pub(super) strays: u32,
+    pub(crate) strays: u32,
     /// The state after it.
-    pub(super) state: BTreeMap<Key, Value>,
+    pub(crate) state: BTreeMap<Key, Value>,
+}
+
+/// What became of several transactions.
+pub(crate) struct ExecutedAll {
+    pub(crate) receipts: Vec<Receipt>,
+    /// Times that one of them strayed.
+    pub(crate) strays: u32,
+    /// The state after them.
+    pub(crate) state: BTreeMap<Key, Value>,
 }
 
 /// Numbers drawn from a seed.
-pub(super) struct Draw(pub(super) u64);
+pub(crate) struct Draw(pub(crate) u64);
 
 impl Dice for Draw {
     fn roll(&mut self, sides: usize) -> usize {
@@ -171,6 +201,24 @@ impl Order {
         self.receipts.extend(receipts);
         self.epochs.push((record, batches));
         self.receipts.last().cloned().ok_or_else(|| "an epoch of nothing".to_owned())
+    }
+
+    /// Orders a transaction until it does not stray any more. Returns what became of it, and how
+    /// often it strayed.
+    fn settle(&mut self, mut entry: Entry) -> Result<(Receipt, u32), Failure> {
+        loop {
+            let receipt = self.close(vec![entry.clone()])?;
+            let Outcome::Strayed { key, mode } = &receipt.outcome else {
+                return Ok((receipt, entry.attempt.into()));
+            };
+            if entry.attempt == STRAYS_MAX {
+                return Err(format!("it strays again and again, last at {key}"));
+            }
+            let wider = Footprint::new(vec![Access { key: key.clone(), mode: *mode }]);
+            let wider = wider.and_then(|wider| entry.footprint.union(&wider));
+            entry.footprint = wider.map_err(|error| error.to_string())?;
+            entry.attempt += 1;
+        }
     }
 
     /// Takes a cluster through the order.

@@ -16,7 +16,7 @@ use super::order::{Chain, Draw};
 use super::{Failure, Verdict, build, guarded, state};
 
 /// A fork of which a part (EIP-1283) was taken back by the next one, at the same block.
-const UNBORN: &str = "Constantinople";
+pub(crate) const UNBORN: &str = "Constantinople";
 /// Most differences of a state that a failure tells.
 const DIFFERENCES_MAX: usize = 4;
 
@@ -130,9 +130,9 @@ fn check(
     Ok(strays)
 }
 
-/// The transaction as the sequencer admits it, without its footprint.
-fn admit(chain: &Chain, test: &Test, post: &Post, chain_id: u64) -> Result<Entry, Failure> {
-    let entry = |id, sender, payload| Entry {
+/// A transaction as the sequencer orders it, without its footprint.
+pub(crate) fn entry(id: TxId, sender: Bytes, payload: Bytes) -> Entry {
+    Entry {
         id,
         runtime: RuntimeId::EVM,
         attempt: 0,
@@ -141,7 +141,11 @@ fn admit(chain: &Chain, test: &Test, post: &Post, chain_id: u64) -> Result<Entry
         payload,
         footprint: Footprint::default(),
         expires: None,
-    };
+    }
+}
+
+/// The transaction as the sequencer admits it, without its footprint.
+fn admit(chain: &Chain, test: &Test, post: &Post, chain_id: u64) -> Result<Entry, Failure> {
     let raw = match &post.txbytes {
         Some(raw) => raw.0.clone(),
         None => match build::build(&test.transaction, post.indexes, chain_id)? {

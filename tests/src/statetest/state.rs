@@ -12,14 +12,14 @@ use parsec_runtimes::evm::{GenesisAccount, block};
 use super::Failure;
 
 /// An account with its storage.
-pub(super) struct Account {
+pub(crate) struct Account {
     record: AccountRecord,
     code: Option<B256>,
     storage: BTreeMap<U256, U256>,
 }
 
 /// All accounts of a state.
-pub(super) fn accounts(
+pub(crate) fn accounts(
     state: &BTreeMap<Key, Value>,
 ) -> Result<BTreeMap<Address, Account>, Failure> {
     let known = [keys::account(&Address::ZERO), keys::code_record(&Address::ZERO)];
@@ -79,7 +79,7 @@ pub(super) fn logs_hash(events: &[Event]) -> B256 {
 }
 
 /// In what a state is not as it should be, for people.
-pub(super) fn differences(
+pub(crate) fn differences(
     found: &BTreeMap<Address, Account>,
     expected: &BTreeMap<Address, GenesisAccount>,
 ) -> Vec<String> {

@@ -10,14 +10,13 @@ use parsec_gateway::Refused;
 use parsec_protocol::{EpochNumber, ErrorCode, Value};
 use parsec_runtimes::evm::block::Sealing;
 use parsec_runtimes::evm::fees::{Parent, next_base_fee, next_excess_blob_gas};
-use parsec_runtimes::evm::{BlobGas, BlockOverride, ChainParams, DynamicFee, keys};
+use parsec_runtimes::evm::{BlobGas, BlockOverride, ChainParams, Changes, DynamicFee, keys};
 use revm::primitives::BLOCK_HASH_HISTORY;
 use revm::primitives::hardfork::SpecId;
 
 use super::execute::{Invalid, Pending, Run};
 use super::{DevChain, Mark, NextBlock, Output, Stop};
 use crate::config::Mining;
-use crate::state::Changes;
 use crate::transaction::{Submission, refused};
 
 /// Most blocks that are made by one call.
@@ -192,7 +191,8 @@ impl DevChain {
     pub fn pending_block(&mut self, now: u64) -> Result<Block, Stop> {
         let environment = self.environment(now);
         let (run, _) = self.run(environment)?;
-        Ok(self.sealing(&run.environment, self.last().hash).seal(run.included))
+        let last = self.last();
+        Ok(self.sealing(&run.environment, last.hash, last.state_root).seal(run.included))
     }
 
     /// Makes a block of what waits, even if that is nothing.
@@ -251,7 +251,9 @@ impl DevChain {
         self.next = NextBlock::default();
         let version = self.states.commit(changes);
         let senders: BTreeSet<Address> = included.iter().map(|tx| tx.sender()).collect();
-        let block = Arc::new(self.sealing(&environment, self.last().hash).seal(included));
+        let state_root = self.states.root();
+        let sealing = self.sealing(&environment, self.last().hash, state_root);
+        let block = Arc::new(sealing.seal(included));
         let fees = Parent {
             gas_used,
             gas_limit: environment.gas_limit,
@@ -260,7 +262,7 @@ impl DevChain {
             excess_blob_gas: environment.excess_blob_gas.unwrap_or(0),
         };
         let (hash, timestamp) = (B256::new(block.hash), environment.timestamp);
-        self.marks.push(Mark { hash, version, timestamp, fees });
+        self.marks.push(Mark { hash, version, timestamp, fees, state_root });
         for sender in &senders {
             let nonce = self.record(sender).nonce;
             self.pool.remove_of(sender, Some(nonce));
@@ -271,18 +273,26 @@ impl DevChain {
         block
     }
 
-    fn sealing<'a>(&self, environment: &'a Environment, parent: B256) -> Sealing<'a> {
+    fn sealing<'a>(
+        &self,
+        environment: &'a Environment,
+        parent: B256,
+        state_root: B256,
+    ) -> Sealing<'a> {
         Sealing {
             fork: self.fork.spec,
             environment,
             parent,
-            state_root: B256::new(self.states.digest().0),
+            state_root,
             epoch: EpochNumber(environment.number),
         }
     }
 
     /// Makes the block with the number 0.
     pub(super) fn seal_genesis(&mut self, timestamp: u64) {
+        if self.take_genesis() {
+            return;
+        }
         let merged = self.since(SpecId::MERGE);
         let environment = Environment {
             number: 0,
@@ -294,18 +304,21 @@ impl DevChain {
             excess_blob_gas: self.fork.blobs.map(|_| 0),
             ..Environment::default()
         };
-        let block = Arc::new(self.sealing(&environment, B256::ZERO).seal(Vec::new()));
+        let state_root = self.states.root();
+        let sealing = self.sealing(&environment, B256::ZERO, state_root);
+        let block = Arc::new(sealing.seal(Vec::new()));
         let fees = Parent {
             gas_limit: self.gas_limit,
             base_fee: self.since(SpecId::LONDON).then_some(self.config.base_fee),
             ..Parent::default()
         };
-        self.marks.push(Mark { hash: B256::new(block.hash), version: 0, timestamp, fees });
+        let hash = B256::new(block.hash);
+        self.marks.push(Mark { hash, version: 0, timestamp, fees, state_root });
         self.outputs.push(Output::Block(block));
     }
 
     /// Forgets states that are outside the window and that no snapshot needs.
-    fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         let first = self.latest().saturating_sub(self.config.state_window);
         let first = self.marks[usize::try_from(first).unwrap_or(0)].version;
         let first = self.oldest_snapshot().map_or(first, |version| first.min(version));

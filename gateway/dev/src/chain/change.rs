@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use alloy_primitives::{Address, Bytes, U256, keccak256};
+use parsec_runtimes::evm::Changes;
 use parsec_runtimes::evm::keys::{self, CodeRecord};
 
 use super::{DevChain, sessions};
-use crate::state::Changes;
 
 impl DevChain {
     /// Makes changes the latest state, which is that after the latest block.

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use parsec_protocol::{Key, Value};
+use parsec_runtimes::evm::Changes;
 use parsec_runtimes::evm::keys::{self, AccountRecord, CodeRecord};
 use serde::{Deserialize, Serialize};
 
 use super::DevChain;
-use crate::state::Changes;
 
 /// The accounts of a state. A dump of anvil holds blocks and transactions besides, which are
 /// passed over: what is taken elsewhere is the state, not the chain that led to it.
@@ -43,7 +43,7 @@ impl DevChain {
     #[must_use]
     pub fn dump(&self) -> Dump {
         let mut accounts: BTreeMap<Address, DumpedAccount> = BTreeMap::new();
-        for (key, value) in self.states.iter() {
+        for (key, value) in self.states.iter_at(self.states.latest()) {
             if keys::is_account(key)
                 && let Ok(address) = Address::try_from(key.bytes())
             {

@@ -6,13 +6,13 @@ use alloy_primitives::B256;
 use bytes::Bytes;
 use parsec_ethereum::{BlockTransaction, Environment};
 use parsec_protocol::{
-    Delta, EpochNumber, EpochRecord, ErrorCode, Key, Mode, Outcome, Position, Receipt, RuntimeId,
-    TxId, Value, message,
+    EpochNumber, EpochRecord, ErrorCode, Key, Outcome, Position, Receipt, RuntimeId, TxId, Value,
+    message,
 };
-use parsec_runtimes::evm::keys;
-use parsec_runtimes::{Call, Done, Interrupt, Sessions, State};
+use parsec_runtimes::evm::{Changes, Overlay};
+use parsec_runtimes::{Call, Done, Interrupt, Sessions};
 
-use crate::state::{Changes, States};
+use crate::state::States;
 use crate::transaction::Submission;
 
 /// Why the chain must not go on: its state is damaged, or the machine is broken.
@@ -72,19 +72,14 @@ impl Run {
             entropy: &self.environment.prevrandao.0,
             trial: false,
         };
-        let mut layers = Layers {
-            states,
-            block: &self.changes,
-            own: Changes::new(),
-            params_key: keys::params(),
-            params: &self.params,
-        };
-        let done = match sessions.execute(RuntimeId::EVM, &call, &mut layers) {
+        let below = |key: &Key| states.get(key).cloned();
+        let mut overlay = Overlay::new(&below, &self.changes, &self.params);
+        let done = match sessions.execute(RuntimeId::EVM, &call, &mut overlay) {
             Ok(done) => done,
             Err(Interrupt::Fatal(reason)) => return Err(Stop(reason)),
             Err(interrupt) => return Err(Stop(format!("an interrupt: {interrupt:?}"))),
         };
-        let own = layers.own;
+        let own = overlay.into_changes();
         if let Outcome::Invalid(code) = done.outcome {
             let detail = String::from_utf8_lossy(&done.output).into_owned();
             return Ok(Err(Invalid { code, detail }));
@@ -109,40 +104,8 @@ impl Run {
             events: done.events,
         };
         let raw: Bytes = transaction.raw.clone();
-        self.included.push(BlockTransaction { raw, sender: transaction.sender.0.0, receipt });
-    }
-}
-
-/// The state after the block before, what the block has changed, and what one transaction has.
-struct Layers<'a> {
-    states: &'a States,
-    block: &'a Changes,
-    own: Changes,
-    params_key: Key,
-    params: &'a Value,
-}
-
-impl State for Layers<'_> {
-    fn get(&mut self, key: &Key) -> Result<Option<Value>, Interrupt> {
-        if *key == self.params_key {
-            return Ok(Some(self.params.clone()));
-        }
-        let changed = self.own.get(key).or_else(|| self.block.get(key));
-        Ok(changed.cloned().unwrap_or_else(|| self.states.get(key).cloned()))
-    }
-
-    fn put(&mut self, key: &Key, value: Option<Value>) -> Result<(), Interrupt> {
-        self.own.insert(key.clone(), value);
-        Ok(())
-    }
-
-    fn add(&mut self, key: &Key, delta: Delta) -> Result<(), Interrupt> {
-        let sum = delta.apply(self.get(key)?.as_ref());
-        self.put(key, sum)
-    }
-
-    fn covers(&self, _: &Key, _: Mode) -> bool {
-        true
+        let sender = transaction.sender.0.0;
+        self.included.push(BlockTransaction { raw, sender, receipt, state_root: None });
     }
 }
 

@@ -4,6 +4,7 @@ mod block;
 mod change;
 mod dump;
 mod execute;
+mod import;
 mod reorganize;
 mod snapshot;
 mod submit;
@@ -18,6 +19,7 @@ use parsec_ethereum::{Account, Block, PoolTransaction};
 use parsec_protocol::{Key, Value};
 use parsec_runtimes::evm::fees::Parent;
 use parsec_runtimes::evm::keys::{self, AccountRecord, CodeRecord};
+use parsec_runtimes::evm::verify::ChainSpec;
 use parsec_runtimes::evm::{BlockOverride, ChainParams, EvmRuntime, Fork, genesis};
 use parsec_runtimes::{Runtimes, Sessions};
 use revm::primitives::hardfork::SpecId;
@@ -30,6 +32,7 @@ use crate::state::States;
 pub use block::BLOCKS_MAX;
 pub use dump::Dump;
 pub use execute::{Pending, Stop};
+pub use import::ImportError;
 pub use snapshot::SnapshotId;
 
 /// What a [`DevChain`] tells the outside, in order.
@@ -51,6 +54,8 @@ struct Mark {
     version: u64,
     timestamp: u64,
     fees: Parent,
+    /// The root of the state that its header names.
+    state_root: B256,
 }
 
 /// What was set for the next block alone.
@@ -74,6 +79,10 @@ pub struct DevChain {
     /// The state that the chain starts from.
     genesis: Vec<(Key, Value)>,
     fork: Fork,
+    /// The rules of the chain that was imported.
+    spec: Option<ChainSpec>,
+    /// The last block that was imported.
+    imported: u64,
     /// Never locked, only reached through `&mut`: so that others may read the chain together.
     sessions: Mutex<Sessions>,
     states: States,
@@ -98,11 +107,14 @@ impl DevChain {
     ///
     /// # Errors
     /// [`ConfigError`] says what can't be started with.
-    pub fn new(config: DevConfig, now: u64) -> Result<Self, ConfigError> {
+    pub fn new(mut config: DevConfig, now: u64) -> Result<Self, ConfigError> {
         let fork = Fork::named(&config.fork)
             .ok_or_else(|| ConfigError::UnknownFork { name: config.fork.clone() })?;
+        import::follow_genesis(&mut config);
         let mut chain = Self {
             fork,
+            spec: config.genesis.as_ref().map(|genesis| genesis.spec.clone()),
+            imported: 0,
             sessions: sessions(config.chain_id),
             genesis: Vec::new(),
             states: States::new(Vec::new()),
@@ -121,6 +133,7 @@ impl DevChain {
             revision: 0,
             config,
         };
+        chain.follow_spec(now);
         chain.genesis = genesis(&chain.params(None), &chain.config.genesis());
         chain.states = States::new(chain.genesis.clone());
         let time = chain.config.timestamp.unwrap_or(now);
@@ -144,6 +157,8 @@ impl DevChain {
         self.impersonated.clear();
         self.impersonates_all = self.config.impersonates_all;
         self.snapshots.clear();
+        self.spec = self.config.genesis.as_ref().map(|genesis| genesis.spec.clone());
+        self.imported = 0;
         self.revision += 1;
     }
 
@@ -266,14 +281,22 @@ impl DevChain {
 
     /// The parameters that transactions of a block are executed with.
     fn params(&self, block: Option<BlockOverride>) -> ChainParams {
+        let rules = match (&self.spec, &block) {
+            // What stands in the state must tell the rules of past blocks, too.
+            (Some(spec), None) => spec.params(self.gas_limit),
+            _ => {
+                let fork = self.fork.name().to_owned();
+                ChainParams { fork, ..ChainParams::new(self.config.chain_id) }
+            }
+        };
         ChainParams {
-            fork: self.fork.name().to_owned(),
+            chain_id: self.config.chain_id,
             coinbase: self.coinbase.into_array(),
             gas_limit: self.gas_limit,
             base_fee: 0,
             block,
             permits: self.config.permits.clone(),
-            ..ChainParams::new(self.config.chain_id)
+            ..rules
         }
     }
 

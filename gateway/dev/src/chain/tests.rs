@@ -252,7 +252,7 @@ fn a_snapshot_takes_everything_back() {
     let waiting = fixture.send(0, transfer(2, to)).unwrap();
     fixture.chain.increase_time(1_000);
     fixture.chain.set_next_base_fee(7);
-    let (first, digest) = (fixture.chain.snapshot(NOW), fixture.chain.states.digest());
+    let (first, root) = (fixture.chain.snapshot(NOW), fixture.chain.states.root());
     fixture.chain.set_balance(&to, U256::from(5));
     let second = fixture.chain.snapshot(NOW);
     for _ in 0..3 {
@@ -264,7 +264,7 @@ fn a_snapshot_takes_everything_back() {
     assert_eq!(fixture.chain.balance(&to), U256::from(5));
     assert!(fixture.chain.revert(NOW + 10, first));
     assert!(!fixture.chain.revert(NOW + 10, second));
-    assert_eq!((fixture.chain.latest(), fixture.chain.states.digest()), (0, digest));
+    assert_eq!((fixture.chain.latest(), fixture.chain.states.root()), (0, root));
     let environment = fixture.chain.environment(NOW + 10);
     assert_eq!((environment.timestamp, environment.base_fee), (NOW + 1_000, 7));
     assert!(fixture.chain.pool().get(&waiting).is_some());
@@ -408,8 +408,8 @@ impl Fixture {
         let waiting = self.chain.pool().senders().flat_map(|sender| {
             self.chain.pool().of(sender).map(|(_, tx)| tx.hash()).collect::<Vec<_>>()
         });
-        let digest = self.chain.states.digest().to_string();
-        (self.chain.latest(), self.chain.latest_hash(), digest, waiting.collect())
+        let root = self.chain.states.trie_at(self.chain.states.latest()).root().to_string();
+        (self.chain.latest(), self.chain.latest_hash(), root, waiting.collect())
     }
 }
 
@@ -444,14 +444,10 @@ proptest! {
             }
         }
         prop_assert_eq!(chain.len() as u64, other.chain.latest() + 1);
-        // The digest is that of the state, however it came about.
-        let digest: parsec_storage::Digest = other
-            .chain
-            .states
-            .iter()
-            .map(|(key, value)| parsec_storage::Digest::of(key, value))
-            .sum();
-        prop_assert_eq!(digest, other.chain.states.digest());
+        // The root is that of the state, however it came about.
+        let latest = other.chain.states.latest();
+        let mut whole = parsec_runtimes::evm::trie::StateTrie::of(other.chain.states.iter_at(latest)).unwrap();
+        prop_assert_eq!(whole.root(), other.chain.states.root());
     }
 
     #[test]

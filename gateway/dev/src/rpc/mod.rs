@@ -2,6 +2,7 @@
 //! Hardhat.
 
 mod cheats;
+mod config;
 mod dump;
 mod erc20;
 mod history;
@@ -34,6 +35,7 @@ pub fn methods(backend: &DevBackend) -> Methods {
     dump::add(&mut family);
     erc20::add(&mut family);
     history::add(&mut family);
+    config::add(&mut family);
     info::add(&mut family);
     mine::add(&mut family);
     send::add(&mut family);

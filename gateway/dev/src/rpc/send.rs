@@ -147,7 +147,8 @@ fn receipt(
     let Some(head) = view.header(placed.place.number)? else { return Ok(None) };
     let transaction = payload::decode(&placed.transaction.raw)
         .map_err(|error| RpcError::new(INTERNAL_ERROR, error.to_string()))?;
-    let price = head.header.excess_blob_gas.map_or(1, |excess| backend.blob_price(excess));
+    let blobs = || backend.blobs(head.number, head.header.timestamp);
+    let price = head.header.excess_blob_gas.map_or(1, |excess| blobs().calc_blob_fee(excess));
     Ok(Some(ReceiptJson::new(&head, &placed, &transaction, price)))
 }
 

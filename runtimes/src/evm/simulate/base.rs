@@ -15,6 +15,7 @@ use revm::state::AccountInfo;
 
 use super::Reader;
 use crate::evm::keys::{self, AccountRecord, BadValue, CodeRecord};
+use crate::evm::trie::StateTrie;
 use crate::evm::view::analyse;
 
 /// A state, with what was done to it in the course of a simulation.
@@ -66,6 +67,11 @@ impl<'a> Base<'a> {
     /// The hash of a block; zero if there is none.
     pub(super) fn hash(&self, number: u64) -> Result<B256, QueryError> {
         self.0.borrow_mut().hash(number)
+    }
+
+    /// The trie of the state, where its root is one in the sense of Ethereum.
+    pub(super) fn trie(&self) -> Option<StateTrie> {
+        self.0.borrow_mut().reader.trie()
     }
 
     pub(super) fn value(&self, key: &Key) -> Result<Option<Value>, QueryError> {

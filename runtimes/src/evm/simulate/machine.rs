@@ -1,5 +1,6 @@
 //! revm over a state with what a simulation has done to it.
 
+use alloy_primitives::{Address, Bytes};
 use parsec_ethereum::{Environment, QueryError};
 use revm::context::result::{EVMError, ResultAndState};
 use revm::context::{BlockEnv, CfgEnv, Context, Evm, Journal, LocalContext, TxEnv};
@@ -8,7 +9,7 @@ use revm::database::CacheDB;
 use revm::handler::instructions::EthInstructions;
 use revm::interpreter::interpreter::EthInterpreter;
 use revm::state::EvmState;
-use revm::{DatabaseCommit, ExecuteEvm, InspectEvm, Inspector};
+use revm::{DatabaseCommit, ExecuteEvm, InspectEvm, Inspector, SystemCallEvm};
 
 use super::Reader;
 use super::base::{Base, Stop, World};
@@ -85,6 +86,16 @@ impl<'a> Machine<'a> {
         let result = evm.transact(terms.tx.clone());
         self.world = Some(evm.ctx.journaled_state.database);
         result.map_err(|error| failure(error, terms))
+    }
+
+    /// Calls a contract as the system: nobody pays for it, and it is valid whatever it is.
+    pub(super) fn call_system(&mut self, contract: Address, data: Bytes) -> Executed {
+        let mut terms = self.terms(TxEnv::default());
+        terms.cfg.tx_gas_limit_cap = Some(u64::MAX);
+        let mut evm = self.evm(&terms, ());
+        let result = evm.system_call(contract, data);
+        self.world = Some(evm.ctx.journaled_state.database);
+        result.map_err(|error| failure(error, &terms))
     }
 
     /// Executes a transaction under an inspector's eyes, which is given back.

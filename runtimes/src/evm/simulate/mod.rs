@@ -4,8 +4,8 @@
 //! plain revm executes over the keys of a state, with none of the care for footprints that
 //! transactions need. Answers are those of geth, in its words, where clients look at them.
 //!
-//! What a block of other chains does before its first transaction (EIP-2935, EIP-4788) is not
-//! done here.
+//! What blocks of other chains do around their transactions (EIP-2935, EIP-4788, EIP-7002 and
+//! EIP-7251) is done where [`Reader`] says that blocks do it.
 
 mod access;
 mod base;
@@ -16,6 +16,7 @@ mod machine;
 mod overrides;
 mod precompiles;
 mod request;
+mod system;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -33,7 +34,11 @@ use self::base::{Base, Found};
 use self::machine::{Machine, Terms};
 use self::trace::Which;
 use self::words::Failure;
+use super::trie::StateTrie;
 use super::{keys, payload};
+
+/// Why there is no proof of what a state holds.
+pub const NO_TRIE: &str = "the state is no Merkle trie here, and stateRoot is a digest of it";
 
 /// Where a simulation reads: the state after a block, over all partitions.
 pub trait Reader {
@@ -48,6 +53,19 @@ pub trait Reader {
     /// # Errors
     /// As [`Reader::value`].
     fn block_hash(&mut self, number: u64) -> Result<Option<B256>, QueryError>;
+
+    /// Whether the block with that number, the one after the state, called system contracts as
+    /// Ethereum's blocks do.
+    fn calls_system(&mut self, number: u64) -> bool {
+        let _ = number;
+        false
+    }
+
+    /// The trie of the state, where its root is one in the sense of Ethereum: simulated blocks then
+    /// have such roots, too.
+    fn trie(&mut self) -> Option<StateTrie> {
+        None
+    }
 
     /// Says that these keys are likely to be asked for, so that they can be fetched together.
     fn prefetch(&mut self, keys: &[Key]) {
@@ -66,6 +84,7 @@ pub fn answer(chain_id: u64, reader: &mut dyn Reader, query: &Query) -> Result<A
         Query::Account(address) => account(&Base::new(reader), address),
         Query::Code(address) => code(&Base::new(reader), address),
         Query::Storage(address, slots) => storage(&Base::new(reader), address, slots),
+        Query::Proof(..) => Err(QueryError::Unsupported(NO_TRIE.to_owned())),
         Query::Simulate(simulation) => simulate(chain_id, reader, simulation),
     }
 }
@@ -97,7 +116,14 @@ fn simulate(
     simulation: &Simulation,
 ) -> Result<Answer, QueryError> {
     reader.prefetch(&likely_keys(simulation));
+    let number = simulation.environment.number;
+    let replays = matches!(simulation.task, Task::TraceAll { .. } | Task::Trace { .. })
+        && reader.calls_system(number);
     let mut machine = Machine::new(chain_id, reader, &simulation.environment)?;
+    if replays && in_block(simulation) {
+        let parent = machine.world().db.hash(number.saturating_sub(1))?;
+        system::open(&mut machine, &simulation.environment, parent)?;
+    }
     if let Task::TraceAll { options } = &simulation.task {
         return trace_all(&mut machine, &simulation.before, options).map(Answer::Traces);
     }
@@ -124,6 +150,12 @@ fn simulate(
                 .map(Answer::Blocks)
         }
     }
+}
+
+/// Whether it happens inside a block, rather than after it.
+fn in_block(simulation: &Simulation) -> bool {
+    !simulation.before.is_empty()
+        || matches!(simulation.task, Task::Trace { what: Traced::Recorded(_), .. })
 }
 
 fn trace_one(

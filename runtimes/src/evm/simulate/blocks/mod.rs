@@ -1,7 +1,7 @@
 //! Blocks of calls: what `eth_simulateV1` does.
 //!
-//! The root of the state of a simulated block is zero: what stands for it here is a digest that
-//! nobody computes of a state that is none.
+//! The root of the state of a simulated block is zero where what stands for it is a digest: nobody
+//! computes that of a state that is none.
 
 mod plan;
 mod seal;
@@ -21,8 +21,9 @@ use self::seal::{Sealed, Transaction};
 use self::transfers::Transfers;
 use super::machine::{Machine, Terms};
 use super::precompiles::Precompiles;
-use super::{overrides, request, words};
+use super::{overrides, request, system, words};
 use crate::evm::fees::{self, Parent};
+use crate::evm::trie::StateTrie;
 
 /// Most gas that all calls together may use, as it is with geth.
 const GAS_MAX: u64 = 50_000_000;
@@ -56,12 +57,14 @@ pub(super) fn simulate(
 ) -> Result<Json, QueryError> {
     let planned = plan::plan(environment, payload)?;
     let parent = machine.world().db.hash(environment.number.saturating_sub(1))?;
+    let trie = machine.world().db.trie();
     let mut simulation = Simulation {
         chain_id,
         machine,
         payload,
         environment: environment.clone(),
         parent: (parent, None),
+        trie,
         gas: GAS_MAX,
         bytes: 0,
     };
@@ -77,6 +80,8 @@ struct Simulation<'m, 'a> {
     environment: Environment,
     /// The hash of the last block, and its header if it was simulated.
     parent: (B256, Option<Header>),
+    /// The trie of the state, where there is one.
+    trie: Option<StateTrie>,
     /// The gas that is left.
     gas: u64,
     /// The length of the answer, about.
@@ -86,6 +91,9 @@ struct Simulation<'m, 'a> {
 impl Simulation<'_, '_> {
     fn block(&mut self, planned: &Planned<'_>) -> Result<Json, QueryError> {
         self.enter(planned)?;
+        if self.trie.is_some() {
+            system::open(self.machine, &self.environment, self.parent.0)?;
+        }
         let mut called = Vec::with_capacity(planned.calls.len());
         let mut gas_used = 0;
         for request in planned.calls {
@@ -95,14 +103,22 @@ impl Simulation<'_, '_> {
             self.count(&call)?;
             called.push(call);
         }
+        let root = self.root()?;
         let spec = self.machine.rules.cfg.spec;
-        let sealed = Sealed::new(spec, &self.environment, self.parent.0, &called);
+        let sealed = Sealed::new(spec, &self.environment, (self.parent.0, root), &called);
         self.machine.world().db.set_hash(sealed.header.number, sealed.hash);
         self.parent = (sealed.hash, Some(sealed.header.clone()));
         let base_fee = self.environment.base_fee;
         let mut json = sealed.json(&called, self.payload.return_full_transactions, base_fee)?;
         json["calls"] = calls(&called, &sealed);
         Ok(json)
+    }
+
+    /// The root of the state after a block's calls; zero where there are no such roots.
+    fn root(&mut self) -> Result<B256, QueryError> {
+        let Some(trie) = &mut self.trie else { return Ok(B256::ZERO) };
+        system::close(self.machine)?;
+        Ok(system::root(self.machine, trie))
     }
 
     /// Goes to a block: its environment, its rules, and what is different in it.

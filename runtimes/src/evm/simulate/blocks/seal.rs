@@ -178,14 +178,15 @@ pub(super) struct Sealed {
 }
 
 impl Sealed {
-    /// The block of those calls, after the block with the hash `parent`.
+    /// The block of those calls, after the block with the hash `parent`, with that root of the
+    /// state.
     pub(super) fn new(
         spec: SpecId,
         environment: &Environment,
-        parent: B256,
+        (parent, state_root): (B256, B256),
         called: &[Called],
     ) -> Self {
-        let header = header(spec, environment, parent, called);
+        let header = Header { state_root, ..header(spec, environment, parent, called) };
         let transactions: usize = called.iter().map(|call| call.transaction.length()).sum();
         let list = |payload_length| {
             alloy_rlp::Header { list: true, payload_length }.length() + payload_length
@@ -229,7 +230,6 @@ fn header(spec: SpecId, environment: &Environment, parent: B256, called: &[Calle
         parent_hash: parent,
         ommers_hash: EMPTY_OMMER_ROOT_HASH,
         beneficiary: environment.coinbase,
-        state_root: B256::ZERO,
         transactions_root: ordered_trie_root_encoded(&raw),
         receipts_root: calculate_receipt_root(&receipts),
         logs_bloom: receipts.iter().fold(Bloom::ZERO, bloom),
