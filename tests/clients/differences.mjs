@@ -2,9 +2,7 @@
 export const DIFFERENCES = [
   // Methods that one of them has.
   [/^(eth_mining|net_peerCount|eth_pendingTransactions|eth_getHeaderBy\w+|debug_getRaw(Block|Header|Receipts)|anvil_deal): parsec (true|"|\[|\{).* anvil error -32601/, "anvil does not have it"],
-  [/^eth_config: parsec error -32601/, "the schedule of forks is in the genesis file; nothing here tells of it over JSON-RPC yet"],
   [/^eth_getAccount: parsec error -32601/, "its answer has a storage root, and Parsec's state is no trie; eth_getAccountInfo has the rest, as geth does"],
-  [/^eth_getProof: code -32601/, "Parsec's state is no trie: refused, clearly"],
   [/^(debug_codeByHash|trace_(transaction|block|filter)): (parsec error|code) -32601/, "geth has no trace_ methods, and nobody was seen to ask for code by its hash"],
   // Shapes: the execution APIs have them so, and geth.
   [/^eth_protocolVersion: only/, "a quantity, in web3.py and in the specification that had it"],

@@ -86,11 +86,6 @@ impl States {
         self.keys.keys().filter_map(move |key| Some((key, self.get_at(key, version)?)))
     }
 
-    /// The latest value of every key, in the order of keys.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Key, &Value)> {
-        self.keys.iter().filter_map(|(key, values)| Some((key, values.last()?.1.as_ref()?)))
-    }
-
     /// Makes changes, as a new version.
     pub(crate) fn commit(&mut self, changes: Changes) -> u64 {
         let version = self.latest() + 1;

@@ -332,29 +332,6 @@ async fn known_accounts_sign() {
 }
 
 #[tokio::test]
-async fn what_is_proven_holds_against_the_header() {
-    let world = World::new().await;
-    let to = Address::repeat_byte(0x77);
-    world.send(json!({ "from": world.account(0), "to": to, "value": "0x5" })).await;
-    let proof = world.call("eth_getProof", json!([to, ["0x0"], "latest"])).await;
-    let node = hex::decode(proof["accountProof"][0].as_str().unwrap()).unwrap();
-    let root = world.block("latest").await["stateRoot"].clone();
-    assert_eq!(root, json!(alloy_primitives::keccak256(node)));
-    assert_eq!((&proof["balance"], &proof["nonce"]), (&json!("0x5"), &json!("0x0")));
-    assert_eq!(proof["storageProof"], json!([{ "key": "0x0", "value": "0x0", "proof": [] }]));
-    // The state that was asked before is proven, too; one that no header names is not.
-    let before = world.call("eth_getProof", json!([to, [], "0x0"])).await;
-    assert_eq!(before["balance"], json!("0x0"));
-    world.call("hardhat_setBalance", json!([to, "0x9"])).await;
-    let (code, message, _) =
-        world.ask("eth_getProof", json!([to, [], "latest"])).await.unwrap_err();
-    assert!(code == -32_000 && message.contains("was changed"), "{message}");
-    world.call("evm_mine", json!([])).await;
-    let after = world.call("eth_getProof", json!([to, [], "latest"])).await;
-    assert_eq!(after["balance"], json!("0x9"));
-}
-
-#[tokio::test]
 async fn a_token_is_dealt_whatever_its_storage_is_like() {
     let world = World::new().await;
     let token = world.send(json!({ "data": deployment(1_000) })).await["contractAddress"].clone();
@@ -399,4 +376,27 @@ async fn what_has_been_is_taken_back_and_made_anew() {
     assert_eq!(world.call("anvil_loadState", json!([state])).await, true);
     assert_eq!(world.call("eth_getBalance", balance).await, after);
     assert_eq!(world.ask("anvil_loadState", json!(["0x1f8b"])).await.unwrap_err().0, -32602);
+}
+
+#[tokio::test]
+async fn what_is_proven_holds_against_the_header() {
+    let world = World::new().await;
+    let to = Address::repeat_byte(0x77);
+    world.send(json!({ "from": world.account(0), "to": to, "value": "0x5" })).await;
+    let proof = world.call("eth_getProof", json!([to, ["0x0"], "latest"])).await;
+    let node = hex::decode(proof["accountProof"][0].as_str().unwrap()).unwrap();
+    let root = world.block("latest").await["stateRoot"].clone();
+    assert_eq!(root, json!(alloy_primitives::keccak256(node)));
+    assert_eq!((&proof["balance"], &proof["nonce"]), (&json!("0x5"), &json!("0x0")));
+    assert_eq!(proof["storageProof"], json!([{ "key": "0x0", "value": "0x0", "proof": [] }]));
+    // The state that was asked before is proven, too; one that no header names is not.
+    let before = world.call("eth_getProof", json!([to, [], "0x0"])).await;
+    assert_eq!(before["balance"], json!("0x0"));
+    world.call("hardhat_setBalance", json!([to, "0x9"])).await;
+    let (code, message, _) =
+        world.ask("eth_getProof", json!([to, [], "latest"])).await.unwrap_err();
+    assert!(code == -32_000 && message.contains("was changed"), "{message}");
+    world.call("evm_mine", json!([])).await;
+    let after = world.call("eth_getProof", json!([to, [], "latest"])).await;
+    assert_eq!(after["balance"], json!("0x9"));
 }

@@ -43,7 +43,7 @@ impl DevChain {
     #[must_use]
     pub fn dump(&self) -> Dump {
         let mut accounts: BTreeMap<Address, DumpedAccount> = BTreeMap::new();
-        for (key, value) in self.states.iter() {
+        for (key, value) in self.states.iter_at(self.states.latest()) {
             if keys::is_account(key)
                 && let Ok(address) = Address::try_from(key.bytes())
             {
