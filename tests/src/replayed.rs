@@ -45,7 +45,19 @@ impl Replayed {
     /// If one is not, if the log is no order, or if a transaction has its last word twice.
     #[must_use]
     pub fn checking(options: &ClusterOptions, sightings: &[Sighting]) -> Self {
-        let mut oracle = Oracle::new(&options.runtimes).watching_ids();
+        Self::by(Oracle::new(&options.runtimes).watching_ids(), options, sightings)
+    }
+
+    /// Replays the log of a cluster whose clients renew their transactions.
+    ///
+    /// # Panics
+    /// If it is no order, or a transaction takes effect twice.
+    #[must_use]
+    pub fn with_renewals(options: &ClusterOptions) -> Self {
+        Self::by(Oracle::new(&options.runtimes).watching_renewed_ids(), options, &[])
+    }
+
+    fn by(mut oracle: Oracle, options: &ClusterOptions, sightings: &[Sighting]) -> Self {
         let (mut receipts, mut last) = (Vec::new(), BTreeMap::new());
         let mut outcomes = OutcomeCounts::default();
         for epoch in LogReader::open(&options.log()).unwrap().epochs() {

@@ -325,7 +325,7 @@ async fn calls_that_fail_say_why() {
     let bare = json!({ "code": 3, "message": "execution reverted", "data": "0x" });
     assert_eq!(world.error("eth_call", call.clone()).await, bare);
     world.fake.answer(Ok(result(&[], Some(CallFailure::Halted("out of gas".into())))));
-    let halted = json!({ "code": -32000, "message": "out of gas" });
+    let halted = json!({ "code": -32000, "message": "out of gas", "data": "0x" });
     assert_eq!(world.error("eth_call", call.clone()).await, halted);
     world.fake.answer(Err(QueryError::Refused { code: -38_014, message: "poor".into() }));
     let poor = json!({ "code": -38014, "message": "poor" });

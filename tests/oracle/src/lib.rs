@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use parsec_protocol::transaction::Entry;
 use parsec_protocol::{
-    Batch, EpochNumber, EpochRecord, Key, Position, Receipt, RuntimeId, TxId, Value, codec,
+    Batch, EpochNumber, EpochRecord, Key, Outcome, Position, Receipt, RuntimeId, TxId, Value, codec,
 };
 use parsec_runtimes::{Runtimes, Sessions};
 use parsec_storage::Digest;
@@ -61,6 +61,8 @@ pub struct Oracle {
     last: Option<EpochRecord>,
     /// Where each transaction had its last word, if that is watched.
     finished: Option<BTreeMap<TxId, Position>>,
+    /// Whether clients renew transactions: what had no effect may then be ordered anew.
+    renews: bool,
 }
 
 impl Oracle {
@@ -80,6 +82,7 @@ impl Oracle {
             receipts_digest: Digest::ZERO,
             last: None,
             finished: None,
+            renews: false,
         }
     }
 
@@ -89,6 +92,13 @@ impl Oracle {
     pub fn watching_ids(mut self) -> Self {
         self.finished = Some(BTreeMap::new());
         self
+    }
+
+    /// As [`watching_ids`](Self::watching_ids), where clients renew their transactions: one that was
+    /// invalid may be ordered anew.
+    #[must_use]
+    pub fn watching_renewed_ids(self) -> Self {
+        Self { renews: true, ..self.watching_ids() }
     }
 
     /// Executes an epoch. Returns a receipt for each transaction, strays included, in order.
@@ -169,7 +179,8 @@ impl Oracle {
     fn watch(&mut self, receipt: &Receipt) -> Result<(), OracleError> {
         let Some(finished) = &mut self.finished else { return Ok(()) };
         let (id, position) = (receipt.id, receipt.position);
-        if !receipt.outcome.is_final() {
+        let may_come_again = self.renews && matches!(receipt.outcome, Outcome::Invalid(_));
+        if !receipt.outcome.is_final() || may_come_again {
             return Ok(());
         }
         match finished.insert(id, position) {

@@ -45,5 +45,5 @@ async fn what_came_too_early_is_ordered_anew_for_those_who_want_it() {
     assert!(run(&running, &client, &renewing(3)).await.is_committed());
     let status = running.settled().await;
     running.stop().await;
-    Replayed::of(&house.options).assert_agrees(&status);
+    Replayed::with_renewals(&house.options).assert_agrees(&status);
 }
