@@ -221,6 +221,20 @@ fn a_pointer_that_is_set_before_is_followed() {
 }
 
 #[test]
+fn who_goes_another_way_may_come_to_depend_on_others_instead() {
+    let mut state = State::from([(k("p"), pointer(&k("old")))]);
+    let unit = [
+        Program::new().put(&k("new"), pointer(&k("end"))).into_transaction(0),
+        Program::new().put(&k("old"), pointer(&k("end"))).into_transaction(1),
+        Program::new().put(&k("p"), pointer(&k("new"))).into_transaction(2),
+        // Over the state it depends on the second and third, then on the first and third.
+        Program::new().chase(&k("p"), 2, None).into_transaction(3),
+    ];
+    let receipts = run(&mut scout(), &mut state, &unit);
+    assert!(receipts.iter().all(Receipt::is_committed), "{receipts:?}");
+}
+
+#[test]
 fn deployments_are_filled_in_for_those_who_came_too_early() {
     let contract = lua::contract_id(lua::PAY.as_bytes());
     let scout = scout();

@@ -153,9 +153,9 @@ impl Unit {
         let Some(mut supports) = self.supports() else { return BTreeSet::new() };
         let mut wanted = self.sweep(&supports, trials, setting, memory);
         for _ in 1..SWEEPS_MAX {
-            // Who goes another way may come to depend on more of those before it.
-            let Some(now) = self.supports().filter(|now| now.len() > supports.len()) else { break };
-            supports = now;
+            // Who goes another way may come to depend on others of those before it.
+            let Some(now) = self.supports().filter(|now| !now.is_subset(&supports)) else { break };
+            supports.extend(now);
             wanted.extend(self.sweep(&supports, trials, setting, memory));
         }
         wanted
