@@ -155,6 +155,8 @@ pub(super) struct Pool {
     idle: BTreeMap<u64, Address>,
     arrivals: u64,
     bytes: usize,
+    /// Those of them that wait.
+    waiting_bytes: usize,
     handed_over: VecDeque<Arc<Signed>>,
 }
 
@@ -196,10 +198,11 @@ impl Pool {
         };
         check(sender, &signed, is_fresh)?;
         let replaced = self.replaced(sender, &signed)?;
+        // ORDER: what is refused after all has replaced nothing.
+        self.make_room(&signed)?;
         if let Some(replaced) = replaced {
             self.remove(replaced);
         }
-        self.make_room(&signed)?;
         self.put(signed);
         Ok(())
     }
@@ -233,16 +236,20 @@ impl Pool {
 
     /// Drops what has waited longest until there is room for one more.
     fn make_room(&mut self, signed: &Signed) -> Result<(), Declined> {
-        while self.by_hash.len() >= self.limits.transactions
-            || self.bytes + signed.raw.len() > self.limits.bytes
+        let (most, most_bytes) = (self.limits.transactions, self.limits.bytes);
+        let new = signed.raw.len();
+        // What is handed over stays, so nothing is dropped where that would not do.
+        if self.by_hash.len() - self.waiting.len() >= most
+            || self.bytes - self.waiting_bytes + new > most_bytes
         {
+            return Err(Declined::Refused(refuse(ErrorCode::Busy, "txpool is full".into())));
+        }
+        while self.by_hash.len() >= most || self.bytes + new > most_bytes {
             let oldest = self.waiting.first_key_value().map(|(_, place)| *place);
-            let Some((sender, nonce)) = oldest else {
-                return Err(Declined::Refused(refuse(ErrorCode::Busy, "txpool is full".into())));
-            };
+            let Some((sender, nonce)) = oldest else { break };
             let oldest = self.senders.get(&sender).and_then(|sender| sender.by_nonce.get(&nonce));
             let Some(hash) = oldest.map(|pooled| pooled.signed.hash) else { break };
-            self.remove(hash);
+            self.drop_one(hash);
         }
         Ok(())
     }
@@ -254,6 +261,7 @@ impl Pool {
         self.by_hash.insert(signed.hash, (address, nonce));
         self.waiting.insert(arrival, (address, nonce));
         self.bytes += signed.raw.len();
+        self.waiting_bytes += signed.raw.len();
         let pooled =
             Pooled { signed: Arc::new(signed), stage: Stage::Waiting, attempts: 0, arrival };
         if let Some(sender) = self.senders.get_mut(&address) {
@@ -295,6 +303,7 @@ impl Pool {
                 pooled.stage = Stage::Early;
                 sender.handed_over = sender.handed_over.min(nonce);
                 self.waiting.insert(pooled.arrival, (address, nonce));
+                self.waiting_bytes += pooled.signed.raw.len();
                 self.settle(address);
             }
             _ => self.drop_one(hash),
@@ -311,8 +320,10 @@ impl Pool {
     fn remove(&mut self, hash: B256) -> Option<Arc<Signed>> {
         let (address, nonce) = self.by_hash.remove(&hash)?;
         let pooled = self.senders.get_mut(&address)?.remove(nonce)?;
-        self.waiting.remove(&pooled.arrival);
         self.bytes -= pooled.signed.raw.len();
+        if self.waiting.remove(&pooled.arrival).is_some() {
+            self.waiting_bytes -= pooled.signed.raw.len();
+        }
         Some(pooled.signed)
     }
 
@@ -342,6 +353,7 @@ impl Pool {
                     pooled.stage = Stage::HandedOver;
                     pooled.attempts = pooled.attempts.saturating_add(1);
                     self.waiting.remove(&pooled.arrival);
+                    self.waiting_bytes -= pooled.signed.raw.len();
                     self.handed_over.push_back(pooled.signed.clone());
                 }
             }
@@ -372,6 +384,13 @@ impl Pool {
     pub(super) fn get(&self, hash: &B256) -> Option<PoolTransaction> {
         let (sender, nonce) = self.by_hash.get(hash)?;
         Some(self.senders.get(sender)?.by_nonce.get(nonce)?.signed.shown())
+    }
+
+    /// A transaction that the cluster has accepted, if that is the first time.
+    pub(super) fn newly_accepted(&self, hash: &B256) -> Option<PoolTransaction> {
+        let (sender, nonce) = self.by_hash.get(hash)?;
+        let pooled = self.senders.get(sender)?.by_nonce.get(nonce)?;
+        (pooled.attempts == 1).then(|| pooled.signed.shown())
     }
 
     /// Whether a transaction is on its way to the cluster or there.

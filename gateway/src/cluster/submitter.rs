@@ -149,15 +149,20 @@ impl Submitter {
         }
     }
 
-    fn on_accepted(&self, id: TxId) {
-        let hash = B256::new(id.0);
+    /// Tells who asked that the transaction is taken.
+    fn answer(&self, hash: B256) {
         let asking = self.ways().asking.remove(&hash);
         if let Some(asking) = asking {
             // Who asked may have gone.
             asking.send(Ok(hash)).ok();
         }
+    }
+
+    fn on_accepted(&self, id: TxId) {
+        let hash = B256::new(id.0);
+        self.answer(hash);
         if self.0.arrivals.receiver_count() > 0
-            && let Some(transaction) = self.get(&hash)
+            && let Some(transaction) = self.ways().pool.newly_accepted(&hash)
         {
             // Listeners may go at any moment.
             self.0.arrivals.send(Arc::new(transaction)).ok();
@@ -179,6 +184,8 @@ impl Submitter {
     }
 
     fn on_receipt(&self, receipt: &Receipt) {
+        // It was accepted, whether that was heard or not.
+        self.answer(B256::new(receipt.id.0));
         if let Outcome::Invalid(code) = receipt.outcome {
             self.change(|ways| ways.pool.on_invalid(B256::new(receipt.id.0), code));
         }

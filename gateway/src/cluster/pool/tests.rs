@@ -168,6 +168,7 @@ fn a_full_pool_drops_what_waits_longest() {
     pool.insert(signed(2, 0, 1), false).unwrap();
     pool.insert(signed(2, 1, 1), false).unwrap();
     assert_eq!(pool.get(&signed(1, 3, 1).hash), None);
+    assert_eq!(pool.by_hash.len(), 3);
     let (code, detail) = refusal(pool.insert(signed(2, 2, 1), false));
     assert_eq!((code, &*detail), (ErrorCode::Busy, "txpool is full"));
     pool.limits = PoolLimits { waiting_per_sender: 1, ..PoolLimits::default() };
@@ -175,6 +176,19 @@ fn a_full_pool_drops_what_waits_longest() {
     let (code, detail) = refusal(pool.insert(signed(1, 8, 1), false));
     assert_eq!(code, ErrorCode::Busy);
     assert!(detail.contains("1 transactions of this account wait"), "{detail}");
+}
+
+#[test]
+fn what_is_refused_because_the_pool_is_full_replaces_nothing() {
+    let mut pool = pool(1, 0, RICH);
+    pool.on_account(sender(2), &account(0, RICH));
+    pool.insert(signed(1, 0, 1), false).unwrap();
+    pool.insert(signed(2, 1, 100), false).unwrap();
+    pool.limits = PoolLimits { bytes: 25, ..PoolLimits::default() };
+    let large = Signed { raw: vec![0; 40].into(), ..signed(2, 1, 200) };
+    assert_eq!(refusal(pool.insert(large, false)).0, ErrorCode::Busy);
+    assert!(pool.get(&signed(2, 1, 100).hash).is_some());
+    assert!(pool.senders.values().all(|of| of.idle.is_some() == of.by_nonce.is_empty()));
 }
 
 #[test]
@@ -303,16 +317,20 @@ impl World {
         }
         assert!(hashes.iter().eq(pool.by_hash.keys()));
         assert!(waiting.iter().eq(pool.waiting.keys()));
+        assert!(hashes.len() <= pool.limits.transactions);
         assert_eq!(pool.bytes, 10 * hashes.len());
+        assert_eq!(pool.waiting_bytes, 10 * waiting.len());
     }
 }
 
 proptest! {
     #[test]
     fn everything_without_a_gap_before_it_gets_into_a_block(
-        events in proptest::collection::vec(event(), 1..200)
+        events in proptest::collection::vec(event(), 1..200),
+        transactions in 3usize..20,
     ) {
         let mut world = World::default();
+        world.pool.limits = PoolLimits { transactions, idle_senders: 2, ..PoolLimits::default() };
         events.iter().for_each(|event| world.step(event));
         // From here on nothing goes wrong.
         for _ in 0..10_000 {
@@ -322,6 +340,7 @@ proptest! {
             world.step(&Event::Execute);
         }
         prop_assert!(world.under_way.is_empty());
+        prop_assert!(world.pool.idle.len() <= 2);
         for (address, sender) in &world.pool.senders {
             prop_assert_eq!(sender.nonce, world.nonces[usize::from(address[0])]);
             prop_assert!(!sender.by_nonce.contains_key(&sender.nonce), "it could have gone");
