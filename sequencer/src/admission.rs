@@ -12,6 +12,7 @@ use parsec_runtimes::{Rejection, Runtimes};
 use parsec_sequencer_core::{Candidate, Lookup, Refused, is_void};
 use rayon::prelude::*;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::discovery::{Discovery, Undiscovered, Vantage};
 use crate::index::{IdIndex, IndexError};
@@ -76,17 +77,28 @@ impl Admission {
     /// Finds out which of the transactions that renew had no effect when they were ordered before.
     /// Of those whose receipts can't be read now it is not known; their receipts come back.
     async fn find_void(&self, steps: &mut [Step]) {
-        let lookups = steps.iter_mut().filter_map(|step| match step {
-            Step::Ready(candidate, lookup) | Step::NeedsFootprint(candidate, lookup) => {
-                candidate.renews.then_some(lookup)
-            }
-            Step::Refused(_) => None,
-        });
-        for lookup in lookups {
-            let Some(place) = lookup.found else { continue };
-            match self.queries.receipt(place).await {
-                Ok(receipt) => lookup.void = receipt.as_ref().is_some_and(is_void),
-                Err(error) => tracing::debug!(%error, "a receipt can't be fetched now"),
+        // All at once: one host that answers late makes the batch late once.
+        let mut asked = JoinSet::new();
+        for (index, step) in steps.iter().enumerate() {
+            let (Step::Ready(candidate, lookup) | Step::NeedsFootprint(candidate, lookup)) = step
+            else {
+                continue;
+            };
+            let Some(place) = lookup.found.filter(|_| candidate.renews) else { continue };
+            let queries = self.queries.clone();
+            asked.spawn(async move { (index, queries.receipt(place).await) });
+        }
+        while let Some(answered) = asked.join_next().await {
+            let Ok((index, receipt)) = answered else { continue };
+            let receipt = match receipt {
+                Ok(receipt) => receipt,
+                Err(error) => {
+                    tracing::debug!(%error, "a receipt can't be fetched now");
+                    continue;
+                }
+            };
+            if let Step::Ready(_, lookup) | Step::NeedsFootprint(_, lookup) = &mut steps[index] {
+                lookup.void = receipt.as_ref().is_some_and(is_void);
             }
         }
     }

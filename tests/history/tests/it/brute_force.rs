@@ -259,7 +259,9 @@ fn the_answer_is_that_of_trying_all_orders() {
     let seen = run(20_000, Shape { keys: 1, processes: 3, delay: 6, blind: false });
     println!("{seen:?}");
     assert!(seen.fine > 1_000);
-    assert_eq!(seen.missed, 0);
+    // Only where outcomes were made unknown may anything be missed (`compare` asserts it), and
+    // that is rare.
+    assert!(seen.incomplete < seen.fine / 10);
     for kind in [
         AnomalyKind::Internal,
         AnomalyKind::AbortedRead,
