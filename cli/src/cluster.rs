@@ -14,7 +14,7 @@ use parsec_protocol::transport::{PeerAddress, PeerListener, PeerOptions};
 use parsec_protocol::{EpochNumber, NodeId, PartitionId, PartitionMap};
 use parsec_runtimes::Runtimes;
 use parsec_sequencer::Sequencer;
-use parsec_storage::store::{FjallStore, MemoryStore, Store, StoreOptions};
+use parsec_storage::store::{MemoryStore, Store, StoreOptions, WriteBehindStore};
 
 use crate::config::Layout;
 use crate::failure::{Context, Failure, failed};
@@ -343,7 +343,7 @@ pub async fn open_stores(
     let open = move || {
         let open_one = |partition: PartitionId| {
             let directory = home.join(format!("partition-{}", partition.0));
-            let store = FjallStore::open(StoreOptions::new(directory, cluster.0, partition))
+            let store = WriteBehindStore::open(StoreOptions::new(directory, cluster.0, partition))
                 .context(format!("can't open the store of {partition}"))?;
             Ok((partition, Arc::new(store) as Arc<dyn Store>))
         };

@@ -6,6 +6,10 @@ use parsec_protocol::limits::{
 
 /// How many commits' snapshots a store keeps for reads of the past.
 pub const SNAPSHOTS_KEPT: usize = 256;
+/// About the bytes of commits that gather in memory before they go to disk as one.
+pub const RUN_BYTES_MAX: usize = 16 * 1_024 * 1_024;
+/// Commits that gather in memory before they go to disk as one, at most.
+pub const RUN_COMMITS_MAX: usize = 4_096;
 /// A record of packed receipts or pushes is closed when it reaches this many bytes.
 pub const PACKED_BYTES_TARGET: usize = 256 * 1_024;
 /// Bytes of a store's cache of blocks, unless its options say otherwise.

@@ -174,8 +174,59 @@ impl FjallStore {
         value.map(copy).map_err(|error| self.engine_error(error))
     }
 
+    /// Commits what was prepared, with the digest of the state after each epoch that has one.
+    ///
+    /// # Errors
+    /// [`StoreError::OutOfOrder`], [`StoreError::Engine`] and [`StoreError::Poisoned`], as
+    /// [`Store::commit`].
+    pub(super) fn commit_run(
+        &self,
+        commit: EpochCommit,
+        applied: Applied,
+        digests: &[(EpochNumber, Digest)],
+    ) -> Result<(), StoreError> {
+        let mut written = self.lock(&self.written)?;
+        let before = self.snapshots().applied().epoch;
+        if commit.first <= before {
+            return Err(StoreError::OutOfOrder { epoch: commit.first, applied: before });
+        }
+        self.write_run(&mut written, commit, applied, digests)
+    }
+
+    /// Writes a commit and keeps a snapshot of what it leaves.
+    fn write_run(
+        &self,
+        written: &mut EpochNumber,
+        commit: EpochCommit,
+        applied: Applied,
+        digests: &[(EpochNumber, Digest)],
+    ) -> Result<(), StoreError> {
+        let started = Instant::now();
+        let (first, writes) = (commit.first, commit.writes.len());
+        self.commit_batch(self.batch(commit, &applied, digests))?;
+        *written = applied.epoch;
+        let snapshot = Arc::new(self.database.snapshot());
+        self.snapshots
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(first, applied, snapshot);
+        metrics::histogram!("parsec_storage_commit_seconds").record(started.elapsed());
+        metrics::counter!("parsec_storage_writes_total").increment(writes as u64);
+        Ok(())
+    }
+
+    /// Forgets the snapshots that only epochs before `epoch` need.
+    pub(super) fn forget_snapshots_before(&self, epoch: EpochNumber) {
+        self.snapshots.write().unwrap_or_else(PoisonError::into_inner).forget_before(epoch);
+    }
+
     /// Everything of a commit as one batch.
-    fn batch(&self, commit: EpochCommit, applied: &Applied) -> OwnedWriteBatch {
+    fn batch(
+        &self,
+        commit: EpochCommit,
+        applied: &Applied,
+        digests: &[(EpochNumber, Digest)],
+    ) -> OwnedWriteBatch {
         let mut batch = self.database.batch().durability(Some(PersistMode::Buffer));
         for write in commit.writes {
             match write.new {
@@ -189,7 +240,9 @@ impl FjallStore {
         for record in packed::pack_pushes(commit.outbox) {
             batch.insert(&self.outbox, record.key, record.value);
         }
-        batch.insert(&self.digests, applied.epoch.0.to_be_bytes(), applied.state.0);
+        for (epoch, state) in digests {
+            batch.insert(&self.digests, epoch.0.to_be_bytes(), state.0);
+        }
         // ORDER: the mark travels in the same batch as what it describes; a crash between them
         // would apply an epoch twice.
         batch.insert(&self.meta, APPLIED_KEY, applied.encode());
@@ -205,7 +258,8 @@ impl FjallStore {
         let mut written = self.lock(&self.written)?;
         let applied = *self.snapshots().applied();
         if applied.epoch > *written {
-            self.commit_batch(self.batch(EpochCommit::new(applied.epoch), &applied))?;
+            let digests = [(applied.epoch, applied.state)];
+            self.commit_batch(self.batch(EpochCommit::new(applied.epoch), &applied, &digests))?;
             *written = applied.epoch;
         }
         Ok(applied)
@@ -339,22 +393,10 @@ impl Store for FjallStore {
     }
 
     fn commit(&self, mut commit: EpochCommit) -> Result<(), StoreError> {
-        let started = Instant::now();
         let mut written = self.lock(&self.written)?;
         let before = *self.snapshots().applied();
         let applied = commit.prepare(&before)?;
-        let (first, writes) = (commit.first, commit.writes.len());
-        self.commit_batch(self.batch(commit, &applied))?;
-        *written = applied.epoch;
-        let snapshot = Arc::new(self.database.snapshot());
-        self.snapshots
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(first, applied, snapshot);
-        drop(written);
-        metrics::histogram!("parsec_storage_commit_seconds").record(started.elapsed());
-        metrics::counter!("parsec_storage_writes_total").increment(writes as u64);
-        Ok(())
+        self.write_run(&mut written, commit, applied, &[(applied.epoch, applied.state)])
     }
 
     fn advance(&self, epoch: EpochNumber) {

@@ -4,6 +4,7 @@
 //!
 //! **Invariant:** [`Applied`] describes exactly the state and the receipts that are visible.
 
+mod behind;
 mod disk;
 mod floor;
 #[cfg(feature = "fuzzing")]
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 use parsec_protocol::{EpochNumber, Key, Malformed, PartitionId, Position, Push, Receipt, Value};
 
+pub use behind::WriteBehindStore;
 pub use disk::{FjallStore, StoreOptions};
 pub use floor::Floor;
 pub use memory::MemoryStore;
@@ -30,7 +32,7 @@ use crate::digest::Digest;
 pub struct Write {
     /// The key.
     pub key: Key,
-    /// Its value before; not needed if the key is not counted.
+    /// Its value before.
     pub old: Option<Value>,
     /// Its value after; `None` removes it.
     pub new: Option<Value>,
@@ -202,7 +204,7 @@ pub trait Store: Send + Sync {
     /// Applies an epoch, or a run of them, atomically. Epochs between the last applied one and
     /// `commit.first` count as applied too: they did not concern this partition.
     ///
-    /// Not durable before the next [`sync`](Self::sync).
+    /// Not durable before the next [`sync`](Self::sync): a crash may take it back.
     ///
     /// # Errors
     /// [`StoreError::OutOfOrder`], [`StoreError::Misplaced`] and [`StoreError::WrittenTwice`] if

@@ -47,6 +47,13 @@ impl<S> Snapshots<S> {
         self.applied.epoch = self.applied.epoch.max(epoch);
     }
 
+    /// Forgets what only epochs before `epoch` need.
+    pub(super) fn forget_before(&mut self, epoch: EpochNumber) {
+        while self.kept.get(1).is_some_and(|next| next.epoch <= epoch) {
+            self.kept.pop_front();
+        }
+    }
+
     pub(super) fn applied(&self) -> &Applied {
         &self.applied
     }
@@ -105,6 +112,17 @@ mod tests {
         assert_eq!([6, 7, 8].map(|e| read(e).unwrap()), ["six"; 3]);
         assert!(matches!(read(2), Err(StoreError::SnapshotGone { oldest: EpochNumber(3), .. })));
         assert!(matches!(read(9), Err(StoreError::NotYet { applied: EpochNumber(8), .. })));
+    }
+
+    #[test]
+    fn what_is_forgotten_is_gone_but_not_what_stands_for_later_epochs() {
+        let mut snapshots = Snapshots::new(at(0), "zero");
+        snapshots.push(EpochNumber(3), at(3), "three");
+        snapshots.push(EpochNumber(6), at(6), "six");
+        snapshots.forget_before(EpochNumber(4));
+        let read = |epoch| snapshots.at(EpochNumber(epoch)).map(|(snapshot, _)| *snapshot);
+        assert!(matches!(read(2), Err(StoreError::SnapshotGone { oldest: EpochNumber(3), .. })));
+        assert_eq!([3, 4, 5, 6].map(|e| read(e).unwrap()), ["three", "three", "three", "six"]);
     }
 
     #[test]
