@@ -42,6 +42,9 @@ pub enum Command {
     Node {
         /// The node's configuration file.
         file: PathBuf,
+        /// Stop when standard input ends, as it does when the program that gives it dies.
+        #[arg(long)]
+        stop_at_eof: bool,
     },
     /// Answer Ethereum's tools: JSON-RPC over HTTP and WebSocket, from a cluster
     ///
