@@ -315,8 +315,8 @@ pub enum Phase {
 /// Whether a rate stayed level while it was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Steady {
-    /// Whether neither the halves nor the trend differ by more than the tolerance; `null` if it
-    /// was measured for too few seconds to tell.
+    /// Whether the halves differ by no more than the tolerance, and the trend is no more than twice
+    /// that; `null` if it was measured for too few seconds to tell.
     pub steady: Option<bool>,
     /// Committed a second in the first half.
     pub first_half_tps: f64,
@@ -507,4 +507,4 @@ impl MedianRange {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
