@@ -35,14 +35,14 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::workload::{LoadTransaction, Stage};
-pub use client::{connect, settled};
+pub use client::{ClientAnswers, connect, settled};
 use connection::{Connection, Item};
 pub use knee::{Knee, Tried};
 pub use measure::{Event, MeasureOptions, Measured, OnEvent, measure};
 pub use objective::{BadObjective, Objective, Objectives};
 pub use pace::Arrivals;
 pub use report::LoadReport;
-pub use tally::latencies;
+pub use tally::{Flow, latencies};
 use tally::{Tally, Window};
 pub use target::{Answer, Answers, Target};
 

@@ -271,6 +271,25 @@ pub struct Counts {
     pub completed: u64,
 }
 
+impl Counts {
+    /// Adds the counts of another measurement.
+    pub fn add(&mut self, other: &Self) {
+        self.offered += other.offered;
+        self.sent += other.sent;
+        self.accepted += other.accepted;
+        self.committed += other.committed;
+        self.reverted += other.reverted;
+        self.invalid += other.invalid;
+        self.rejected += other.rejected;
+        self.lost += other.lost;
+        self.unsent += other.unsent;
+        self.strayed += other.strayed;
+        self.retried += other.retried;
+        self.late += other.late;
+        self.completed += other.completed;
+    }
+}
+
 /// One second of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Sample {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use super::connection::{Connection, Item};
 use super::pace::Arrivals;
 use super::sampler::{Sampler, TimerProbe};
-use super::tally::{Counts, Tally, Window};
+use super::tally::{Counts, Flow, Tally, Window};
 use super::target::Target;
 use super::{Cancel, Cancelled, LoadError, cancellation, divide, report, verdict};
 use crate::record::{self, Latency, Pace, Phase, Repeat, Resources, Sample};
@@ -72,6 +72,13 @@ pub struct Measured {
     /// What was not sent, or not taken: still in order, to be sent before anything else of the
     /// same workload.
     pub rest: Vec<LoadTransaction>,
+    /// How many of these, at their end, were the end of the load: nothing behind any of them was
+    /// sent.
+    pub untouched: usize,
+    /// What went through altogether, warm-up included.
+    pub flow: Flow,
+    /// From the start to the last answer.
+    pub elapsed: Duration,
 }
 
 /// Sends `load` over `targets` for as long as `options` say.
@@ -119,7 +126,10 @@ fn arrivals(pace: Pace) -> Result<Option<Arrivals>, LoadError> {
 /// The connections at work.
 struct Run {
     options: MeasureOptions,
+    started: Instant,
     window: Window,
+    /// Transactions that there are to send.
+    total: usize,
     tallies: Vec<Arc<Tally>>,
     tasks: JoinSet<Vec<(usize, LoadTransaction)>>,
     /// Ends the connections.
@@ -146,6 +156,7 @@ impl Run {
         let (dry_sender, dry) = watch::channel(None);
         let is_closed = options.pace == Pace::Closed;
         let shares = shares(options.in_flight, &parts);
+        let total = parts.iter().map(Vec::len).sum();
         let (mut tallies, mut tasks) = (Vec::new(), JoinSet::new());
         for ((target, part), in_flight) in targets.iter().zip(parts).zip(shares) {
             let tally = Arc::new(Tally::new(window));
@@ -165,7 +176,9 @@ impl Run {
         }
         Self {
             options: *options,
+            started: Instant::now(),
             window,
+            total,
             tallies,
             tasks,
             cancel,
@@ -256,9 +269,19 @@ impl Run {
         let mut counts = Counts::new();
         self.tallies.iter().for_each(|tally| counts.merge(&tally.snapshot()));
         self.rest.sort_by_key(|(place, _)| *place);
-        let rest = std::mem::take(&mut self.rest).into_iter().map(|(_, load)| load).collect();
-        let repeat = self.repeat(&counts, samples);
-        Measured { repeat, ran_out: self.ran_out, cancelled, rest }
+        let rest = std::mem::take(&mut self.rest);
+        let ends = (0..self.total).rev().zip(rest.iter().rev());
+        let untouched = ends.take_while(|(place, (rest, _))| place == rest).count();
+        let last = counts.last_answer.unwrap_or(self.started);
+        Measured {
+            repeat: self.repeat(&counts, samples),
+            ran_out: self.ran_out,
+            cancelled,
+            rest: rest.into_iter().map(|(_, load)| load).collect(),
+            untouched,
+            flow: counts.flow,
+            elapsed: last - self.started,
+        }
     }
 
     fn repeat(&self, counts: &Counts, samples: Vec<Sample>) -> Repeat {

@@ -78,13 +78,19 @@ pub(super) struct Counts {
     pub(super) lately: Histogram<u64>,
 }
 
-/// What went through since the start.
+/// What went through since the start, whether it counts or not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Flow {
-    pub(super) sent: u64,
-    pub(super) accepted: u64,
-    pub(super) committed: u64,
-    pub(super) failed: u64,
+pub struct Flow {
+    /// Transactions that were sent, each once.
+    pub sent: u64,
+    /// Those that the cluster took.
+    pub accepted: u64,
+    /// Those that took effect.
+    pub committed: u64,
+    /// Those with another last word.
+    pub failed: u64,
+    /// Of those: how many nothing is known of.
+    pub lost: u64,
 }
 
 impl Flow {
@@ -93,11 +99,13 @@ impl Flow {
         self.committed + self.failed
     }
 
-    pub(super) fn add(&mut self, other: &Self) {
+    /// Adds what went through elsewhere.
+    pub fn add(&mut self, other: &Self) {
         self.sent += other.sent;
         self.accepted += other.accepted;
         self.committed += other.committed;
         self.failed += other.failed;
+        self.lost += other.lost;
     }
 }
 
@@ -137,6 +145,7 @@ impl Counts {
             matches!(answer, Answer::Receipt(receipt) if receipt.outcome == Outcome::Committed);
         self.flow.committed += u64::from(committed);
         self.flow.failed += u64::from(!committed);
+        self.flow.lost += u64::from(matches!(answer, Answer::Unknown { .. }));
         self.completed += u64::from(committed && in_window);
         if matches!(answer, Answer::Receipt(_)) {
             self.lately.saturating_record(micros(latency));
@@ -267,7 +276,9 @@ impl Tally {
         let mut counts = self.counts();
         let lost = counts.sent.saturating_sub(counts.done());
         counts.unknown += lost;
-        counts.flow.failed += counts.flow.sent.saturating_sub(counts.flow.done());
+        let lost_at_all = counts.flow.sent.saturating_sub(counts.flow.done());
+        counts.flow.failed += lost_at_all;
+        counts.flow.lost += lost_at_all;
         if lost > 0 {
             counts.fail(None, || format!("unknown: {reason}"));
         }

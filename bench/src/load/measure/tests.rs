@@ -58,6 +58,11 @@ async fn what_is_left_goes_on_where_it_stopped() {
     let cluster = Cluster::committing();
     let target = std::slice::from_ref(&cluster);
     let first = measure_on(target, 200_000, &options(Pace::Closed)).await;
+    assert!(first.untouched > 0 && first.untouched <= first.rest.len());
+    let all = load(200_000, 7);
+    assert!(first.rest.ends_with(&all[all.len() - first.untouched..]));
+    assert_eq!(first.flow.sent + first.rest.len() as u64, 200_000);
+    assert_eq!(first.flow.committed, first.flow.sent);
     let never = Cancelled::never();
     measure(target, first.rest, &options(Pace::Closed), &never, &|_| {}).await.unwrap();
     super::super::tests::assert_ordered(&cluster);
