@@ -167,11 +167,12 @@ pub async fn run<T: Target>(
         return Err(LoadError::Options { in_flight, connections: targets.len(), batch });
     }
     let total = tally::count(load.len());
+    let parts = divide(load, targets.len(), |_| None);
     let started = Instant::now();
     let window = Window { from: started, to: None };
     let mut tallies = Vec::with_capacity(targets.len());
     let mut tasks = JoinSet::new();
-    for (target, part) in targets.iter().zip(divide(load, targets.len(), |_| None)) {
+    for (target, part) in targets.iter().zip(parts) {
         let tally = Arc::new(Tally::new(window));
         tallies.push(tally.clone());
         let connection = Connection {
@@ -179,6 +180,7 @@ pub async fn run<T: Target>(
             tally,
             in_flight,
             batch: options.batch.min(in_flight),
+            started,
             until: options.duration.map(|duration| started + duration),
             drain: options.drain,
             cancelled: cancelled.clone(),
@@ -222,11 +224,11 @@ async fn watch(
 }
 
 /// Deals a load out to connections: all of one sender's to the same one, in order; the others in
-/// turn. `due` says when each is to start, by its place.
+/// turn. `due` says how long after the start of the load each is to start, by its place.
 fn divide(
     load: Vec<LoadTransaction>,
     connections: usize,
-    mut due: impl FnMut(usize) -> Option<Instant>,
+    mut due: impl FnMut(usize) -> Option<Duration>,
 ) -> Vec<Vec<Item>> {
     let mut parts: Vec<_> = (0..connections).map(|_| Vec::new()).collect();
     for (number, transaction) in load.into_iter().enumerate() {

@@ -19,9 +19,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(5);
 /// A transaction that is refused as often as it is sent for so long is given up.
 const REFUSED_MAX: Duration = Duration::from_secs(60);
 
-/// What a connection is to send: a transaction with its place in the whole load, and when it is to
-/// start, if that is not as soon as there is room.
-pub(super) type Item = (usize, LoadTransaction, Option<Instant>);
+/// What a connection is to send: a transaction with its place in the whole load, and how long after
+/// the start of the load it is to start, if that is not as soon as there is room.
+pub(super) type Item = (usize, LoadTransaction, Option<Duration>);
 
 /// What a connection is to do.
 pub(super) struct Connection<T> {
@@ -29,6 +29,8 @@ pub(super) struct Connection<T> {
     pub(super) tally: Arc<Tally>,
     pub(super) in_flight: usize,
     pub(super) batch: usize,
+    /// When the load started.
+    pub(super) started: Instant,
     /// When to send nothing new any more.
     pub(super) until: Option<Instant>,
     pub(super) drain: Duration,
@@ -76,7 +78,8 @@ impl<T: Target> Connection<T> {
             room: Semaphore::new(self.in_flight),
             refused: refused_sender,
         });
-        let mut queue: VecDeque<_> = load.into_iter().map(Waiting::new).collect();
+        let mut queue: VecDeque<_> =
+            load.into_iter().map(|item| Waiting::new(item, self.started)).collect();
         let mut collectors = JoinSet::new();
         loop {
             while !queue.is_empty() {
@@ -209,8 +212,8 @@ impl<T: Target> Connection<T> {
 }
 
 impl Waiting {
-    fn new((place, load, due): Item) -> Self {
-        Self { place, load, due, since: None }
+    fn new((place, load, due): Item, started: Instant) -> Self {
+        Self { place, load, due: due.map(|due| started + due), since: None }
     }
 }
 

@@ -101,15 +101,13 @@ pub async fn measure<T: Target>(
         return Err(LoadError::Options { in_flight, connections: targets.len(), batch });
     }
     let arrivals = arrivals(options.pace)?;
-    let started = Instant::now();
-    let from = started + options.warm_up;
-    let window = Window { from, to: Some(from + options.seconds) };
-    let due: Option<Vec<Instant>> =
-        arrivals.map(|arrivals| arrivals.take(load.len()).map(|due| started + due).collect());
+    let due: Option<Vec<Duration>> = arrivals.map(|arrivals| arrivals.take(load.len()).collect());
     let at = |place: usize| due.as_ref().and_then(|due| due.get(place)).copied();
+    // ORDER: what takes long with many transactions is done before the clock starts.
     let parts = divide(load, targets.len(), at);
-    let mut run = Run::start(targets, parts, options, window);
-    let sampler = Sampler::new(window, due);
+    let started = Instant::now();
+    let mut run = Run::start(targets, parts, options, started);
+    let sampler = Sampler::new(run.window, started, due);
     let samples = run.watch(sampler, cancelled, on_event).await?;
     Ok(run.finish(samples, cancelled.is_cancelled()))
 }
@@ -150,8 +148,10 @@ impl Run {
         targets: &[T],
         parts: Vec<Vec<Item>>,
         options: &MeasureOptions,
-        window: Window,
+        started: Instant,
     ) -> Self {
+        let from = started + options.warm_up;
+        let window = Window { from, to: Some(from + options.seconds) };
         let (cancel, cancelled) = cancellation();
         let (dry_sender, dry) = watch::channel(None);
         let is_closed = options.pace == Pace::Closed;
@@ -166,6 +166,7 @@ impl Run {
                 tally,
                 in_flight,
                 batch: options.batch.min(in_flight),
+                started,
                 until: window.to,
                 drain: options.drain,
                 cancelled: cancelled.clone(),
@@ -176,7 +177,7 @@ impl Run {
         }
         Self {
             options: *options,
-            started: Instant::now(),
+            started,
             window,
             total,
             tallies,

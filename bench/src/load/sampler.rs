@@ -20,8 +20,9 @@ const TIMER_EVERY: Duration = Duration::from_millis(5);
 /// Takes samples, at whole seconds before and after measuring begins.
 pub(super) struct Sampler {
     window: Window,
-    /// The intended starts of an open loop, in order.
-    due: Option<Vec<Instant>>,
+    started: Instant,
+    /// The intended starts of an open loop, after the start, in order.
+    due: Option<Vec<Duration>>,
     next: Instant,
     before: Instant,
     flow: Flow,
@@ -30,12 +31,11 @@ pub(super) struct Sampler {
 }
 
 impl Sampler {
-    pub(super) fn new(window: Window, due: Option<Vec<Instant>>) -> Self {
-        let now = Instant::now();
-        let warm_up = window.from.saturating_duration_since(now);
+    pub(super) fn new(window: Window, started: Instant, due: Option<Vec<Duration>>) -> Self {
+        let warm_up = window.from.saturating_duration_since(started);
         let whole = Duration::from_secs(warm_up.as_secs());
-        let next = if warm_up == whole { now + SAMPLE_EVERY } else { window.from - whole };
-        Self { window, due, next, before: now, flow: Flow::default(), offered: 0 }
+        let next = if warm_up == whole { started + SAMPLE_EVERY } else { window.from - whole };
+        Self { window, started, due, next, before: started, flow: Flow::default(), offered: 0 }
     }
 
     /// When the next sample is to be taken.
@@ -82,19 +82,25 @@ impl Sampler {
     /// Of an open loop: how many were to start since the last sample.
     fn offer(&mut self, now: Instant) -> Option<u64> {
         let until = self.window.to.map_or(now, |to| to.min(now));
-        let due = self.due.as_ref()?;
-        let offered = due.partition_point(|due| *due < until);
+        let offered = self.due_before(until)?;
         let before = std::mem::replace(&mut self.offered, offered);
         Some(count(offered.saturating_sub(before)))
     }
 
     /// Of an open loop: how many were to start within the window.
     pub(super) fn offered_in_window(&self) -> Option<u64> {
-        let due = self.due.as_ref()?;
-        let (from, to) = (self.window.from, self.window.to);
-        let first = due.partition_point(|due| *due < from);
-        let last = to.map_or(due.len(), |to| due.partition_point(|due| *due < to));
+        let first = self.due_before(self.window.from)?;
+        let last = match self.window.to {
+            Some(to) => self.due_before(to)?,
+            None => self.due.as_ref()?.len(),
+        };
         Some(count(last - first))
+    }
+
+    /// Of an open loop: how many were to start before that time.
+    fn due_before(&self, time: Instant) -> Option<usize> {
+        let due = self.due.as_ref()?;
+        Some(due.partition_point(|due| self.started + *due < time))
     }
 }
 

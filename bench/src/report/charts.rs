@@ -9,7 +9,7 @@ use crate::record::{MedianRange, Pace, Phase, Point, Run, Sample, Search};
 /// Transactions a second, over time, one line for each repeat.
 pub(super) fn throughput(run: &Run, point: &Point) -> Option<String> {
     let samples = || point.repeats.iter().flat_map(|repeat| &repeat.samples);
-    let (from, to) = range(samples().flat_map(|sample| [start(sample), sample.end]))?;
+    let (from, to) = range(samples().filter(whole).flat_map(|sample| [start(sample), sample.end]))?;
     let rate = |count: u64, sample: &Sample| count as f64 / sample.seconds.max(1e-9);
     let (_, highest) = range(samples().map(|sample| rate(sample.committed, sample)))?;
     let mut series = Vec::new();
@@ -68,9 +68,8 @@ pub(super) fn latency(run: &Run, point: &Point) -> Option<String> {
     }
     let ((from, to), (low, high)) = (range(times)?, range(values)?);
     let x = Axis::linear("seconds since measuring began", from, to);
-    let y = Axis::log("milliseconds, each line ten times the last", low, high);
+    let y = Axis::log("milliseconds (logarithmic)", low, high);
     let mut chart = Chart::new("latency over time", x, y, series);
-    "milliseconds (logarithmic)".clone_into(&mut chart.y.label);
     chart.shades = shades(run, from, to);
     Some(chart.render())
 }
@@ -78,7 +77,7 @@ pub(super) fn latency(run: &Run, point: &Point) -> Option<String> {
 /// The percentile plot: how long the slowest of so many took.
 pub(super) fn distribution(point: &Point) -> Option<String> {
     const MARKS: [(f64, &str); 6] = [
-        (1.0, "fastest"),
+        (2.0, "1 in 2 (median)"),
         (10.0, "1 in 10 (p90)"),
         (100.0, "1 in 100 (p99)"),
         (1_000.0, "1 in 1,000 (p99.9)"),
@@ -95,7 +94,7 @@ pub(super) fn distribution(point: &Point) -> Option<String> {
         }
         let count = histogram.len() as f64;
         let mut line = Vec::new();
-        let mut rarity = 1.0_f64;
+        let mut rarity = 2.0_f64;
         while rarity <= count.min(100_000.0) {
             let ms = histogram.value_at_quantile(1.0 - 1.0 / rarity) as f64 / 1_000.0;
             line.push((rarity, ms));
@@ -119,7 +118,7 @@ pub(super) fn distribution(point: &Point) -> Option<String> {
         series.push(Series::new(format!("repeat {}", index + 1), colour(index), marks));
     }
     let (low, high) = range(values)?;
-    let mut x = Axis::log("how rare: the slowest one in so many transactions", 1.0, rarest);
+    let mut x = Axis::log("how rare: the slowest one in so many transactions", 2.0, rarest);
     let shown: Vec<_> =
         MARKS.iter().filter(|(rarity, _)| *rarity < rarest * 10.0 || *rarity <= 10.0).collect();
     x.ticks.0 = shown.iter().map(|(rarity, _)| *rarity).collect();
@@ -165,7 +164,7 @@ fn shades(run: &Run, from: f64, to: f64) -> Vec<(f64, f64, String)> {
     if from < 0.0 {
         shades.push((from, 0.0, "warm-up".to_owned()));
     }
-    if to > run.load.seconds + 0.1 {
+    if to > run.load.seconds + 0.5 {
         shades.push((run.load.seconds, to, "drain".to_owned()));
     }
     shades

@@ -265,8 +265,8 @@ impl Page {
         self.figure(
             "Latency over time",
             "From when a transaction was to be sent until its receipt was there, by the second in \
-             which that was; the median of the repeats, and as a band their range. Each main line \
-             upwards is several times slower.",
+             which that was; the median of the repeats, and as a band their range. Mind the scale: \
+             equal steps upwards multiply the time.",
             charts::latency(run, point),
         );
         self.figure(

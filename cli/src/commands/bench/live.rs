@@ -1,4 +1,4 @@
-//! What is shown while a run goes on, on standard error.
+//! What is shown while a run goes on, on standard error: a line each second, or a dashboard.
 
 use std::io::IsTerminal;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,30 +8,39 @@ use parsec_bench::load::Event;
 use parsec_bench::record::{Phase, Repeat, Sample};
 use parsec_bench::report::thousands;
 
+use super::dashboard::Dashboard;
+pub(super) use super::dashboard::restore as restore_terminal;
+
 /// Shows how a run goes on.
 pub(super) struct Live {
-    state: Mutex<State>,
-    is_terminal: bool,
-}
-
-struct State {
-    label: String,
-    phase: Phase,
+    dashboard: Mutex<Option<Dashboard>>,
+    /// Whether bars are shown.
+    bars: bool,
 }
 
 impl Live {
-    pub(super) fn new(_dashboard: bool) -> Self {
-        let state = State { label: String::new(), phase: Phase::WarmUp };
-        Self { state: Mutex::new(state), is_terminal: std::io::stderr().is_terminal() }
+    /// A dashboard if that is wanted and standard error is a terminal, else lines.
+    pub(super) fn new(dashboard: bool) -> Self {
+        let is_terminal = std::io::stderr().is_terminal();
+        let dashboard = match dashboard && is_terminal {
+            false => None,
+            // A terminal that can do nothing still shows lines.
+            true => Dashboard::start().ok(),
+        };
+        let bars = is_terminal && dashboard.is_none();
+        Self { dashboard: Mutex::new(dashboard), bars }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn dashboard(&self) -> MutexGuard<'_, Option<Dashboard>> {
+        self.dashboard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A bar for what takes long; nothing if standard error is no terminal.
     pub(super) fn bar(&self, message: &str) -> ProgressBar {
-        if !self.is_terminal {
+        if let Some(dashboard) = &mut *self.dashboard() {
+            dashboard.label(message);
+        }
+        if !self.bars {
             return ProgressBar::hidden();
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
@@ -45,20 +54,26 @@ impl Live {
 
     /// Says what comes next.
     pub(super) fn label(&self, label: &str) {
-        label.clone_into(&mut self.state().label);
-        self.say(label);
+        match &mut *self.dashboard() {
+            Some(dashboard) => dashboard.label(label),
+            None => eprintln!("{label}"),
+        }
     }
 
     /// Says something.
     pub(super) fn say(&self, text: &str) {
-        eprintln!("{text}");
+        match &mut *self.dashboard() {
+            Some(dashboard) => dashboard.say(text),
+            None => eprintln!("{text}"),
+        }
     }
 
     /// Takes what happened.
     pub(super) fn event(&self, event: Event) {
-        match event {
-            Event::Phase(phase) => self.state().phase = phase,
-            Event::Second(sample) => eprintln!("{}", line(&sample)),
+        let Event::Second(sample) = event else { return };
+        match &mut *self.dashboard() {
+            Some(dashboard) => dashboard.second(sample),
+            None => eprintln!("{}", line(&sample)),
         }
     }
 
@@ -75,12 +90,9 @@ impl Live {
 
     /// Leaves the terminal as it was.
     pub(super) fn end(&self) {
-        restore_terminal();
+        self.dashboard().take();
     }
 }
-
-/// Leaves the terminal as it was, however it was used.
-pub(super) fn restore_terminal() {}
 
 /// A second in a line.
 fn line(sample: &Sample) -> String {
@@ -92,9 +104,10 @@ fn line(sample: &Sample) -> String {
     let rate = |count: u64| thousands(count as f64 / sample.seconds.max(1e-9));
     let ms = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));
     format!(
-        "{:>5.0} s  {phase:<9}  sent {:>8}/s  accepted {:>8}/s  committed {:>8}/s  failed {:>6}/s  \
-         in flight {:>6}  p50 {:>7} ms  p99 {:>7} ms  max {:>7} ms",
+        "{:>5.0} s  {phase:<9}  offered {:>8}/s  sent {:>8}/s  accepted {:>8}/s  committed {:>8}/s  \
+         failed {:>6}/s  in flight {:>6}  p50 {:>7} ms  p99 {:>7} ms  max {:>7} ms",
         sample.end,
+        rate(sample.offered),
         rate(sample.sent),
         rate(sample.accepted),
         rate(sample.committed),

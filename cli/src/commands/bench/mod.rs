@@ -1,6 +1,7 @@
 //! `parsec bench`: measures a cluster under load, verifies what came of it, and writes it down.
 
 mod compare;
+mod dashboard;
 pub(crate) mod environment;
 mod live;
 mod run;

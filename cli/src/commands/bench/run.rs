@@ -66,20 +66,33 @@ fn check(args: &RunArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Cancelled by the first ctrl-C; the second one ends this process.
+/// Cancelled by the first ctrl-C, or when it is to terminate; the second time it ends at once.
 fn on_interrupt() -> Cancelled {
     let (cancel, cancelled) = load::cancellation();
     tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            eprintln!("stopping in order; ctrl-C again to stop at once");
-            cancel.cancel();
-            if tokio::signal::ctrl_c().await.is_ok() {
-                super::live::restore_terminal();
-                std::process::exit(130);
-            }
-        }
+        interrupted().await;
+        eprintln!("stopping in order; ctrl-C again to stop at once");
+        cancel.cancel();
+        interrupted().await;
+        super::live::restore_terminal();
+        std::process::exit(130);
     });
     cancelled
+}
+
+/// Waits for the next signal to end; for ever, if there can be none.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        Ok(()) = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
 }
 
 async fn measure(
