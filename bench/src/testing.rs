@@ -11,6 +11,8 @@ use parsec_protocol::{
 use parsec_runtimes::access::Source;
 use parsec_runtimes::{Call, Execution, Recorder, Runtimes, Sessions};
 
+use crate::workload::{Audit, LoadTransaction, Stage, Workload};
+
 /// The chain id that the host's Ethereum transactions are signed for.
 pub(crate) const CHAIN_ID: u64 = 1_234;
 
@@ -76,6 +78,21 @@ impl Host {
         recorder.finish().unwrap().footprint
     }
 
+    /// Runs a setup, of which everything has to commit, or be tolerated.
+    pub(crate) fn set_up(&mut self, workload: &dyn Workload) {
+        for Stage { purpose, transactions, tolerated } in workload.setup() {
+            for LoadTransaction { transaction, .. } in transactions {
+                let receipt = self.execute(&transaction);
+                let fine = match receipt.outcome {
+                    Outcome::Committed => true,
+                    Outcome::Reverted(code) => tolerated == Some(code),
+                    _ => false,
+                };
+                assert!(fine, "{purpose}: {receipt:?}");
+            }
+        }
+    }
+
     /// What a transaction would touch now.
     pub(crate) fn footprint(&mut self, transaction: &Transaction) -> Footprint {
         let (entry, known) = self.admit(transaction);
@@ -115,4 +132,9 @@ impl Host {
     pub(crate) fn value(&self, key: &Key) -> Option<Value> {
         self.state.0.get(key).cloned()
     }
+}
+
+/// The values of an audit's keys.
+pub(crate) fn values(host: &Host, audit: &Audit) -> Vec<Option<Value>> {
+    audit.keys().map(|key| host.value(key)).collect()
 }

@@ -1,18 +1,13 @@
 //! Random payments between accounts, whatever runtime makes them.
 
-use rayon::prelude::*;
-
 use super::spread::Spreader;
-use super::{BuildProgress, LoadTransaction};
+use super::{BuildProgress, LoadTransaction, build};
 use crate::draw::{BadWorkload, Pairs, Skew};
 
 /// What each account has at first. No payer can run out of it: it is enough for 10^13 payments.
 pub const BALANCE_START: u64 = 1_000_000_000_000_000;
 /// The largest amount of one payment; the smallest is 1.
 pub const AMOUNT_MAX: u64 = 100;
-
-/// Transactions that are built between two reports of progress.
-const BUILD_CHUNK: usize = 4_096;
 
 /// What all payment workloads may choose.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -137,16 +132,8 @@ impl Payments {
         progress: BuildProgress<'_>,
         transaction: impl Fn([Payment; N]) -> LoadTransaction + Sync,
     ) -> Vec<LoadTransaction> {
-        let mut built = Vec::with_capacity(count);
-        progress(0);
-        while built.len() < count {
-            let chunk = BUILD_CHUNK.min(count - built.len());
-            let payments: Vec<[_; N]> =
-                (0..chunk).map(|_| std::array::from_fn(|_| self.next_payment())).collect();
-            built.par_extend(payments.into_par_iter().map(&transaction));
-            progress(built.len());
-        }
-        built
+        let next = || std::array::from_fn(|_| self.next_payment());
+        build(count, progress, next, transaction)
     }
 
     /// Makes the payments of the next `count` transactions, `N` of each, without the transactions.

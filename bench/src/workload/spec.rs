@@ -3,10 +3,16 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Erc20, Erc20Options, LuaPay, LuaPayOptions, NativeTransfer, PaymentOptions, Spread, Workload,
-    WorkloadName,
+    Compute, ComputeOptions, Erc20, Erc20Options, Letter, LuaPay, LuaPayOptions, NativeTransfer,
+    PaymentOptions, SmallBank, SmallBankOptions, Spread, Workload, WorkloadName, Ycsb, YcsbOptions,
 };
 use crate::draw::{BadWorkload, Skew};
+
+/// How skewed YCSB is by itself: its zipfian constant.
+const YCSB_EXPONENT: f64 = 0.99;
+
+/// How much work it is by itself to keep a core busy: some 60 µs.
+const ROUNDS: u32 = 1_000;
 
 /// Where footprints come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,7 +159,7 @@ impl WorkloadSpec {
     /// [`BadWorkload`] if it lacks a knob that is given, or the values are impossible.
     pub fn open(&self) -> Result<Box<dyn Workload>, BadWorkload> {
         self.check_knobs()?;
-        let payments = self.payments(1_000);
+        let payments = self.payments(1_000, Skew::Uniform);
         Ok(match self.workload {
             WorkloadName::Erc20 => {
                 let options = Erc20Options { payments, chain_id: self.chain_id };
@@ -175,15 +181,65 @@ impl WorkloadSpec {
                 None => Box::new(NativeTransfer::two(payments)?),
                 Some(spread) => Box::new(NativeTransfer::spread(payments, spread)?),
             },
+            WorkloadName::Smallbank => {
+                let options = SmallBankOptions {
+                    customers: self.payments(10_000, Skew::Uniform),
+                    read: self.read,
+                    declared: self.told_by_arguments()?,
+                };
+                Box::new(SmallBank::new(options, self.spread)?)
+            }
+            WorkloadName::YcsbA => self.ycsb(Letter::A)?,
+            WorkloadName::YcsbB => self.ycsb(Letter::B)?,
+            WorkloadName::YcsbC => self.ycsb(Letter::C)?,
+            WorkloadName::YcsbD => self.ycsb(Letter::D)?,
+            WorkloadName::YcsbE => self.ycsb(Letter::E)?,
+            WorkloadName::YcsbF => self.ycsb(Letter::F)?,
+            WorkloadName::Ycsb10 => self.ycsb(Letter::Many(self.keys.unwrap_or(10)))?,
+            WorkloadName::Nothing => self.compute(0)?,
+            WorkloadName::Cpu => self.compute(self.rounds.unwrap_or(ROUNDS))?,
             _ => return Err(BadWorkload::Name { text: self.workload.to_string() }),
         })
     }
 
-    fn payments(&self, accounts: u32) -> PaymentOptions {
+    fn ycsb(&self, letter: Letter) -> Result<Box<dyn Workload>, BadWorkload> {
+        let usual = Skew::Zipf { exponent: YCSB_EXPONENT };
+        let (records, bytes) = match letter {
+            Letter::Many(_) => (self.payments(100_000, Skew::Uniform), 10),
+            _ => (self.payments(10_000, usual), 100),
+        };
+        let options = YcsbOptions {
+            letter,
+            records,
+            read: self.read.unwrap_or_else(|| letter.read()),
+            field_bytes: self.field_bytes.unwrap_or(bytes),
+            declared: self.told_by_arguments()?,
+        };
+        Ok(Box::new(Ycsb::new(options, self.spread)?))
+    }
+
+    fn compute(&self, rounds: u32) -> Result<Box<dyn Workload>, BadWorkload> {
+        let declared = self.told_by_arguments()?;
+        Ok(Box::new(Compute::new(ComputeOptions { seed: self.seed, rounds, declared })?))
+    }
+
+    /// Whether footprints are to be declared that admission can take from the arguments otherwise.
+    fn told_by_arguments(&self) -> Result<bool, BadWorkload> {
+        match self.footprint {
+            None => Ok(false),
+            Some(FootprintFrom::Declared) => Ok(true),
+            Some(footprint) => {
+                let reason = "their arguments tell them";
+                Err(BadWorkload::Footprint { workload: self.workload, footprint, reason })
+            }
+        }
+    }
+
+    fn payments(&self, accounts: u32, skew: Skew) -> PaymentOptions {
         PaymentOptions {
             seed: self.seed,
             accounts: self.accounts.unwrap_or(accounts),
-            skew: self.skew.unwrap_or(Skew::Uniform),
+            skew: self.skew.unwrap_or(skew),
             conflict: self.conflict.unwrap_or(0),
         }
     }
