@@ -19,6 +19,7 @@ mod payments;
 mod smallbank;
 mod spec;
 mod spread;
+mod tpcc;
 mod ycsb;
 
 use std::sync::LazyLock;
@@ -43,6 +44,7 @@ pub use payments::{AMOUNT_MAX, BALANCE_START, PaymentOptions};
 pub use smallbank::{SmallBank, SmallBankOptions};
 pub use spec::{FootprintFrom, WorkloadSpec};
 pub use spread::Spread;
+pub use tpcc::{Mix, Remote, Tpcc, TpccOptions};
 pub use ycsb::{Letter, Ycsb, YcsbOptions};
 
 /// A transaction to send, and in which order.

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Compute, ComputeOptions, Erc20, Erc20Options, Letter, LuaPay, LuaPayOptions, NativeTransfer,
-    PaymentOptions, SmallBank, SmallBankOptions, Spread, Workload, WorkloadName, Ycsb, YcsbOptions,
+    Compute, ComputeOptions, Erc20, Erc20Options, Letter, LuaPay, LuaPayOptions, Mix,
+    NativeTransfer, PaymentOptions, Remote, SmallBank, SmallBankOptions, Spread, Tpcc, TpccOptions,
+    Workload, WorkloadName, Ycsb, YcsbOptions,
 };
 use crate::draw::{BadWorkload, Skew};
 
@@ -13,6 +14,9 @@ const YCSB_EXPONENT: f64 = 0.99;
 
 /// How much work it is by itself to keep a core busy: some 60 µs.
 const ROUNDS: u32 = 1_000;
+
+/// Warehouses of TPC-C by itself.
+const TPCC_WAREHOUSES: u32 = 2;
 
 /// Where footprints come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -198,6 +202,8 @@ impl WorkloadSpec {
             WorkloadName::Ycsb10 => self.ycsb(Letter::Many(self.keys.unwrap_or(10)))?,
             WorkloadName::Nothing => self.compute(0)?,
             WorkloadName::Cpu => self.compute(self.rounds.unwrap_or(ROUNDS))?,
+            WorkloadName::Tpcc => self.tpcc(Mix::Full)?,
+            WorkloadName::TpccNp => self.tpcc(Mix::NewOrderPayment)?,
             _ => return Err(BadWorkload::Name { text: self.workload.to_string() }),
         })
     }
@@ -221,6 +227,28 @@ impl WorkloadSpec {
     fn compute(&self, rounds: u32) -> Result<Box<dyn Workload>, BadWorkload> {
         let declared = self.told_by_arguments()?;
         Ok(Box::new(Compute::new(ComputeOptions { seed: self.seed, rounds, declared })?))
+    }
+
+    fn tpcc(&self, mix: Mix) -> Result<Box<dyn Workload>, BadWorkload> {
+        let declared = match (self.footprint, mix) {
+            (Some(footprint @ FootprintFrom::Declared), Mix::Full) => {
+                let reason = "those of order-status, delivery and stock-level depend on the state";
+                return Err(BadWorkload::Footprint { workload: self.workload, footprint, reason });
+            }
+            (Some(FootprintFrom::Discovered), Mix::Full) => false,
+            _ => self.told_by_arguments()?,
+        };
+        let options = TpccOptions {
+            seed: self.seed,
+            mix,
+            warehouses: self.warehouses.unwrap_or(TPCC_WAREHOUSES),
+            items: self.items.unwrap_or(100_000),
+            customers: self.customers.unwrap_or(3_000),
+            conflict: self.conflict.unwrap_or(0),
+            remote: self.remote.map_or(Remote::Lines, Remote::Share),
+            declared,
+        };
+        Ok(Box::new(Tpcc::new(options, self.spread)?))
     }
 
     /// Whether footprints are to be declared that admission can take from the arguments otherwise.
