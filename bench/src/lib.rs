@@ -24,3 +24,4 @@ pub mod workload;
 
 #[cfg(test)]
 mod testing;
+mod twin;

@@ -10,20 +10,25 @@
 
 mod audit;
 mod cache;
+mod chain;
 mod compute;
 mod erc20;
+mod ether;
 mod lua_pay;
 mod name;
 mod native_transfer;
+mod nft;
 mod payments;
 mod smallbank;
 mod spec;
 mod spread;
+mod swap;
 mod tpcc;
 mod ycsb;
 
 use std::sync::LazyLock;
 
+use alloy_primitives::{Address, U256};
 use parsec_protocol::{ErrorCode, Key, Transaction, Value};
 use parsec_runtimes::native::Program;
 use parsec_runtimes::procedures::Invocation;
@@ -37,13 +42,16 @@ pub use audit::{Audit, AuditFailure, Commits};
 pub use cache::{Prepared, cached};
 pub use compute::{Compute, ComputeOptions};
 pub use erc20::{Erc20, Erc20Options};
+pub use ether::{Ether, EtherOptions};
 pub use lua_pay::{LuaPay, LuaPayOptions};
 pub use name::WorkloadName;
 pub use native_transfer::NativeTransfer;
+pub use nft::{Nft, NftOptions};
 pub use payments::{AMOUNT_MAX, BALANCE_START, PaymentOptions};
 pub use smallbank::{SmallBank, SmallBankOptions};
 pub use spec::{FootprintFrom, WorkloadSpec};
 pub use spread::Spread;
+pub use swap::{Swap, SwapOptions};
 pub use tpcc::{Mix, Remote, Tpcc, TpccOptions};
 pub use ycsb::{Letter, Ycsb, YcsbOptions};
 
@@ -75,6 +83,11 @@ pub type BuildProgress<'a> = &'a (dyn Fn(usize) + Sync);
 pub trait Workload: Send {
     /// What it is called in reports, with what matters of its options.
     fn name(&self) -> String;
+
+    /// The accounts that have to own so many wei before the setup: only a genesis gives Ether.
+    fn genesis(&self) -> Vec<(Address, U256)> {
+        Vec::new()
+    }
 
     /// What is sent before the clock starts, stage by stage.
     fn setup(&self) -> Vec<Stage>;

@@ -57,6 +57,8 @@ enum Choice {
     Free(Pairs),
     /// Anyone may pay anyone, but two payments in a row have nobody in common.
     Apart { pairs: Pairs, next: Option<(u32, u32)> },
+    /// Anyone may pay whoever is of the same group: account number modulo so many.
+    Groups { pairs: Pairs, groups: u32 },
     /// The partitions of their keys decide.
     Spread(Spreader),
 }
@@ -75,6 +77,19 @@ impl Payments {
         let pairs = Pairs::new(options.seed, options.accounts, options.skew)?;
         let pairs = pairs.with_conflict(options.conflict)?;
         Ok(Self::chosen_by(Choice::Free(pairs), options.accounts))
+    }
+
+    /// Payments within groups: accounts whose numbers modulo `groups` are equal.
+    pub(super) fn grouped(options: &PaymentOptions, groups: u32) -> Result<Self, BadWorkload> {
+        if groups == 1 {
+            return Self::new(options);
+        }
+        if groups == 0 || !options.accounts.is_multiple_of(groups) {
+            let allowed = format!("one, or a divisor of the {} accounts", options.accounts);
+            return Err(BadWorkload::Value { knob: "tokens", value: groups.into(), allowed });
+        }
+        let pairs = Pairs::new(options.seed, options.accounts / groups, options.skew)?;
+        Ok(Self::chosen_by(Choice::Groups { pairs, groups }, options.accounts))
     }
 
     /// Payments of which each two that make a transaction have four accounts.
@@ -113,6 +128,11 @@ impl Payments {
                 });
                 (pair, pairs.amount(AMOUNT_MAX))
             }
+            Choice::Groups { pairs, groups } => {
+                let group = u32::try_from(pairs.below(u64::from(*groups))).expect("below a u32");
+                let (from, to) = pairs.next_pair();
+                ((from * *groups + group, to * *groups + group), pairs.amount(AMOUNT_MAX))
+            }
             Choice::Spread(spreader) => (spreader.next_pair(), spreader.amount(AMOUNT_MAX)),
         };
         let nonce = self.nonces[index(from)];
@@ -146,7 +166,7 @@ impl Payments {
     /// How many of the transactions so far were made to touch several partitions.
     pub(super) fn multi_partition(&self) -> u64 {
         match &self.choice {
-            Choice::Free(_) | Choice::Apart { .. } => 0,
+            Choice::Free(_) | Choice::Apart { .. } | Choice::Groups { .. } => 0,
             Choice::Spread(spreader) => spreader.multi_partition(),
         }
     }

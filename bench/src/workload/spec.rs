@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Compute, ComputeOptions, Erc20, Erc20Options, Letter, LuaPay, LuaPayOptions, Mix,
-    NativeTransfer, PaymentOptions, Remote, SmallBank, SmallBankOptions, Spread, Tpcc, TpccOptions,
-    Workload, WorkloadName, Ycsb, YcsbOptions,
+    Compute, ComputeOptions, Erc20, Erc20Options, Ether, EtherOptions, Letter, LuaPay,
+    LuaPayOptions, Mix, NativeTransfer, Nft, NftOptions, PaymentOptions, Remote, SmallBank,
+    SmallBankOptions, Spread, Swap, SwapOptions, Tpcc, TpccOptions, Workload, WorkloadName, Ycsb,
+    YcsbOptions,
 };
 use crate::draw::{BadWorkload, Skew};
 
@@ -164,16 +165,33 @@ impl WorkloadSpec {
     pub fn open(&self) -> Result<Box<dyn Workload>, BadWorkload> {
         self.check_knobs()?;
         let payments = self.payments(1_000, Skew::Uniform);
+        let chain_id = self.chain_id;
+        let declared = self.footprint == Some(FootprintFrom::Declared);
         Ok(match self.workload {
             WorkloadName::Erc20 => {
-                let options = Erc20Options { payments, chain_id: self.chain_id };
-                match self.spread {
-                    None => Box::new(Erc20::new(options)?),
-                    Some(spread) => Box::new(Erc20::spread(options, spread)?),
-                }
+                let tokens = self.tokens.unwrap_or(1);
+                let options = Erc20Options { payments, chain_id };
+                let erc20 = match self.spread {
+                    None => Erc20::with_tokens(options, tokens)?,
+                    Some(spread) => Erc20::spread(options, spread)?,
+                };
+                Box::new(if declared { erc20.declaring()? } else { erc20 })
             }
+            WorkloadName::Ether => {
+                let options = EtherOptions { payments, chain_id, declared };
+                Box::new(Ether::new(options, self.spread)?)
+            }
+            WorkloadName::Swap => {
+                let (accounts, pools) = (payments, self.tokens.unwrap_or(1));
+                Box::new(Swap::new(SwapOptions { accounts, pools, chain_id, declared })?)
+            }
+            WorkloadName::Nft if declared => {
+                let (workload, footprint) = (self.workload, FootprintFrom::Declared);
+                let reason = "the slot that each mint writes depends on those before it";
+                return Err(BadWorkload::Footprint { workload, footprint, reason });
+            }
+            WorkloadName::Nft => Box::new(Nft::new(NftOptions { accounts: payments, chain_id })?),
             WorkloadName::LuaPay => {
-                let declared = self.footprint == Some(FootprintFrom::Declared);
                 let signed = self.signed.unwrap_or(false);
                 Box::new(LuaPay::new(LuaPayOptions { payments, signed, declared })?)
             }
@@ -204,7 +222,6 @@ impl WorkloadSpec {
             WorkloadName::Cpu => self.compute(self.rounds.unwrap_or(ROUNDS))?,
             WorkloadName::Tpcc => self.tpcc(Mix::Full)?,
             WorkloadName::TpccNp => self.tpcc(Mix::NewOrderPayment)?,
-            _ => return Err(BadWorkload::Name { text: self.workload.to_string() }),
         })
     }
 
