@@ -193,16 +193,20 @@ impl WorkloadSpec {
             WorkloadName::Nft => Box::new(Nft::new(NftOptions { accounts: payments, chain_id })?),
             WorkloadName::LuaPay => {
                 let signed = self.signed.unwrap_or(false);
-                Box::new(LuaPay::new(LuaPayOptions { payments, signed, declared })?)
+                let options = LuaPayOptions { payments, signed, declared };
+                Box::new(match self.spread {
+                    None => LuaPay::new(options)?,
+                    Some(spread) => LuaPay::spread(options, spread)?,
+                })
             }
-            WorkloadName::NativeTransfer => match self.spread {
-                None => Box::new(NativeTransfer::new(payments)?),
-                Some(spread) => Box::new(NativeTransfer::one_spread(payments, spread)?),
-            },
-            WorkloadName::NativeTransfer4 => match self.spread {
-                None => Box::new(NativeTransfer::two(payments)?),
-                Some(spread) => Box::new(NativeTransfer::spread(payments, spread)?),
-            },
+            WorkloadName::NativeTransfer => self.native(match self.spread {
+                None => NativeTransfer::new(payments)?,
+                Some(spread) => NativeTransfer::one_spread(payments, spread)?,
+            })?,
+            WorkloadName::NativeTransfer4 => self.native(match self.spread {
+                None => NativeTransfer::two(payments)?,
+                Some(spread) => NativeTransfer::spread(payments, spread)?,
+            })?,
             WorkloadName::Smallbank => {
                 let options = SmallBankOptions {
                     customers: self.payments(10_000, Skew::Uniform),
@@ -223,6 +227,11 @@ impl WorkloadSpec {
             WorkloadName::Tpcc => self.tpcc(Mix::Full)?,
             WorkloadName::TpccNp => self.tpcc(Mix::NewOrderPayment)?,
         })
+    }
+
+    fn native(&self, workload: NativeTransfer) -> Result<Box<dyn Workload>, BadWorkload> {
+        let declared = self.told_by_arguments()?;
+        Ok(Box::new(if declared { workload.declaring() } else { workload }))
     }
 
     fn ycsb(&self, letter: Letter) -> Result<Box<dyn Workload>, BadWorkload> {
@@ -359,3 +368,6 @@ impl std::str::FromStr for WorkloadSpec {
         Ok(Self::new(name.parse()?, 1, 1))
     }
 }
+
+#[cfg(test)]
+mod tests;
