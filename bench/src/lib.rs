@@ -26,3 +26,4 @@ pub mod workload;
 
 #[cfg(test)]
 mod testing;
+mod twin;
