@@ -20,7 +20,10 @@ pub mod account;
 pub mod contracts;
 pub mod draw;
 pub mod load;
+pub mod record;
+pub mod report;
 pub mod workload;
 
 #[cfg(test)]
 mod testing;
+mod twin;

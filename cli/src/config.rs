@@ -10,12 +10,12 @@ use parsec_protocol::transport::tls::{
     IdentityFiles, NodeIdentity, development_identity, ensure_loopback,
 };
 use parsec_protocol::{NodeId, PartitionId, PartitionMap};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, failed};
 
 /// What a node does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RoleName {
     /// It admits and orders transactions, and serves clients.
@@ -25,7 +25,7 @@ pub enum RoleName {
 }
 
 /// The configuration file of a node. Paths are relative to the file.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeConfig {
     /// The number of this node, one of `nodes`.
@@ -53,7 +53,7 @@ pub struct NodeConfig {
 }
 
 /// One node of the cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeAddress {
     /// Its number.
@@ -67,7 +67,7 @@ pub struct NodeAddress {
 
 /// How hosts and clients know each other: either a directory of development certificates, or
 /// three files made by `parsec certs`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
     /// A directory in which certificates make themselves; for loopback addresses only.

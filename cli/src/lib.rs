@@ -1,7 +1,7 @@
 //! The one binary, `parsec`: wires the rooms together.
 //!
 //! This crate owns the command line, the configuration and genesis files, and the embedded
-//! cluster that `parsec demo` and the tests of the whole run. It must not know how any room does
+//! cluster that `parsec demo` and the tests of the whole run, and clusters of real processes. It must not know how any room does
 //! its work.
 
 pub mod args;
@@ -11,6 +11,7 @@ pub mod config;
 pub mod failure;
 pub mod genesis;
 pub mod node;
+pub mod processes;
 pub mod telemetry;
 
 /// The chain id of clusters that name no other: the one of PArSEC.

@@ -1,6 +1,6 @@
 //! Payments as native programs: what the system itself costs, without signatures or contracts.
 
-use parsec_protocol::{Delta, Key, Value};
+use parsec_protocol::{Delta, Key, Transaction, Value};
 use parsec_runtimes::native::{self, Program};
 
 use super::audit::leading_number;
@@ -18,8 +18,13 @@ const SETUP_PUTS: usize = 256;
 #[derive(Debug)]
 pub struct NativeTransfer {
     options: PaymentOptions,
-    /// Where keys lie; transactions of two transfers then, instead of one.
+    /// Where keys lie, if that is chosen.
     spread: Option<Spread>,
+    /// Whether transactions are of two transfers instead of one.
+    two: bool,
+    /// Whether transactions declare their footprints, which admission takes from the program
+    /// otherwise.
+    declared: bool,
     keys: Vec<Key>,
     payments: Payments,
 }
@@ -31,8 +36,29 @@ impl NativeTransfer {
     /// [`BadWorkload`] if the options are out of range.
     pub fn new(options: PaymentOptions) -> Result<Self, BadWorkload> {
         let payments = Payments::new(&options)?;
+        Ok(Self::anywhere(options, false, payments))
+    }
+
+    /// Two transfers in each transaction, between four accounts.
+    ///
+    /// # Errors
+    /// [`BadWorkload`] if the options are out of range.
+    pub fn two(options: PaymentOptions) -> Result<Self, BadWorkload> {
+        let payments = Payments::apart(&options)?;
+        Ok(Self::anywhere(options, true, payments))
+    }
+
+    /// One transfer in each transaction, hence two keys, which lie where `spread` wants them.
+    ///
+    /// # Errors
+    /// [`BadWorkload`] if the options are out of range: there can't be more than 2 participants.
+    pub fn one_spread(options: PaymentOptions, spread: Spread) -> Result<Self, BadWorkload> {
+        Self::spread_by(options, spread, false)
+    }
+
+    fn anywhere(options: PaymentOptions, two: bool, payments: Payments) -> Self {
         let keys = (0..options.accounts).map(|account| account_key(options.seed, account.into()));
-        Ok(Self { options, spread: None, keys: keys.collect(), payments })
+        Self { options, spread: None, two, declared: false, keys: keys.collect(), payments }
     }
 
     /// Two transfers in each transaction, hence four keys, which lie where `spread` wants them.
@@ -40,13 +66,25 @@ impl NativeTransfer {
     /// # Errors
     /// [`BadWorkload`] if the options are out of range: there can't be more than 4 participants.
     pub fn spread(options: PaymentOptions, spread: Spread) -> Result<Self, BadWorkload> {
-        let spreader = Spreader::new(&options, spread, Pattern::TwoTransfers)?;
+        Self::spread_by(options, spread, true)
+    }
+
+    fn spread_by(options: PaymentOptions, spread: Spread, two: bool) -> Result<Self, BadWorkload> {
+        let pattern = Pattern::Group(if two { 4 } else { 2 });
+        let spreader = Spreader::new(&options, spread, pattern)?;
         let candidate = |number| {
             let key = account_key(options.seed, number);
             (key.clone(), [key])
         };
         let keys = spreader.fill(candidate);
-        Ok(Self { options, spread: Some(spread), keys, payments: Payments::spread(spreader) })
+        let payments = Payments::spread(spreader);
+        Ok(Self { options, spread: Some(spread), two, declared: false, keys, payments })
+    }
+
+    /// This workload, whose transactions declare their footprints.
+    #[must_use]
+    pub fn declaring(self) -> Self {
+        Self { declared: true, ..self }
     }
 
     /// The key of each account.
@@ -64,12 +102,17 @@ impl NativeTransfer {
 }
 
 /// The transaction that makes these payments, which have at least one.
-fn transaction(seed: u64, keys: &[Key], payments: &[Payment]) -> LoadTransaction {
+fn transaction(seed: u64, keys: &[Key], payments: &[Payment], declared: bool) -> LoadTransaction {
     let pay = |program: Program, Payment { from, to, amount, .. }: &Payment| {
         program.transfer(&keys[index(*from)], &keys[index(*to)], u128::from(*amount))
     };
     let program = payments.iter().fold(Program::new(), pay);
-    let transaction = program.into_transaction(salt(seed, "native load", payments[0].number));
+    let footprint = declared.then(|| {
+        let footprint = program.footprint().expect("four keys at most are no long footprint");
+        footprint.expect("a transfer chases nothing")
+    });
+    let salt = salt(seed, "native load", payments[0].number);
+    let transaction = Transaction { footprint, ..program.into_transaction(salt) };
     LoadTransaction { sender: None, transaction }
 }
 
@@ -81,9 +124,10 @@ fn account_key(seed: u64, account: u64) -> Key {
 
 impl Workload for NativeTransfer {
     fn name(&self) -> String {
+        let what = if self.two { "two native transfers" } else { "native transfer" };
         match &self.spread {
-            None => format!("native transfer ({})", self.options),
-            Some(spread) => format!("two native transfers ({spread}, {})", self.options),
+            None => format!("{what} ({})", self.options),
+            Some(spread) => format!("{what} ({spread}, {})", self.options),
         }
     }
 
@@ -101,15 +145,23 @@ impl Workload for NativeTransfer {
     }
 
     fn build(&mut self, count: usize, progress: BuildProgress<'_>) -> Vec<LoadTransaction> {
-        let (keys, seed) = (&self.keys, self.options.seed);
-        match self.spread {
-            None => {
-                self.payments.build(count, progress, |one: [_; 1]| transaction(seed, keys, &one))
-            }
-            Some(_) => {
-                self.payments.build(count, progress, |two: [_; 2]| transaction(seed, keys, &two))
-            }
+        let (keys, seed, declared) = (&self.keys, self.options.seed, self.declared);
+        match self.two {
+            false => self
+                .payments
+                .build(count, progress, |one: [_; 1]| transaction(seed, keys, &one, declared)),
+            true => self
+                .payments
+                .build(count, progress, |two: [_; 2]| transaction(seed, keys, &two, declared)),
         }
+    }
+
+    fn skip(&mut self, count: usize) {
+        if self.two { self.payments.skip::<2>(count) } else { self.payments.skip::<1>(count) }
+    }
+
+    fn multi_partition(&self) -> Option<u64> {
+        self.spread.map(|_| self.payments.multi_partition())
     }
 
     fn audit(&self) -> Audit {

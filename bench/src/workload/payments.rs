@@ -1,18 +1,13 @@
 //! Random payments between accounts, whatever runtime makes them.
 
-use rayon::prelude::*;
-
 use super::spread::Spreader;
-use super::{BuildProgress, LoadTransaction};
+use super::{BuildProgress, LoadTransaction, build};
 use crate::draw::{BadWorkload, Pairs, Skew};
 
 /// What each account has at first. No payer can run out of it: it is enough for 10^13 payments.
 pub const BALANCE_START: u64 = 1_000_000_000_000_000;
 /// The largest amount of one payment; the smallest is 1.
 pub const AMOUNT_MAX: u64 = 100;
-
-/// Transactions that are built between two reports of progress.
-const BUILD_CHUNK: usize = 4_096;
 
 /// What all payment workloads may choose.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,17 +18,23 @@ pub struct PaymentOptions {
     pub accounts: u32,
     /// How often each of them is chosen, as payer and as payee.
     pub skew: Skew,
+    /// How many of 100 payments go to the first account, whatever the skew says.
+    pub conflict: u8,
 }
 
 impl Default for PaymentOptions {
     fn default() -> Self {
-        Self { seed: 1, accounts: 1_000, skew: Skew::Uniform }
+        Self { seed: 1, accounts: 1_000, skew: Skew::Uniform, conflict: 0 }
     }
 }
 
 impl std::fmt::Display for PaymentOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} accounts, {}, seed {}", self.accounts, self.skew, self.seed)
+        write!(f, "{} accounts, {}, ", self.accounts, self.skew)?;
+        if self.conflict > 0 {
+            write!(f, "{} % to one, ", self.conflict)?;
+        }
+        write!(f, "seed {}", self.seed)
     }
 }
 
@@ -54,6 +55,10 @@ pub(super) struct Payment {
 enum Choice {
     /// Anyone may pay anyone.
     Free(Pairs),
+    /// Anyone may pay anyone, but two payments in a row have nobody in common.
+    Apart { pairs: Pairs, next: Option<(u32, u32)> },
+    /// Anyone may pay whoever is of the same group: account number modulo so many.
+    Groups { pairs: Pairs, groups: u32 },
     /// The partitions of their keys decide.
     Spread(Spreader),
 }
@@ -70,7 +75,33 @@ pub(super) struct Payments {
 impl Payments {
     pub(super) fn new(options: &PaymentOptions) -> Result<Self, BadWorkload> {
         let pairs = Pairs::new(options.seed, options.accounts, options.skew)?;
+        let pairs = pairs.with_conflict(options.conflict)?;
         Ok(Self::chosen_by(Choice::Free(pairs), options.accounts))
+    }
+
+    /// Payments within groups: accounts whose numbers modulo `groups` are equal.
+    pub(super) fn grouped(options: &PaymentOptions, groups: u32) -> Result<Self, BadWorkload> {
+        if groups == 1 {
+            return Self::new(options);
+        }
+        if groups == 0 || !options.accounts.is_multiple_of(groups) {
+            let allowed = format!("one, or a divisor of the {} accounts", options.accounts);
+            return Err(BadWorkload::Value { knob: "tokens", value: groups.into(), allowed });
+        }
+        let pairs = Pairs::new(options.seed, options.accounts / groups, options.skew)?;
+        Ok(Self::chosen_by(Choice::Groups { pairs, groups }, options.accounts))
+    }
+
+    /// Payments of which each two that make a transaction have four accounts.
+    pub(super) fn apart(options: &PaymentOptions) -> Result<Self, BadWorkload> {
+        if options.accounts < 4 {
+            let (knob, value) = ("accounts", options.accounts.into());
+            let allowed = "two payments apart need four".to_owned();
+            return Err(BadWorkload::Value { knob, value, allowed });
+        }
+        let pairs = Pairs::new(options.seed, options.accounts, options.skew)?;
+        let pairs = pairs.with_conflict(options.conflict)?;
+        Ok(Self::chosen_by(Choice::Apart { pairs, next: None }, options.accounts))
     }
 
     /// Payments between the accounts that `spreader` chooses.
@@ -88,6 +119,20 @@ impl Payments {
     fn next_payment(&mut self) -> Payment {
         let ((from, to), amount) = match &mut self.choice {
             Choice::Free(pairs) => (pairs.next_pair(), pairs.amount(AMOUNT_MAX)),
+            Choice::Apart { pairs, next } => {
+                let pair = next.take().unwrap_or_else(|| {
+                    let four = pairs.next_group(4);
+                    // The one that is chosen by conflict is paid.
+                    *next = Some((four[2], four[3]));
+                    (four[1], four[0])
+                });
+                (pair, pairs.amount(AMOUNT_MAX))
+            }
+            Choice::Groups { pairs, groups } => {
+                let group = u32::try_from(pairs.below(u64::from(*groups))).expect("below a u32");
+                let (from, to) = pairs.next_pair();
+                ((from * *groups + group, to * *groups + group), pairs.amount(AMOUNT_MAX))
+            }
             Choice::Spread(spreader) => (spreader.next_pair(), spreader.amount(AMOUNT_MAX)),
         };
         let nonce = self.nonces[index(from)];
@@ -107,22 +152,21 @@ impl Payments {
         progress: BuildProgress<'_>,
         transaction: impl Fn([Payment; N]) -> LoadTransaction + Sync,
     ) -> Vec<LoadTransaction> {
-        let mut built = Vec::with_capacity(count);
-        progress(0);
-        while built.len() < count {
-            let chunk = BUILD_CHUNK.min(count - built.len());
-            let payments: Vec<[_; N]> =
-                (0..chunk).map(|_| std::array::from_fn(|_| self.next_payment())).collect();
-            built.par_extend(payments.into_par_iter().map(&transaction));
-            progress(built.len());
+        let next = || std::array::from_fn(|_| self.next_payment());
+        build(count, progress, next, transaction)
+    }
+
+    /// Makes the payments of the next `count` transactions, `N` of each, without the transactions.
+    pub(super) fn skip<const N: usize>(&mut self, count: usize) {
+        for _ in 0..count * N {
+            self.next_payment();
         }
-        built
     }
 
     /// How many of the transactions so far were made to touch several partitions.
     pub(super) fn multi_partition(&self) -> u64 {
         match &self.choice {
-            Choice::Free(_) => 0,
+            Choice::Free(_) | Choice::Apart { .. } | Choice::Groups { .. } => 0,
             Choice::Spread(spreader) => spreader.multi_partition(),
         }
     }

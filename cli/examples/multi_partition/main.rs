@@ -18,7 +18,6 @@
 
 mod measure;
 mod points;
-mod processes;
 mod report;
 
 use std::path::PathBuf;
@@ -48,6 +47,9 @@ enum Command {
     Node {
         /// The node's configuration file.
         file: PathBuf,
+        /// Stop when standard input ends.
+        #[arg(long)]
+        stop_at_eof: bool,
     },
 }
 
@@ -91,7 +93,9 @@ fn main() -> ExitCode {
         match command {
             Command::Native(options) => measure::run(Kind::Native, &options).await,
             Command::Erc20(options) => measure::run(Kind::Erc20, &options).await,
-            Command::Node { file } => commands::node(&file).await.map(|()| true),
+            Command::Node { file, stop_at_eof } => {
+                commands::node(&file, stop_at_eof).await.map(|()| true)
+            }
         }
     });
     match result.and_then(|good| if good { Ok(()) } else { Err(disagrees()) }) {

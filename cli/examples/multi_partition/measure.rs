@@ -3,6 +3,7 @@
 use parsec_bench::load::{self, Cancelled, LoadOptions};
 use parsec_cli::DEFAULT_CHAIN_ID;
 use parsec_cli::failure::{Context, Failure, failed};
+use parsec_cli::processes::{ClusterUsage, Processes, ProcessesOptions};
 use parsec_client::{Client, ClientConfig};
 use parsec_oracle::Oracle;
 use parsec_protocol::message::ClusterStatus;
@@ -10,8 +11,7 @@ use parsec_runtimes::Runtimes;
 use parsec_storage::{Digest, LogReader};
 
 use crate::Options;
-use crate::points::{Kind, Point};
-use crate::processes::{Cpu, Processes};
+use crate::points::{Kind, PARTITIONS, Point};
 use crate::report;
 
 /// Transactions in one submission.
@@ -32,7 +32,8 @@ pub(crate) struct Measurement {
     pub(crate) per_second: f64,
     /// Half of them took at most this long, milliseconds.
     pub(crate) p50_ms: f64,
-    pub(crate) cpu: Cpu,
+    /// What all processes used meanwhile.
+    pub(crate) usage: ClusterUsage,
 }
 
 /// The cluster, and who loads it.
@@ -45,7 +46,7 @@ struct Bench {
 
 /// Measures all points and prints what came of it; whether the cluster agrees with one thread.
 pub(crate) async fn run(kind: Kind, options: &Options) -> Result<bool, Failure> {
-    let processes = Processes::start(options.hosts)?;
+    let processes = Processes::start(&ProcessesOptions::new(options.hosts, PARTITIONS))?;
     let config = processes.reach().await?;
     let client = Client::connect(config.clone()).await.context("can't connect")?;
     let load =
@@ -89,18 +90,18 @@ impl Bench {
     async fn measure(&self, point: &mut Point, count: usize) -> Result<Measurement, Failure> {
         let (built, multi_partition) = tokio::task::block_in_place(|| point.build(count));
         let clients = load::connect(&self.config, CONNECTIONS).await.map_err(failed)?;
-        let before = (self.settled().await?, self.processes.cpu()?);
+        let before = (self.settled().await?, self.processes.usage()?);
         let never = Cancelled::never();
         let run = load::run("point", &clients, built, &self.load, &never, &|_| {}).await;
         let report = run.map_err(failed)?;
-        let after = (self.settled().await?, self.processes.cpu()?);
+        let after = (self.settled().await?, self.processes.usage()?);
         let measurement = Measurement {
             transactions: report.committed,
             multi_partition: multi_partition_of(&after.0) - multi_partition_of(&before.0),
             strayed: report.strayed,
             per_second: report.tps,
             p50_ms: report.p50_ms,
-            cpu: after.1.since(before.1),
+            usage: after.1.since(&before.1),
         };
         if report.committed != report.total {
             let reason = report.first_failure.unwrap_or_default();

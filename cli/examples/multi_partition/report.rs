@@ -1,7 +1,5 @@
 //! What was measured, as a table.
 
-use std::time::Duration;
-
 use crate::Options;
 use crate::measure::Measurement;
 use crate::points::{Kind, PARTITIONS, Point};
@@ -27,8 +25,8 @@ fn spread(numbers: impl Iterator<Item = f64>) -> Spread3 {
 }
 
 /// Microseconds of each transaction.
-fn micros(cpu: Duration, measurement: &Measurement) -> f64 {
-    cpu.as_secs_f64() * 1e6 / measurement.transactions as f64
+fn micros(cpu_ns: u64, measurement: &Measurement) -> f64 {
+    cpu_ns as f64 / 1e3 / measurement.transactions as f64
 }
 
 fn per_second(measurement: &Measurement) -> f64 {
@@ -36,19 +34,19 @@ fn per_second(measurement: &Measurement) -> f64 {
 }
 
 fn total(measurement: &Measurement) -> f64 {
-    micros(measurement.cpu.total(), measurement)
+    micros(measurement.usage.cpu_ns(), measurement)
 }
 
 fn executors(measurement: &Measurement) -> f64 {
-    micros(measurement.cpu.executors, measurement)
+    micros(measurement.usage.executors().cpu_ns, measurement)
 }
 
 fn sequencer(measurement: &Measurement) -> f64 {
-    micros(measurement.cpu.sequencer, measurement)
+    micros(measurement.usage.sequencer().cpu_ns, measurement)
 }
 
 fn client(measurement: &Measurement) -> f64 {
-    micros(measurement.cpu.client, measurement)
+    micros(measurement.usage.driver.cpu_ns, measurement)
 }
 
 /// Prints what was measured, as Markdown. The first point is the one that all are relative to.

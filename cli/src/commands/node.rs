@@ -3,14 +3,16 @@
 use std::path::Path;
 
 use crate::config::{NodeConfig, RoleName};
-use crate::failure::{Failure, failed};
+use crate::failure::{Context, Failure, failed};
 use crate::{node, telemetry};
 
-/// Runs the node that `file` configures until ctrl-C, or until it must not go on.
+/// Runs the node that `file` configures until ctrl-C, or until it must not go on; also until
+/// standard input ends, if `stop_at_eof`.
 ///
 /// # Errors
 /// What is wrong with the file, or why the node stopped of itself.
-pub async fn node(file: &Path) -> Result<(), Failure> {
+pub async fn node(file: &Path, stop_at_eof: bool) -> Result<(), Failure> {
+    let asked = asked_to_stop(stop_at_eof)?;
     let config = NodeConfig::load(file)?;
     if let Some(address) = config.metrics {
         telemetry::serve_metrics(address)?;
@@ -21,7 +23,7 @@ pub async fn node(file: &Path) -> Result<(), Failure> {
             eprintln!("node {} orders transactions; clients connect to {address}", config.node);
             let stopped = tokio::select! {
                 reason = sequencer.stopped() => Some(reason),
-                result = tokio::signal::ctrl_c() => { result.map_err(failed)?; None }
+                result = asked => { result?; None }
             };
             sequencer.shutdown().await.map_err(failed)?;
             stopped.map_or(Ok(()), |reason| Err(failed(reason)))
@@ -31,9 +33,33 @@ pub async fn node(file: &Path) -> Result<(), Failure> {
             eprintln!("node {} executes transactions", config.node);
             tokio::select! {
                 _ = executor.stopped() => {}
-                result = tokio::signal::ctrl_c() => result.map_err(failed)?,
+                result = asked => result?,
             }
             executor.shutdown().await.map_err(failed)
         }
     }
+}
+
+/// Returns when somebody wants the node to stop.
+fn asked_to_stop(stop_at_eof: bool) -> Result<impl Future<Output = Result<(), Failure>>, Failure> {
+    let (ended, end) = tokio::sync::oneshot::channel::<()>();
+    let mut waiting = Some(ended);
+    if stop_at_eof {
+        let ended = waiting.take();
+        // Not one of the runtime's threads: it must not hold up the end of the runtime.
+        let thread = std::thread::Builder::new().name("stdin".to_owned());
+        let read = move || {
+            // An error is an end, too.
+            std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink()).ok();
+            drop(ended);
+        };
+        thread.spawn(read).context("the system gives no thread")?;
+    }
+    Ok(async move {
+        let _waiting = waiting;
+        tokio::select! {
+            result = tokio::signal::ctrl_c() => result.map_err(failed),
+            _ = end => Ok(()),
+        }
+    })
 }
