@@ -19,6 +19,10 @@ const ROUNDS: u32 = 1_000;
 /// Warehouses of TPC-C by itself.
 const TPCC_WAREHOUSES: u32 = 2;
 
+/// Who mints by itself: so many that none has two mints in flight. A mint that strays loses its
+/// place, and a later one of the same account is then invalid.
+const NFT_ACCOUNTS: u32 = 10_000;
+
 /// Where footprints come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -190,7 +194,10 @@ impl WorkloadSpec {
                 let reason = "the slot that each mint writes depends on those before it";
                 return Err(BadWorkload::Footprint { workload, footprint, reason });
             }
-            WorkloadName::Nft => Box::new(Nft::new(NftOptions { accounts: payments, chain_id })?),
+            WorkloadName::Nft => {
+                let accounts = self.payments(NFT_ACCOUNTS, Skew::Turns);
+                Box::new(Nft::new(NftOptions { accounts, chain_id })?)
+            }
             WorkloadName::LuaPay => {
                 let signed = self.signed.unwrap_or(false);
                 let options = LuaPayOptions { payments, signed, declared };

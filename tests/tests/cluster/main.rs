@@ -4,6 +4,7 @@
 
 mod against_oracle;
 mod assembly;
+mod benchmarks;
 mod blocks;
 mod deployments;
 mod history;

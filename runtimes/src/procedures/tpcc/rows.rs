@@ -70,7 +70,8 @@ pub struct Sequence {
     pub next: u32,
     /// The first order that no delivery has put into the chain of NEW-ORDER yet.
     pub unchained: u32,
-    /// The tokens of the last [`RECENT`] orders: that of order n stands at n modulo `RECENT`.
+    /// The tokens of the last [`RECENT`] orders: that of order n stands at n modulo `RECENT`. Zero
+    /// where there was no order yet.
     pub tokens: [u64; RECENT as usize],
 }
 
@@ -95,7 +96,7 @@ impl Sequence {
     #[must_use]
     pub fn token(&self, order: u32) -> Option<u64> {
         let remembered = order < self.next && self.next - order <= RECENT;
-        remembered.then(|| self.tokens[slot(order)])
+        remembered.then(|| self.tokens[slot(order)]).filter(|token| *token != 0)
     }
 
     /// Remembers the token of an order.

@@ -1,0 +1,351 @@
+use parsec_protocol::Delta;
+
+use super::super::tpcc::rows::{
+    Customer, Item, Line, Names, Office, Order, PERSON_BYTES, Queue, Sequence, Stock,
+};
+use super::super::tpcc::{
+    Call, DISTRICTS, NewOrder, OrderedItem, Payment, Place, RECENT, Who, keys,
+};
+use super::*;
+
+const DATABASE: u64 = 8;
+const ITEMS: u32 = 30;
+const CUSTOMERS: u32 = 4;
+
+fn place(warehouse: u32, district: u8) -> Place {
+    Place { database: DATABASE, warehouse, district }
+}
+
+/// Two warehouses without orders.
+fn database() -> Host {
+    let mut host = host();
+    for item in 1..=ITEMS {
+        let row = Item { price: 100 * item, text: vec![b'i'; 50] };
+        host.state.insert(keys::item(DATABASE, item), row.encode());
+    }
+    for warehouse in 1..=2 {
+        fill(&mut host, warehouse);
+    }
+    host
+}
+
+fn fill(host: &mut Host, warehouse: u32) {
+    let zero = || Value::copy_from_slice(&Delta::from(0).0);
+    let office = |tax| Office { tax, address: [b'x'; 81] }.encode();
+    let first = place(warehouse, 1);
+    host.state.insert(first.warehouse(), office(1_000));
+    host.state.insert(first.warehouse_ytd(), zero());
+    for item in 1..=ITEMS {
+        let text: Vec<u8> = (1..=DISTRICTS).flat_map(|district| [district; 24]).collect();
+        let stock = Stock { quantity: 20, ytd: 0, orders: 0, remote: 0, text: &text };
+        host.state.insert(keys::stock(DATABASE, warehouse, item), stock.encode());
+    }
+    for place in (1..=DISTRICTS).map(|district| place(warehouse, district)) {
+        host.state.insert(place.district(), office(500));
+        host.state.insert(place.district_ytd(), zero());
+        let sequence = Sequence { next: 1, unchained: 1, tokens: [0; RECENT as usize] };
+        host.state.insert(place.sequence(), sequence.encode());
+        host.state.insert(place.queue(), Queue::default().encode());
+        host.state.insert(place.names(), Names::encode(&[(3, 2), (5, 4), (5, 1), (5, 3)]));
+        for customer in 1..=CUSTOMERS {
+            let row = Customer {
+                balance: 0,
+                ytd_payment: 0,
+                payments: 0,
+                deliveries: 0,
+                discount: 2_000,
+                bad_credit: customer == 4,
+                person: [b'p'; PERSON_BYTES],
+                data: vec![b'd'; 500],
+            };
+            host.state.insert(place.customer(customer), row.encode());
+        }
+    }
+}
+
+fn call(call: Call) -> Invocation {
+    Invocation::Tpcc { database: DATABASE, call }
+}
+
+fn new_order(token: u64, items: &[u32]) -> NewOrder {
+    let ordered = |item: &u32| OrderedItem { item: *item, supplier: 1, quantity: 5 };
+    let items = items.iter().map(ordered).collect();
+    NewOrder { warehouse: 1, district: 2, customer: 3, token, queued: true, items }
+}
+
+fn ordered(host: &mut Host, token: u64, items: &[u32]) {
+    committed(host, call(Call::NewOrder(new_order(token, items))));
+}
+
+fn order(host: &Host, token: u64) -> Order {
+    Order::decode(&host.state[&place(1, 2).order(token)]).unwrap()
+}
+
+fn sequence(host: &Host) -> Sequence {
+    Sequence::decode(&host.state[&place(1, 2).sequence()]).unwrap()
+}
+
+fn queue(host: &Host) -> Queue {
+    Queue::decode(&host.state[&place(1, 2).queue()]).unwrap()
+}
+
+fn customer(host: &Host, number: u32) -> Customer {
+    Customer::decode(&host.state[&place(1, 2).customer(number)]).unwrap()
+}
+
+fn delivery() -> Invocation {
+    call(Call::Delivery { warehouse: 1, carrier: 9 })
+}
+
+#[test]
+fn an_order_gets_the_next_number_and_its_price() {
+    let mut host = database();
+    let output = committed(&mut host, call(Call::NewOrder(new_order(77, &[1, 10]))));
+    // (500 + 5,000) cents, less 20 %, plus 15 %.
+    assert_eq!(&output[..], [&1u32.to_be_bytes()[..], &5_060u64.to_be_bytes()].concat());
+    let order = order(&host, 77);
+    assert_eq!((order.id, order.customer, order.carrier, order.all_local), (1, 3, 0, true));
+    assert_eq!(order.entered, host.epoch.timestamp_ms);
+    let line = Line { item: 10, supplier: 1, quantity: 5, amount: 5_000, info: [2; 24] };
+    assert_eq!((order.lines.len(), order.lines[1]), (2, line));
+    assert_eq!(sequence(&host).next, 2);
+    assert_eq!(sequence(&host).token(1), Some(77));
+}
+
+#[test]
+fn stock_is_filled_up_when_little_would_be_left() {
+    let mut host = database();
+    let quantities: Vec<u16> = (1..=5)
+        .map(|token| {
+            let mut order = new_order(token, &[4]);
+            order.items[0].supplier = 2;
+            committed(&mut host, call(Call::NewOrder(order)));
+            Stock::decode(&host.state[&keys::stock(DATABASE, 2, 4)]).unwrap().quantity
+        })
+        .collect();
+    // Below ten left, 91 come.
+    assert_eq!(quantities, [15, 10, 96, 91, 86]);
+    let row = host.state[&keys::stock(DATABASE, 2, 4)].clone();
+    let stock = Stock::decode(&row).unwrap();
+    assert_eq!((stock.ytd, stock.orders, stock.remote), (25, 5, 5));
+    assert!(!order(&host, 1).all_local);
+}
+
+#[test]
+fn an_unknown_item_rolls_the_order_back() {
+    let mut host = database();
+    let unknown = call(Call::NewOrder(new_order(1, &[3, ITEMS + 1])));
+    assert_eq!(refused(&mut host, unknown), ErrorCode::Refused);
+    ordered(&mut host, 5, &[3]);
+    let again = call(Call::NewOrder(new_order(5, &[4])));
+    assert_eq!(refused(&mut host, again), ErrorCode::AlreadyExists);
+}
+
+#[test]
+fn a_district_takes_no_more_orders_than_deliveries_can_find() {
+    let mut host = database();
+    for token in 1..=u64::from(RECENT) {
+        ordered(&mut host, token, &[1]);
+    }
+    let one_more = || new_order(1_000, &[1]);
+    assert_eq!(refused(&mut host, call(Call::NewOrder(one_more()))), ErrorCode::TooLarge);
+    committed(&mut host, call(Call::NewOrder(NewOrder { queued: false, ..one_more() })));
+}
+
+#[test]
+fn payments_add_up_and_bad_credit_is_noted() {
+    let mut host = database();
+    let payment = |who, token| {
+        call(Call::Payment(Payment {
+            warehouse: 2,
+            district: 7,
+            customer_warehouse: 1,
+            customer_district: 2,
+            customer: who,
+            amount: 1_234,
+            token,
+        }))
+    };
+    committed(&mut host, payment(Who::Number(4), 1));
+    let output = committed(&mut host, payment(Who::Name(5), 2));
+    // Of 4, 1 and 3, in the order of their first names, 1 is in the middle.
+    assert_eq!(&output[..], [&1u32.to_be_bytes()[..], &(-1_234i64).to_be_bytes()].concat());
+    let (bad, good) = (customer(&host, 4), customer(&host, 1));
+    assert!(bad.data.starts_with(b"4 2 1 7 2 1234 dd") && bad.data.len() == 500);
+    assert_eq!(good.data, [b'd'; 500]);
+    assert_eq!((good.ytd_payment, good.payments, good.balance), (1_234, 1, -1_234));
+    let sum = Value::copy_from_slice(&Delta::from(2_468).0);
+    assert_eq!(host.state[&place(2, 7).warehouse_ytd()], sum);
+    assert_eq!(host.state[&place(2, 7).district_ytd()], sum);
+    assert_eq!(refused(&mut host, payment(Who::Number(4), 1)), ErrorCode::AlreadyExists);
+    assert_eq!(refused(&mut host, payment(Who::Name(4), 3)), ErrorCode::Refused);
+}
+
+#[test]
+fn the_index_of_names_tells_the_footprint_of_a_payment() {
+    let host = database();
+    let payment = Payment {
+        warehouse: 1,
+        district: 1,
+        customer_warehouse: 2,
+        customer_district: 3,
+        customer: Who::Name(5),
+        amount: 1,
+        token: 1,
+    };
+    let transaction = call(Call::Payment(payment)).into_transaction(0);
+    assert_eq!(ProcedureRuntime.admit(&transaction).unwrap().footprint, None);
+    let none = std::collections::BTreeMap::<Key, Option<Value>>::new();
+    let names = place(2, 3).names();
+    let needs = Declared::Needs(vec![names]);
+    assert_eq!(ProcedureRuntime.declared(&[], &transaction.payload, &none), needs);
+    let mut tried = database();
+    let found = tried.admit(&transaction).unwrap().footprint;
+    let declared = ProcedureRuntime.declared(&[], &transaction.payload, &host.state);
+    assert_eq!(declared, Declared::Footprint(found));
+}
+
+#[test]
+fn deliveries_take_orders_in_turn() {
+    let mut host = database();
+    for token in [30, 10, 20] {
+        ordered(&mut host, token, &[1, 2]);
+    }
+    let mut delivered = Vec::new();
+    for _ in 0..4 {
+        let output = committed(&mut host, delivery());
+        let (ids, rest) = output.as_chunks::<4>();
+        assert!(ids.len() == 10 && rest.is_empty());
+        delivered.push(u32::from_be_bytes(ids[1]));
+        assert!(ids.iter().enumerate().all(|(at, id)| at == 1 || *id == [0; 4]));
+    }
+    assert_eq!(delivered, [1, 2, 3, 0]);
+    assert_eq!(queue(&host), Queue { head: 0, tail: 0, delivered: 3 });
+    for token in [30, 10, 20] {
+        let order = order(&host, token);
+        assert_eq!((order.carrier, order.delivered), (9, host.epoch.timestamp_ms));
+    }
+    let customer = customer(&host, 3);
+    assert_eq!((customer.balance, customer.deliveries), (3 * 1_500, 3));
+    // The next order begins a new chain.
+    ordered(&mut host, 40, &[1]);
+    committed(&mut host, delivery());
+    assert_eq!(order(&host, 40).carrier, 9);
+}
+
+/// A delivery whose footprint was found before later orders came does not stray because of them.
+#[test]
+fn orders_that_come_after_a_footprint_was_found_are_left_to_the_next_delivery() {
+    let mut host = database();
+    ordered(&mut host, 1, &[1]);
+    ordered(&mut host, 2, &[1]);
+    let found = entry(&mut host, delivery());
+    for token in 3..6 {
+        ordered(&mut host, token, &[1]);
+    }
+    assert_eq!(host.execute(&found).outcome, Outcome::Committed);
+    // The second one was the last that could be chained to, so the third joined as well.
+    assert_eq!(sequence(&host).unchained, 3);
+    assert_eq!(queue(&host), Queue { head: 2, tail: 2, delivered: 1 });
+    for expected in 2..=5 {
+        committed(&mut host, delivery());
+        assert_eq!(queue(&host).delivered, expected);
+    }
+    assert_eq!(sequence(&host).unchained, 6);
+}
+
+#[test]
+fn a_delivery_that_comes_second_strays_and_then_delivers_the_second() {
+    let mut host = database();
+    ordered(&mut host, 1, &[1]);
+    ordered(&mut host, 2, &[1]);
+    let found = [entry(&mut host, delivery()), entry(&mut host, delivery())];
+    assert_eq!(host.execute(&found[0]).outcome, Outcome::Committed);
+    let second = Outcome::Strayed { key: place(1, 2).order(2), mode: Mode::Read };
+    assert_eq!(host.execute(&found[1]).outcome, second);
+    assert_eq!(queue(&host).delivered, 1);
+    let receipt = host.submit(&delivery().into_transaction(1)).unwrap();
+    assert_eq!((receipt.outcome, queue(&host).delivered), (Outcome::Committed, 2));
+}
+
+#[test]
+fn an_order_status_shows_the_last_order() {
+    let mut host = database();
+    let status = |customer| call(Call::OrderStatus { warehouse: 1, district: 2, customer });
+    let output = committed(&mut host, status(Who::Number(3)));
+    assert_eq!(&output[..], [&3u32.to_be_bytes()[..], &[0; 8]].concat());
+    ordered(&mut host, 50, &[1]);
+    ordered(&mut host, 40, &[2]);
+    let output = committed(&mut host, status(Who::Number(3)));
+    assert_eq!(Order::decode(&output[12..]).unwrap(), order(&host, 40));
+    assert_eq!(committed(&mut host, status(Who::Name(3)))[..4], 2u32.to_be_bytes());
+}
+
+#[test]
+fn a_stock_level_counts_items_of_the_last_twenty_orders() {
+    let mut host = database();
+    let level = |threshold| call(Call::StockLevel { warehouse: 1, district: 2, threshold });
+    assert_eq!(committed(&mut host, level(100))[..], 0u32.to_be_bytes());
+    ordered(&mut host, 1_000, &[25]);
+    for token in 1..=20 {
+        ordered(&mut host, token, &[u32::try_from(token).unwrap().div_ceil(4)]);
+    }
+    // Items 1 to 5, each ordered four times: 20 - 5 - 5, then + 91 - 5 and - 5.
+    assert_eq!(committed(&mut host, level(92))[..], 5u32.to_be_bytes());
+    assert_eq!(committed(&mut host, level(91))[..], 0u32.to_be_bytes());
+    let found = entry(&mut host, level(100));
+    for token in 21..=23 {
+        ordered(&mut host, token, &[6, 7, 8]);
+    }
+    // The orders of when the footprint was found, the stock of now.
+    let receipt = host.execute(&found);
+    assert_eq!(receipt.outcome, Outcome::Committed);
+    assert_eq!(receipt.output[..], 5u32.to_be_bytes());
+    assert_eq!(committed(&mut host, level(100))[..], 8u32.to_be_bytes());
+}
+
+#[test]
+fn bad_arguments_are_refused_at_admission() {
+    let order = |order| malformed(call(Call::NewOrder(order)));
+    assert!(order(new_order(1, &[])).contains("1 to 15"));
+    assert!(order(new_order(1, &(1..=16).collect::<Vec<_>>())).contains("1 to 15"));
+    assert!(order(new_order(0, &[1])).contains("token"));
+    assert!(order(new_order(1, &[1, 2, 1])).contains("twice"));
+    assert!(order(NewOrder { district: 11, ..new_order(1, &[1]) }).contains("ten districts"));
+    for quantity in [0, 100] {
+        let mut wrong = new_order(1, &[1]);
+        wrong.items[0].quantity = quantity;
+        assert!(order(wrong).contains("1 to 99"));
+    }
+    let status = |district, customer| {
+        malformed(call(Call::OrderStatus { warehouse: 1, district, customer }))
+    };
+    assert!(status(0, Who::Number(1)).contains("ten districts"));
+    assert!(status(1, Who::Name(1_000)).contains("last names"));
+    assert!(malformed(call(Call::Delivery { warehouse: 1, carrier: 0 })).contains("carrier"));
+    let level = Call::StockLevel { warehouse: 1, district: 0, threshold: 1 };
+    assert!(malformed(call(level)).contains("ten districts"));
+}
+
+#[test]
+fn all_of_a_warehouse_shares_a_placement() {
+    for warehouse in 0..50 {
+        let (one, other) = (place(warehouse, 1), place(warehouse, 9));
+        let keys = [
+            one.warehouse(),
+            one.warehouse_ytd(),
+            other.district(),
+            other.district_ytd(),
+            other.sequence(),
+            other.queue(),
+            other.customer(7),
+            other.last_order(7),
+            other.order(u64::MAX),
+            other.history(3),
+            keys::stock(DATABASE, warehouse, 5),
+        ];
+        assert!(keys.iter().all(|key| key.slot() == keys[0].slot()));
+        let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
+        assert_eq!(distinct.len(), keys.len());
+    }
+}

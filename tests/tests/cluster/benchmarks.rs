@@ -1,0 +1,86 @@
+//! Every workload of the benchmark on a cluster of four partitions: it runs, its audit passes, and
+//! one thread makes the same of it.
+
+use parsec_bench::draw::Skew;
+use parsec_bench::workload::{Commits, Reverts, Stage, WorkloadName, WorkloadSpec};
+use parsec_client::Client;
+use parsec_protocol::{Outcome, Transaction};
+use parsec_runtimes::evm::keys::{self, AccountRecord};
+use parsec_tests::{House, Replayed, Running, Shape};
+
+/// Transactions of each workload.
+const LOAD: usize = 400;
+/// Transactions in one submission: of a sender of Ethereum transactions there is one among them
+/// where they may stray, since a stray loses its place.
+const SUBMISSION: usize = 50;
+
+fn small(workload: WorkloadName, chain_id: u64) -> WorkloadSpec {
+    let mut spec = WorkloadSpec::new(workload, 2, chain_id);
+    let has = |knob| workload.knobs().contains(&knob);
+    spec.accounts = has("accounts").then_some(64);
+    spec.warehouses = has("warehouses").then_some(4);
+    spec.items = has("items").then_some(300);
+    spec.customers = has("customers").then_some(40);
+    spec.rounds = has("rounds").then_some(10);
+    if workload == WorkloadName::Nft {
+        spec.skew = Some(Skew::Turns);
+    }
+    spec
+}
+
+/// How many of the transactions committed and reverted.
+async fn submit(running: &Running, client: &Client, transactions: Vec<Transaction>) -> (u64, u64) {
+    let (mut committed, mut reverted) = (0, 0);
+    for part in transactions.chunks(SUBMISSION) {
+        for result in running.run(client, part.to_vec()).await {
+            let receipt = result.unwrap();
+            match receipt.outcome {
+                Outcome::Committed => committed += 1,
+                Outcome::Reverted(_) => reverted += 1,
+                _ => panic!("{receipt:?}"),
+            }
+        }
+    }
+    (committed, reverted)
+}
+
+async fn run(running: &Running, client: &Client, spec: &WorkloadSpec) {
+    let mut workload = spec.open().unwrap();
+    for Stage { transactions, tolerated, .. } in workload.setup() {
+        let transactions: Vec<_> = transactions.into_iter().map(|load| load.transaction).collect();
+        let (_, reverted) = submit(running, client, transactions).await;
+        assert!(reverted == 0 || tolerated.is_some(), "{spec}");
+    }
+    let load = workload.build(LOAD, &|_| {}).into_iter().map(|load| load.transaction).collect();
+    let (committed, reverted) = submit(running, client, load).await;
+    match workload.reverts() {
+        Reverts::Never => assert_eq!(reverted, 0, "{spec}"),
+        Reverts::Exactly(expected) => assert_eq!(reverted, expected, "{spec}"),
+        Reverts::Perhaps(_) => {}
+    }
+    let commits = match workload.reverts() {
+        Reverts::Perhaps(_) => Commits::Between { least: committed, most: committed },
+        Reverts::Never | Reverts::Exactly(_) => Commits::All,
+    };
+    let audit = workload.audit();
+    let verified = running.within(audit.verify(client, commits)).await;
+    verified.unwrap_or_else(|error| panic!("{spec}: {error}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_workload_runs_on_a_cluster_as_on_one_thread() {
+    let mut house = House::in_memory(Shape::FOUR);
+    let chain_id = house.options.chain_id;
+    let specs = WorkloadName::ALL.map(|name| small(name, chain_id));
+    for (address, balance) in specs.iter().flat_map(|spec| spec.open().unwrap().genesis()) {
+        let record = AccountRecord { balance, nonce: 0 }.encode();
+        house.options.genesis.entries.push((keys::account(&address), record));
+    }
+    let running = house.start().await;
+    let client = running.client().await;
+    for spec in &specs {
+        run(&running, &client, spec).await;
+    }
+    let status = running.settled().await;
+    Replayed::checking(&house.options, &[]).assert_agrees(&status);
+}
