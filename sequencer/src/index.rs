@@ -1,18 +1,25 @@
-//! The index of ids: where each transaction was ordered, on disk, by its id.
+//! The index of ids: where each transaction was ordered, by its id.
+//!
+//! Ids come in no order, and an engine that is given them one by one spends more on each than most
+//! transactions cost. So the last ones are in memory, and go to disk sorted, many at a time, past
+//! the engine's journal and memtable. A crash takes those in memory: the log has them, from the mark
+//! on.
 //!
 //! What goes into it, and what may be said about it, is decided by
 //! [`Indexing`](parsec_sequencer_core::Indexing).
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
 
+use ahash::AHashMap;
 use fjall::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 use parsec_protocol::message::ClusterId;
 use parsec_protocol::{EpochNumber, PartitionId, Position, TxId};
 use parsec_sequencer_core::{IndexWrite, Lookup, Mark, Place};
 
-use crate::limits::INDEX_CACHE_BYTES;
+use crate::limits::{INDEX_CACHE_BYTES, INDEX_IDS_IN_MEMORY_MAX};
 
 const MARK_KEY: &[u8] = b"mark";
 const CLUSTER_KEY: &[u8] = b"cluster";
@@ -76,8 +83,18 @@ pub(crate) struct IdIndex {
     database: Database,
     ids: Keyspace,
     meta: Keyspace,
+    /// What is not on disk.
+    recent: RwLock<Recent>,
     /// The mark's `through`, as written.
     through: AtomicU64,
+}
+
+/// What was written and is in memory only.
+#[derive(Default)]
+struct Recent {
+    places: AHashMap<TxId, Place>,
+    /// The mark behind them; `None` if there is none that the disk does not have.
+    mark: Option<Mark>,
 }
 
 impl IdIndex {
@@ -94,7 +111,8 @@ impl IdIndex {
             .map_err(failed)?;
         let keyspace = |name: &str| database.keyspace(name, keyspace_options).map_err(failed);
         let (ids, meta) = (keyspace("ids")?, keyspace("meta")?);
-        let index = Self { path: path.to_owned(), database, ids, meta, through: AtomicU64::new(0) };
+        let (recent, through) = (RwLock::default(), AtomicU64::new(0));
+        let index = Self { path: path.to_owned(), database, ids, meta, recent, through };
         index.claim(cluster)?;
         index.through.store(index.mark()?.through.0, Ordering::Release);
         Ok(index)
@@ -118,6 +136,11 @@ impl IdIndex {
 
     /// How far the index is.
     pub(crate) fn mark(&self) -> Result<Mark, IndexError> {
+        let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner).mark;
+        recent.map_or_else(|| self.mark_on_disk(), Ok)
+    }
+
+    fn mark_on_disk(&self) -> Result<Mark, IndexError> {
         match self.meta.get(MARK_KEY).map_err(|error| self.failed(error))? {
             Some(bytes) => decode_mark(&bytes).ok_or_else(|| self.damaged("its mark")),
             None => Ok(Mark::default()),
@@ -134,6 +157,12 @@ impl IdIndex {
 
     /// Where a transaction was ordered last, as far as the index goes.
     pub(crate) fn find(&self, id: &TxId) -> Result<Option<Place>, IndexError> {
+        // ORDER: memory first. What leaves it is on disk by then.
+        let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = recent.places.get(id) {
+            return Ok(Some(*place));
+        }
+        drop(recent);
         match self.ids.get(id.0).map_err(|error| self.failed(error))? {
             Some(bytes) => {
                 let place = decode_place(&bytes).ok_or_else(|| self.damaged("an id's place"))?;
@@ -149,20 +178,46 @@ impl IdIndex {
         Ok(Lookup { found: self.find(id)?, void: false, through })
     }
 
-    /// Writes what was gathered, ids and mark in one piece.
+    /// Takes in what was gathered. Called by one thread at a time.
     pub(crate) fn write(&self, write: &IndexWrite) -> Result<(), IndexError> {
-        let mut batch = self.database.batch();
-        for (id, place) in &write.places {
-            batch.insert(&self.ids, id.0, encode_place(*place));
-        }
-        batch.insert(&self.meta, MARK_KEY, encode_mark(write.mark));
-        batch.commit().map_err(|error| self.failed(error))?;
+        let is_full = {
+            let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
+            recent.places.extend(write.places.iter().copied());
+            recent.mark = Some(write.mark);
+            recent.places.len() >= INDEX_IDS_IN_MEMORY_MAX
+        };
         self.through.store(write.mark.through.0, Ordering::Release);
+        if is_full { self.flush() } else { Ok(()) }
+    }
+
+    /// Brings to disk what is in memory, the mark last: a crash between leaves ids that will be
+    /// written again.
+    fn flush(&self) -> Result<(), IndexError> {
+        let (mut places, mark) = {
+            let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
+            let Some(mark) = recent.mark else { return Ok(()) };
+            let places: Vec<_> = recent.places.iter().map(|(id, place)| (*id, *place)).collect();
+            (places, mark)
+        };
+        places.sort_unstable_by_key(|(id, _)| *id);
+        let ingest = || {
+            let mut ingestion = self.ids.start_ingestion()?;
+            for (id, place) in &places {
+                ingestion.write(id.0, encode_place(*place))?;
+            }
+            ingestion.finish()?;
+            self.meta.insert(MARK_KEY, encode_mark(mark))
+        };
+        ingest().map_err(|error| self.failed(error))?;
+        let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
+        recent.places.clear();
+        recent.mark = None;
         Ok(())
     }
 
     /// Makes durable what was written, before the process ends in order.
     pub(crate) fn persist(&self) -> Result<(), IndexError> {
+        self.flush()?;
         self.database.persist(fjall::PersistMode::SyncData).map_err(|error| self.failed(error))
     }
 }
@@ -203,12 +258,64 @@ mod tests {
         // A transaction that strayed is found where it was ordered last.
         let last = write(3, &[(2, place(3, 258, 515))]);
         index.write(&last).unwrap();
+        let check = |index: &IdIndex| {
+            let find = |id| index.find(&TxId([id; 32])).unwrap();
+            assert_eq!((find(1), find(2)), (Some(place(1, 10, 1)), Some(place(3, 258, 515))));
+            assert_eq!(find(4), None);
+            assert_eq!((index.through(), index.mark().unwrap()), (EpochNumber(3), last.mark));
+        };
+        check(&index);
+        index.persist().unwrap();
+        check(&index);
+        drop(index);
+        check(&IdIndex::open(directory.path(), CLUSTER).unwrap());
+    }
+
+    #[test]
+    fn a_crash_takes_what_was_in_memory_and_no_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let index = IdIndex::open(directory.path(), CLUSTER).unwrap();
+        index.write(&write(1, &[(1, place(1, 0, 0)), (2, place(1, 1, 0))])).unwrap();
+        index.flush().unwrap();
+        // Later places are found before the earlier ones on disk, whichever is where.
+        index.write(&write(2, &[(2, place(2, 0, 1)), (3, place(2, 1, 1))])).unwrap();
+        assert_eq!(index.find(&TxId([2; 32])).unwrap(), Some(place(2, 0, 1)));
         drop(index);
         let index = IdIndex::open(directory.path(), CLUSTER).unwrap();
-        let find = |id| index.find(&TxId([id; 32])).unwrap();
-        assert_eq!((find(1), find(2)), (Some(place(1, 10, 1)), Some(place(3, 258, 515))));
-        assert_eq!(find(4), None);
-        assert_eq!((index.through(), index.mark().unwrap()), (EpochNumber(3), last.mark));
+        assert_eq!(
+            (index.through(), index.mark().unwrap().through),
+            (EpochNumber(1), EpochNumber(1))
+        );
+        assert_eq!(index.find(&TxId([2; 32])).unwrap(), Some(place(1, 1, 0)));
+        assert_eq!(index.find(&TxId([3; 32])).unwrap(), None);
+        index.write(&write(2, &[(2, place(2, 0, 1))])).unwrap();
+        index.flush().unwrap();
+        assert_eq!(index.find(&TxId([2; 32])).unwrap(), Some(place(2, 0, 1)));
+    }
+
+    #[test]
+    fn what_is_too_much_for_memory_goes_to_disk_and_all_of_it_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let index = IdIndex::open(directory.path(), CLUSTER).unwrap();
+        let id = |number: u64| {
+            let mut id = [0; 32];
+            id[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+            TxId(id)
+        };
+        let all = INDEX_IDS_IN_MEMORY_MAX as u64 * 5 / 2;
+        let step = INDEX_IDS_IN_MEMORY_MAX as u64 / 4;
+        for epoch in 0..all / step {
+            let numbers = epoch * step..(epoch + 1) * step;
+            let places = numbers.map(|number| (id(number), place(number, 1, 2))).collect();
+            let mark = Mark { through: EpochNumber(epoch + 1), ..Mark::default() };
+            index.write(&IndexWrite { places, mark }).unwrap();
+        }
+        assert!(index.recent.read().unwrap().places.len() < INDEX_IDS_IN_MEMORY_MAX);
+        assert_eq!(index.mark_on_disk().unwrap().through, EpochNumber(8));
+        for number in (0..all).step_by(997) {
+            assert_eq!(index.find(&id(number)).unwrap(), Some(place(number, 1, 2)), "{number}");
+        }
+        assert_eq!(index.find(&id(all)).unwrap(), None);
     }
 
     #[test]

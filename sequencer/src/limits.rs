@@ -36,6 +36,9 @@ pub const DISPATCHES_MAX: usize = 256;
 pub const INDEX_EPOCHS_MAX: usize = parsec_sequencer_core::limits::RETAINED_EPOCHS_MAX;
 /// How long the index waits for more ids before it writes.
 pub const INDEX_DELAY: Duration = Duration::from_millis(200);
+/// Ids of the index that are in memory, about, before they go to disk; how many are read from the
+/// log after a crash. They take some 25 MB.
+pub const INDEX_IDS_IN_MEMORY_MAX: usize = 200_000;
 /// Bytes of the index's cache of blocks.
 pub const INDEX_CACHE_BYTES: u64 = 64 * 1_024 * 1_024;
 

@@ -97,6 +97,10 @@ pub struct RunArgs {
     /// Replay at most about so many transactions on one thread at the end. By default all.
     #[arg(long, help_heading = "Verdict")]
     pub verify_transactions: Option<u64>,
+    /// Don't measure what one thread does with the same transactions, and what can't be avoided
+    /// for each of them.
+    #[arg(long, help_heading = "Verdict")]
+    pub no_lines: bool,
     /// What the medians must reach, such as 'tps>10000,p99<50ms'; if they don't, the exit code is
     /// not 0.
     #[arg(long = "assert", value_name = "OBJECTIVES", help_heading = "Verdict")]

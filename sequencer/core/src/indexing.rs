@@ -1,8 +1,8 @@
 //! What goes into the index of ids, and what may be said about it.
 //!
 //! The index can be rebuilt from the log and is written lazily, from durable epochs only. Each write
-//! holds whole epochs and the [`Mark`] behind them, and is atomic: a crash takes ids and mark back
-//! together, to what an earlier write left.
+//! holds whole epochs and the [`Mark`] behind them. A crash takes the mark back to what an earlier
+//! write left, and ids to that or a later one: those behind the mark are written again.
 
 use std::sync::Arc;
 

@@ -3,6 +3,7 @@
 mod compare;
 mod dashboard;
 pub(crate) mod environment;
+mod lines;
 mod live;
 mod run;
 mod session;

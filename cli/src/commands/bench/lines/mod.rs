@@ -1,0 +1,295 @@
+//! What a run is held against: what one thread does with the same transactions, and what can't be
+//! avoided for each of them. Measured in the same run, when the cluster has stopped.
+//!
+//! Times are those that the one thread ran on a core, so that whatever else the machine does makes
+//! neither line lower than it is.
+
+mod plain;
+
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use parsec_bench::record::{Cost, Lines};
+use parsec_bench::workload::{Commits, LoadTransaction, Reverts, Workload, WorkloadSpec};
+use parsec_protocol::message::{ClientMessage, ClientReceipt, ServerMessage};
+use parsec_protocol::transaction::Entry;
+use parsec_protocol::{
+    Batch, EpochNumber, EpochRecord, Key, LaneId, Outcome, Receipt, Transaction, Value, codec,
+};
+use parsec_storage::{Digest, LogOptions, LogWriter};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::failure::{Context, Failure, failed};
+use plain::{Change, PlainThread};
+
+/// Transactions that are built and executed at a time.
+const CHUNK: usize = 5_000;
+/// Transactions of a batch, and of a submission.
+const BATCH: usize = 1_000;
+/// Enough is measured when executing took so long ...
+const EXECUTING: Duration = Duration::from_millis(500);
+/// ... or everything did, ...
+const MEASURING: Duration = Duration::from_secs(4);
+/// ... or so many transactions were measured.
+const TRANSACTIONS_MAX: usize = 400_000;
+
+/// What the stages cost so far.
+#[derive(Default)]
+struct Spent {
+    transactions: usize,
+    admission: Duration,
+    execution: Duration,
+    encoding: Duration,
+    log: Duration,
+    digests: Duration,
+    /// The transactions that `encoding`, `log` and `digests` are of.
+    handled: usize,
+}
+
+/// Measures the first transactions of a workload, after its set-up.
+///
+/// # Errors
+/// If one thread does not come to what the workload says must be so.
+pub(super) fn measure(spec: &WorkloadSpec, bar: &ProgressBar) -> Result<Lines, Failure> {
+    let mut workload = spec.open().context("the workload")?;
+    let mut thread = PlainThread::new(spec.chain_id);
+    bar.set_message("one thread: setting up");
+    set_up(&mut thread, &*workload)?;
+    bar.set_message("one thread: measuring");
+    let mut spent = Spent::default();
+    while spent.is_too_short() {
+        let load = workload.build(CHUNK, &|_| {});
+        spent.measure(&mut thread, load)?;
+        bar.set_position(u64::try_from(spent.transactions).unwrap_or(u64::MAX));
+    }
+    audit(&thread, &*workload)?;
+    bar.finish_and_clear();
+    Ok(spent.lines())
+}
+
+fn set_up(thread: &mut PlainThread, workload: &dyn Workload) -> Result<(), Failure> {
+    thread.endow(&workload.genesis());
+    for stage in workload.setup() {
+        for LoadTransaction { transaction, .. } in stage.transactions {
+            let entry = thread.admit(&transaction)?;
+            let receipt = thread.execute(&entry, None)?;
+            let tolerated =
+                matches!(receipt.outcome, Outcome::Reverted(code) if stage.tolerated == Some(code));
+            if receipt.outcome != Outcome::Committed && !tolerated {
+                return Err(failed(format!(
+                    "one thread, {}: {:?}",
+                    stage.purpose, receipt.outcome
+                )));
+            }
+        }
+    }
+    thread.begin_load();
+    Ok(())
+}
+
+fn audit(thread: &PlainThread, workload: &dyn Workload) -> Result<(), Failure> {
+    let audit = workload.audit();
+    let value = |key: &Key| thread.get(key).cloned();
+    let values: Vec<Option<Value>> = audit.keys().map(value).collect();
+    let commits = match workload.reverts() {
+        Reverts::Never | Reverts::Exactly(_) => Commits::All,
+        Reverts::Perhaps(_) => {
+            Commits::Between { least: thread.committed(), most: thread.committed() }
+        }
+    };
+    audit.check(&values, commits).context("one thread, audit")
+}
+
+impl Spent {
+    fn is_too_short(&self) -> bool {
+        let all = self.admission + self.execution + self.encoding + self.log + self.digests;
+        self.execution < EXECUTING && all < MEASURING && self.transactions < TRANSACTIONS_MAX
+    }
+
+    /// Admits and executes these transactions. Of the first ones, what else must be done for them
+    /// is measured, too.
+    fn measure(
+        &mut self,
+        thread: &mut PlainThread,
+        load: Vec<LoadTransaction>,
+    ) -> Result<(), Failure> {
+        let count = load.len();
+        let transactions: Vec<_> = load.into_iter().map(|load| load.transaction).collect();
+        let started = now();
+        let entries: Vec<Entry> = transactions
+            .iter()
+            .map(|transaction| thread.admit(transaction))
+            .collect::<Result<_, _>>()?;
+        self.admission += now() - started;
+        let mut changes = (self.handled == 0).then(Vec::new);
+        thread.begin_epoch();
+        let started = now();
+        let receipts: Vec<Receipt> = entries
+            .iter()
+            .map(|entry| thread.execute(entry, changes.as_mut()))
+            .collect::<Result<_, _>>()?;
+        self.execution += now() - started;
+        self.transactions += count;
+        if let Some(changes) = changes {
+            self.handled = count;
+            let batches: Vec<_> = (1..).zip(entries.chunks(BATCH)).map(batch).collect();
+            self.encoding = encoding(&transactions, &batches, &receipts)?;
+            self.log = log(&batches)?;
+            self.digests = digests(&changes, &receipts);
+        }
+        Ok(())
+    }
+
+    fn lines(&self) -> Lines {
+        let micros = |spent: Duration, of: usize| spent.as_secs_f64() * 1e6 / of.max(1) as f64;
+        let admission = micros(self.admission, self.transactions);
+        let execution = micros(self.execution, self.transactions);
+        let handled = |spent| micros(spent, self.handled);
+        let costs = [
+            ("admission (decoding, signature, id)", admission),
+            ("execution", execution),
+            ("encoding (submission, batch, receipts)", handled(self.encoding)),
+            ("log (hash chain, append, sync)", handled(self.log)),
+            ("digests (state, receipts)", handled(self.digests)),
+        ];
+        let cost = |(stage, micros): (&str, f64)| Cost { stage: stage.to_owned(), micros };
+        Lines {
+            one_thread_tps: 1e6 / execution,
+            one_thread_with_signatures_tps: 1e6 / (admission + execution),
+            costs: costs.map(cost).into(),
+        }
+    }
+}
+
+fn batch((sequence, entries): (u64, &[Entry])) -> Batch {
+    Batch { lane: LaneId(0), sequence, map_version: 1, entries: entries.to_vec() }
+}
+
+/// A submission is read, a batch is written and read, and so are its receipts.
+fn encoding(
+    transactions: &[Transaction],
+    batches: &[Batch],
+    receipts: &[Receipt],
+) -> Result<Duration, Failure> {
+    let submit = |some: &[_]| {
+        codec::encode(&ClientMessage::Submit { request: 1, transactions: some.to_vec() })
+    };
+    let submissions: Vec<_> = transactions.chunks(BATCH).map(submit).collect();
+    let answer = |some: &[Receipt]| {
+        let one =
+            |receipt: &Receipt| ClientReceipt { request: 1, index: 0, receipt: receipt.clone() };
+        ServerMessage::Receipts(some.iter().map(one).collect())
+    };
+    let answers: Vec<_> = receipts.chunks(BATCH).map(answer).collect();
+    let started = now();
+    for submission in &submissions {
+        codec::decode::<ClientMessage>(submission).context("a submission")?;
+    }
+    for batch in batches {
+        codec::decode::<Batch>(&codec::encode(batch)).context("a batch")?;
+    }
+    for answer in &answers {
+        codec::decode::<ServerMessage>(&codec::encode(answer)).context("receipts")?;
+    }
+    Ok(now() - started)
+}
+
+/// The batches are hashed, appended and made durable, one after another.
+fn log(batches: &[Batch]) -> Result<Duration, Failure> {
+    let encoded: Vec<_> = batches.iter().map(codec::encode).collect();
+    let directory = tempfile::tempdir().context("a directory for a log")?;
+    let opened = LogWriter::open(directory.path(), [0; 32], LogOptions::default());
+    let (mut log, _) = opened.context("a log")?;
+    let mut parent = [0; 32];
+    let started = now();
+    for (number, (batch, encoded)) in (1..).zip(batches.iter().zip(&encoded)) {
+        let reference = batch.reference(encoded);
+        log.append_batch(&reference, encoded).context("a log")?;
+        let epoch = EpochRecord {
+            number: EpochNumber(number),
+            timestamp_ms: 1,
+            block: 0,
+            parent,
+            batches: vec![reference],
+        };
+        parent = epoch.digest();
+        log.append_epoch(&epoch).context("a log")?;
+        log.sync().context("a log")?;
+    }
+    Ok(now() - started)
+}
+
+fn digests(changes: &[Change], receipts: &[Receipt]) -> Duration {
+    let started = now();
+    let mut state = Digest::ZERO;
+    for Change { key, old, new } in changes {
+        state.update(key, old.as_ref(), new.as_ref());
+    }
+    for receipt in receipts {
+        state.add(Digest(receipt.digest()));
+    }
+    std::hint::black_box(state);
+    now() - started
+}
+
+/// How long this thread has run.
+fn now() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spinning_is_counted_and_sleeping_is_not() {
+        let started = now();
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(now() - started < Duration::from_millis(40));
+        while now() - started < Duration::from_millis(20) {}
+    }
+
+    #[test]
+    fn what_costs_more_is_seen_to_cost_more() {
+        let micros = |spent: &Spent| spent.lines().limit_micros();
+        let ms = Duration::from_millis;
+        let spent = Spent {
+            transactions: 1_000,
+            admission: ms(40),
+            execution: ms(10),
+            handled: 100,
+            encoding: ms(1),
+            log: ms(2),
+            digests: ms(3),
+        };
+        let lines = spent.lines();
+        assert!((lines.one_thread_tps - 1e5).abs() < 1.0);
+        assert!((lines.one_thread_with_signatures_tps - 2e4).abs() < 1.0);
+        assert!((micros(&spent) - 110.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn one_thread_executes_every_kind_of_transaction_and_what_it_leaves_is_audited() {
+        for name in ["erc20", "lua-pay", "native-transfer-4", "smallbank", "swap"] {
+            let accounts = Some(50);
+            let spec =
+                WorkloadSpec { accounts, ..WorkloadSpec::new(name.parse().unwrap(), 1, 1_234) };
+            let mut workload = spec.open().unwrap();
+            let mut thread = PlainThread::new(spec.chain_id);
+            set_up(&mut thread, &*workload).unwrap();
+            let mut spent = Spent::default();
+            spent.measure(&mut thread, workload.build(300, &|_| {})).unwrap();
+            audit(&thread, &*workload).unwrap();
+            let lines = spent.lines();
+            assert!(lines.one_thread_tps > lines.one_thread_with_signatures_tps, "{name}");
+            assert!(lines.costs.iter().all(|cost| cost.micros > 0.0), "{name}: {lines:?}");
+            // Transactions that it should have executed and did not are noticed, where each has
+            // an effect.
+            drop(workload.build(100, &|_| {}));
+            let is_noticed = audit(&thread, &*workload).is_err();
+            assert_eq!(is_noticed, workload.reverts() == Reverts::Never, "{name}");
+        }
+    }
+}
