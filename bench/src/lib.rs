@@ -22,8 +22,8 @@ pub mod draw;
 pub mod load;
 pub mod record;
 pub mod report;
+pub mod twin;
 pub mod workload;
 
 #[cfg(test)]
 mod testing;
-mod twin;
