@@ -1,6 +1,7 @@
 //! The command line.
 
 mod bench;
+mod model;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ pub use bench::{
     BenchArgs, BenchCommand, ClusterArgs, CompareArgs, PaceArgs, PacingName, Rate, RunArgs,
     WorkloadArgs,
 };
+pub use model::ModelArgs;
 
 /// Executes smart contracts and stored procedures in parallel, on many hosts, with the result
 /// that one thread would have produced.

@@ -38,3 +38,6 @@ pub use link::Link;
 pub use load::{Load, Unloadable};
 pub use outcome::{Outcome, Used};
 pub use world::{Admission, Broken, Capacity, Machine, Options, Ordered, Simulation};
+
+#[cfg(test)]
+mod tests;

@@ -63,6 +63,15 @@ impl Load {
         Ok(Self { runtimes, state, name: workload.name(), items })
     }
 
+    /// The first `count` transactions of it.
+    #[must_use]
+    pub fn first(&self, count: usize) -> Self {
+        let items = self.items[..count.min(self.items.len())].to_vec();
+        let (runtimes, state, name) =
+            (self.runtimes.clone(), self.state.clone(), self.name.clone());
+        Self { runtimes, state, name, items }
+    }
+
     /// How many transactions there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -143,9 +143,10 @@ fn fitted(usl: &Usl, index: usize, last: f64) -> Series {
     Series::new(legend, colour(index), vec![Mark::Dashed(line)])
 }
 
-/// The model's points that lie within the measured hosts.
+/// What the model says of the measured points themselves: other clusters are not to be compared.
 fn predicted(run: &Run, last: f64) -> Option<Series> {
-    let within = run.model.iter().filter(|point| f64::from(point.hosts) <= last);
+    let measured = run.model.iter().filter(|point| point.measured_tps.is_some());
+    let within = measured.filter(|point| f64::from(point.hosts) <= last);
     let rings: Vec<_> = within
         .map(|point| {
             let share = point.multi_partition * 100.0;

@@ -9,6 +9,8 @@ use parsec_bench::load::Objectives;
 use parsec_bench::record::Pacing;
 use parsec_bench::workload::{FootprintFrom, Spread, WorkloadName, WorkloadSpec};
 
+use super::ModelArgs;
+
 /// Options of `parsec bench`.
 #[derive(Debug, Clone, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -35,6 +37,12 @@ pub enum BenchCommand {
         /// The run's directory, or its run.json.
         run: PathBuf,
     },
+    /// Predict what many hosts would do, by a model fitted to a measured run: not a measurement
+    ///
+    /// Runs the production state machines for each number of hosts in virtual time, with costs of
+    /// stages fitted to the run, shows what is used up first, and how well the model says what was
+    /// measured. See docs/model.md.
+    Model(Box<ModelArgs>),
     /// List the workloads, and which knobs each has
     Workloads,
 }

@@ -1,6 +1,6 @@
 //! A host: the production protocol and partitions, and what its threads carry to and fro.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use parsec_executor_core::frames::{push_frames, receipt_frames};
@@ -62,6 +62,8 @@ pub(super) struct HostNode {
     host: Host,
     shards: BTreeMap<PartitionId, Shard>,
     outgoing: BTreeMap<usize, Outgoing>,
+    /// Nodes that something is being sent to, or about to be: one task sends to each.
+    sends: BTreeSet<usize>,
     reported: Nanos,
     is_report_planned: bool,
 }
@@ -92,6 +94,7 @@ impl HostNode {
             routes,
             shards: partitions.iter().map(shard).collect(),
             outgoing: BTreeMap::new(),
+            sends: BTreeSet::new(),
             reported: 0,
             is_report_planned: false,
         }
@@ -174,19 +177,16 @@ impl Simulation<'_> {
 
     /// Adds to what waits to be sent to a node.
     fn queue(&mut self, from: usize, to: usize, add: impl FnOnce(&mut Outgoing)) {
-        let outgoing = &mut self.hosts[from - 1].outgoing;
-        let is_new = !outgoing.contains_key(&to);
-        add(outgoing.entry(to).or_default());
-        if is_new {
+        let here = &mut self.hosts[from - 1];
+        add(here.outgoing.entry(to).or_default());
+        if here.sends.insert(to) {
             self.start(from, Stage::Messages, Task::Send { from, to });
         }
     }
 
     /// Sends all that waits for a node.
     pub(super) fn begin_send(&mut self, from: usize, to: usize) -> (Work, Effect) {
-        let Some(waiting) = self.hosts[from - 1].outgoing.remove(&to) else {
-            return (Work::default(), Effect::Nothing);
-        };
+        let waiting = self.hosts[from - 1].outgoing.remove(&to).unwrap_or_default();
         let Outgoing { mut messages, pushes, receipts } = waiting;
         let parts = pushes.len() as u64;
         let transactions = receipts.values().map(|receipts| receipts.len() as u64).sum();
@@ -199,7 +199,15 @@ impl Simulation<'_> {
         let work = Work { transactions, parts, events: messages.len() as u64 };
         let frames = messages.into_iter().map(|message| self.peer_frame(from, to, message));
         let frames = frames.collect();
-        (work, Effect::Sent(frames))
+        (work, Effect::Sent { from, to, frames })
+    }
+
+    pub(super) fn finish_send(&mut self, from: usize, to: usize) {
+        let here = &mut self.hosts[from - 1];
+        match here.outgoing.contains_key(&to) {
+            true => self.start(from, Stage::Messages, Task::Send { from, to }),
+            false => drop(here.sends.remove(&to)),
+        }
     }
 }
 

@@ -109,6 +109,8 @@ pub(super) enum Task {
     Admit(usize, Box<Submission>),
     /// The log is written up to the next sync.
     Log,
+    /// So many ordered transactions are written to the index.
+    Index(u64),
     /// An epoch is cut.
     Cut(Box<(EpochRecord, Vec<Arc<Batch>>)>),
     /// A host is sent what it does not have of the order.
@@ -126,11 +128,17 @@ pub(super) enum Task {
 /// What a job brings about at its end.
 #[derive(Debug)]
 pub(super) enum Effect {
-    Received(usize, Vec<Frame>),
+    /// The frames of a node's receipt of that number.
+    Received(usize, u64, Vec<Frame>),
     Admitted(usize, Box<Submission>),
     Logged,
     Cut(Box<CutEpoch>),
-    Sent(Vec<Frame>),
+    /// A connection was written to.
+    Answered(Vec<Frame>),
+    /// A host was sent what it had not of the order.
+    Served(usize, Vec<Frame>),
+    /// A host sent what waited for a node.
+    Sent { from: usize, to: usize, frames: Vec<Frame> },
     Worked { partition: PartitionId, pushes: Vec<Push>, receipts: Vec<Receipt> },
     Stored(PartitionId, Box<FinishedEpoch>),
     Nothing,
@@ -168,7 +176,13 @@ struct Node {
     places: BTreeMap<Stage, Place>,
     port: Port,
     arrived: VecDeque<Frame>,
+    /// Whether what has arrived is about to be taken.
     receives: bool,
+    /// How often something was taken, and how often that is done; several at a time.
+    taken: u64,
+    received: u64,
+    /// What was taken later and is done earlier: frames count in the order of their arrival.
+    early: BTreeMap<u64, Vec<Frame>>,
 }
 
 /// A cluster with its clients, in virtual time.
@@ -375,6 +389,9 @@ impl<'a> Simulation<'a> {
                 (work, Effect::Admitted(node, submission))
             }
             Task::Log => self.begin_log(),
+            Task::Index(transactions) => {
+                (Work { transactions, ..Work::default() }, Effect::Nothing)
+            }
             Task::Cut(epoch) => self.begin_cut(&epoch.0, &epoch.1),
             Task::Serve(host) => self.begin_serve(host),
             Task::Answer(connection) => self.begin_answer(connection),
@@ -386,7 +403,10 @@ impl<'a> Simulation<'a> {
 
     fn finish(&mut self, effect: Effect) {
         match effect {
-            Effect::Received(node, frames) => self.finish_receive(node, frames),
+            Effect::Received(node, number, frames) => {
+                self.nodes[node].early.insert(number, frames);
+                self.finish_receive(node);
+            }
             Effect::Admitted(SEQUENCER_NODE, submission) => self.admitted(*submission),
             Effect::Admitted(gateway, submission) => {
                 let bytes = submission.bytes;
@@ -399,7 +419,15 @@ impl<'a> Simulation<'a> {
                 self.agenda.plan(self.now + wait, Event::Synced);
             }
             Effect::Cut(epoch) => self.finish_cut(*epoch),
-            Effect::Sent(frames) => frames.into_iter().for_each(|frame| self.depart(frame)),
+            Effect::Answered(frames) => self.depart_all(frames),
+            Effect::Served(host, frames) => {
+                self.depart_all(frames);
+                self.finish_serve(host);
+            }
+            Effect::Sent { from, to, frames } => {
+                self.depart_all(frames);
+                self.finish_send(from, to);
+            }
             Effect::Worked { partition, pushes, receipts } => {
                 self.finish_work(partition, pushes, receipts);
             }
@@ -414,14 +442,35 @@ impl<'a> Simulation<'a> {
         let count = here.arrived.len().min(FRAMES_TAKEN_MAX);
         let frames: Vec<Frame> = here.arrived.drain(..count).collect();
         let transactions = frames.iter().map(|frame| frame.parcel.receipts() as u64).sum();
-        let work = Work { transactions, parts: 0, events: frames.len() as u64 };
-        (work, Effect::Received(node, frames))
-    }
-
-    fn finish_receive(&mut self, node: usize, frames: Vec<Frame>) {
-        if !self.nodes[node].arrived.is_empty() {
+        // What a gateway spends on messages is part of what admission costs.
+        let work = match node > self.client_node() {
+            true => Work::default(),
+            false => Work { transactions, parts: 0, events: frames.len() as u64 },
+        };
+        let here = &mut self.nodes[node];
+        here.taken += 1;
+        let effect = Effect::Received(node, here.taken, frames);
+        if !here.arrived.is_empty() {
             self.receive_soon(node);
         }
+        (work, effect)
+    }
+
+    fn finish_receive(&mut self, node: usize) {
+        loop {
+            let here = &mut self.nodes[node];
+            let Some(frames) = here.early.remove(&(here.received + 1)) else { break };
+            here.received += 1;
+            self.take_frames(node, frames);
+        }
+        match node {
+            SEQUENCER_NODE => self.turn(),
+            host if host <= self.hosts.len() => self.carry_out(host),
+            _ => {}
+        }
+    }
+
+    fn take_frames(&mut self, node: usize, frames: Vec<Frame>) {
         for frame in frames {
             match node {
                 SEQUENCER_NODE => self.on_sequencer(frame),
@@ -429,11 +478,6 @@ impl<'a> Simulation<'a> {
                 client if client == self.client_node() => self.on_client(frame.parcel),
                 gateway => self.on_gateway(gateway, frame.parcel),
             }
-        }
-        match node {
-            SEQUENCER_NODE => self.turn(),
-            host if host <= self.hosts.len() => self.carry_out(host),
-            _ => {}
         }
     }
 
@@ -487,6 +531,10 @@ impl Simulation<'_> {
         self.agenda.plan(at, Event::Arrival(Box::new(frame)));
     }
 
+    fn depart_all(&mut self, frames: Vec<Frame>) {
+        frames.into_iter().for_each(|frame| self.depart(frame));
+    }
+
     fn arrive(&mut self, frame: Box<Frame>) {
         let port = &mut self.nodes[frame.to].port;
         let at = port.receive(&self.options.link, self.now, frame.wire_bytes);
@@ -508,7 +556,6 @@ impl Simulation<'_> {
                 SEQUENCER_NODE => Stage::Ordering,
                 host if host <= self.hosts.len() => Stage::Messages,
                 client if client == self.client_node() => Stage::Generator,
-                // What a gateway spends on messages is part of what admission costs.
                 _ => Stage::Admission,
             };
             self.start(node, stage, Task::Receive(node));

@@ -58,6 +58,8 @@ pub(super) struct SequencerNode {
     outboxes: Vec<Outbox>,
     /// Whether a host is about to be served, by its place in the layout.
     served: Vec<bool>,
+    /// The last epoch that a host was sent.
+    sent: Vec<EpochNumber>,
     pub(super) turn_planned: Option<Tick>,
 }
 
@@ -79,6 +81,7 @@ impl SequencerNode {
             is_logging: false,
             outboxes,
             served: vec![false; layout.hosts().len()],
+            sent: vec![begin; layout.hosts().len()],
             turn_planned: None,
         }
     }
@@ -177,6 +180,8 @@ impl Simulation<'_> {
                     let batches = batches.iter().map(|batch| (**batch).clone()).collect();
                     ordered.epochs.push((record.clone(), batches));
                 }
+                let index = Task::Index(record.transactions());
+                self.start(SEQUENCER_NODE, Stage::Index, index);
                 let task = Task::Cut(Box::new((record, batches)));
                 self.start(SEQUENCER_NODE, Stage::Dispatch, task);
             }
@@ -267,7 +272,6 @@ impl Simulation<'_> {
     }
 
     pub(super) fn begin_serve(&mut self, host: usize) -> (Work, Effect) {
-        self.sequencer.served[host - 1] = false;
         let node = self.hosts[host - 1].id();
         let mut frames = Vec::new();
         while let Some(step) = self.sequencer.followers.next(node) {
@@ -275,12 +279,22 @@ impl Simulation<'_> {
                 self.stop("what is kept to be sent does not go back far enough");
                 break;
             };
+            self.sequencer.sent[host - 1] = epoch.number();
             for message in epoch.messages(host - 1) {
                 frames.push(self.peer_frame(SEQUENCER_NODE, host, message.clone()));
             }
         }
         let work = Work { transactions: 0, parts: 0, events: frames.len() as u64 };
-        (work, Effect::Sent(frames))
+        (work, Effect::Served(host, frames))
+    }
+
+    /// Epochs go to a host one after another: one task serves it.
+    pub(super) fn finish_serve(&mut self, host: usize) {
+        self.sequencer.served[host - 1] = false;
+        let last = self.sequencer.sent[host - 1];
+        if last < self.sequencer.followers.ordered() {
+            self.serve_soon(host);
+        }
     }
 }
 
@@ -324,7 +338,7 @@ impl Simulation<'_> {
             frames.push(self.frame(SEQUENCER_NODE, client, parcel, bytes));
         }
         let work = Work { transactions: 0, parts: 0, events: frames.len() as u64 };
-        (work, Effect::Sent(frames))
+        (work, Effect::Answered(frames))
     }
 }
 

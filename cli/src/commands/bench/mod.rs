@@ -4,6 +4,7 @@ mod compare;
 mod dashboard;
 pub(crate) mod environment;
 mod live;
+mod model;
 mod run;
 mod session;
 mod summary;
@@ -28,6 +29,7 @@ pub async fn bench(args: BenchArgs) -> Result<(), Failure> {
     match args.command {
         None => run::run(&args.run).await,
         Some(BenchCommand::Compare(args)) => compare::compare(&args),
+        Some(BenchCommand::Model(args)) => model::model(&args),
         Some(BenchCommand::Report { run }) => report_again(&run),
         Some(BenchCommand::Workloads) => {
             list_workloads();
