@@ -2,10 +2,11 @@
 //!
 //! A processor has slots: whole cores, or one that is slower than a core. Each stage of each node
 //! on it has a lane: jobs that are done in order, so many of them at a time as the stage has
-//! threads. Lanes take turns; a job that takes long is put back after a while, as an operating
-//! system does with threads, so that none waits for the whole of another.
+//! threads. As an operating system does with threads, the lane that has had the least time for each
+//! of its threads goes first, one that had nothing to do for a while gets no credit for that, and a
+//! job that takes long is put back after a slice, so that none waits for the whole of another.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::agenda::{MILLISECOND, Nanos};
 use crate::costs::Stage;
@@ -34,6 +35,9 @@ struct Lane<T, E> {
     running: usize,
     /// Whether it is among those that wait for a turn.
     listed: bool,
+    /// The time that each of its threads has had, or would have had if it had always had something
+    /// to do.
+    had: Nanos,
     /// Time for which its threads had slots so far.
     busy: Nanos,
 }
@@ -46,7 +50,10 @@ pub(crate) struct Processor<T, E> {
     /// Nanoseconds that a microsecond of processor time takes.
     pace: Nanos,
     lanes: Vec<Lane<T, E>>,
-    turns: VecDeque<usize>,
+    /// Lanes that wait for a turn, by what they have had.
+    turns: BTreeSet<(Nanos, usize)>,
+    /// What the lane had that was last to get a turn.
+    floor: Nanos,
 }
 
 impl<T, E> Processor<T, E> {
@@ -59,7 +66,8 @@ impl<T, E> Processor<T, E> {
             used: 0,
             pace: whole(pace) as Nanos,
             lanes: Vec::new(),
-            turns: VecDeque::new(),
+            turns: BTreeSet::new(),
+            floor: 0,
         }
     }
 
@@ -71,6 +79,7 @@ impl<T, E> Processor<T, E> {
             threads,
             running: 0,
             listed: false,
+            had: 0,
             busy: 0,
         });
         LaneId(self.lanes.len() - 1)
@@ -91,7 +100,8 @@ impl<T, E> Processor<T, E> {
         if self.used >= self.slots {
             return None;
         }
-        let index = self.turns.pop_front()?;
+        let (had, index) = self.turns.pop_first()?;
+        self.floor = self.floor.max(had);
         let lane = &mut self.lanes[index];
         lane.listed = false;
         let job = lane.jobs.pop_front()?;
@@ -105,7 +115,9 @@ impl<T, E> Processor<T, E> {
     pub(crate) fn run(&mut self, lane: LaneId, left: Nanos) -> (Nanos, Nanos) {
         let slice = left.min(SLICE);
         let time = slice * self.pace / 1_000;
-        self.lanes[lane.0].busy += time;
+        let lane = &mut self.lanes[lane.0];
+        lane.busy += time;
+        lane.had += time / lane.threads.min(self.slots) as Nanos;
         (time, left - slice)
     }
 
@@ -146,7 +158,8 @@ impl<T, E> Processor<T, E> {
         let lane = &mut self.lanes[index];
         if !lane.listed && !lane.jobs.is_empty() && lane.running < lane.threads {
             lane.listed = true;
-            self.turns.push_back(index);
+            lane.had = lane.had.max(self.floor);
+            self.turns.insert((lane.had, index));
         }
     }
 }
@@ -203,8 +216,20 @@ mod tests {
             let lane = processor.lane(Stage::Execution, threads);
             processor.push(lane, ('a', MILLISECOND));
             processor.push(lane, ('b', MILLISECOND));
-            assert_eq!(run(&mut processor)[1], ('b', end * MILLISECOND));
+            assert_eq!(run(&mut processor)[1].1, end * MILLISECOND);
         }
+    }
+
+    #[test]
+    fn short_jobs_get_as_much_time_as_long_ones() {
+        let mut processor = Processor::new(1.0);
+        let long = processor.lane(Stage::Execution, 1);
+        let short = processor.lane(Stage::Storage, 1);
+        (0..10).for_each(|_| processor.push(long, ('l', 1_000)));
+        (0..100).for_each(|_| processor.push(short, ('s', 50)));
+        let ended = run(&mut processor);
+        let at = ended.iter().rposition(|(name, _)| *name == 's').unwrap();
+        assert!((9_000..=11_000).contains(&ended[at].1), "{ended:?}");
     }
 
     #[test]

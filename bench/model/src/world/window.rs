@@ -190,8 +190,9 @@ impl Simulation<'_> {
             }
         }
         let used = used.into_iter();
-        let mut used: Vec<Used> =
-            used.map(|(what, (share, stage))| Used { what, share, stage }).collect();
+        // A job that is running now counts with its whole slice.
+        let used = used.map(|(what, (share, stage))| Used { what, share: share.min(1.0), stage });
+        let mut used: Vec<Used> = used.collect();
         used.sort_by(|one, other| other.share.total_cmp(&one.share));
         used
     }
