@@ -20,6 +20,7 @@ pub mod account;
 pub mod contracts;
 pub mod draw;
 pub mod load;
+pub mod usl;
 pub mod workload;
 
 #[cfg(test)]

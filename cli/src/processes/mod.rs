@@ -4,7 +4,11 @@
 //! it ends: each watches its standard input, which is a pipe from here.
 
 pub mod child;
+pub mod network;
+pub mod owner;
 pub mod plan;
+pub mod quota;
+pub mod relay;
 pub mod stage;
 pub mod usage;
 
