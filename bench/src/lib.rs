@@ -21,6 +21,7 @@ pub mod contracts;
 pub mod draw;
 pub mod load;
 pub mod usl;
+pub mod record;
 pub mod workload;
 
 #[cfg(test)]

@@ -1,0 +1,92 @@
+//! What a run used of its machines.
+
+use serde::{Deserialize, Serialize};
+
+/// What was used while it was measured. What is not known is not listed.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Resources {
+    /// Processor time, by process and stage.
+    #[serde(default)]
+    pub cpu: Vec<CpuUse>,
+    /// Memory, by process.
+    #[serde(default)]
+    pub memory: Vec<MemoryUse>,
+    /// What was sent over the network, by process.
+    #[serde(default)]
+    pub network: Vec<NetworkUse>,
+    /// What was written to logs and stores, by process.
+    #[serde(default)]
+    pub logs: Vec<LogUse>,
+}
+
+/// What a process is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// It admits and orders.
+    Sequencer,
+    /// It executes.
+    Executor,
+    /// It sends the load.
+    Client,
+    /// Everything in one process.
+    Everything,
+}
+
+/// Processor time of one stage in one process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CpuUse {
+    /// The process: `sequencer`, `host-1`, `client`.
+    pub host: String,
+    /// What it is for.
+    pub role: Role,
+    /// What its threads do: `admission`, `execution`, `storage`, …; `all` if that is not known.
+    pub stage: String,
+    /// Seconds of one core.
+    pub seconds: f64,
+}
+
+/// The memory of a process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryUse {
+    /// The process.
+    pub host: String,
+    /// The most that was resident since it started, bytes.
+    pub peak_bytes: u64,
+}
+
+/// What a process sent and received.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkUse {
+    /// The process.
+    pub host: String,
+    /// Bytes that it sent.
+    pub sent_bytes: u64,
+    /// Bytes that it received.
+    pub received_bytes: u64,
+}
+
+/// What a process wrote to its log, or its stores.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogUse {
+    /// The process.
+    pub host: String,
+    /// By how many bytes the files grew.
+    pub bytes: u64,
+}
+
+impl Resources {
+    /// Processor time of all processes, seconds, if any is known.
+    #[must_use]
+    pub fn cpu_seconds(&self) -> Option<f64> {
+        (!self.cpu.is_empty()).then(|| self.cpu.iter().map(|cpu| cpu.seconds).sum())
+    }
+
+    /// Processor time of the processes with one role, seconds, if any is known.
+    #[must_use]
+    pub fn cpu_seconds_of(&self, role: Role) -> Option<f64> {
+        let mut of_role = self.cpu.iter().filter(|cpu| cpu.role == role).peekable();
+        of_role.peek()?;
+        Some(of_role.map(|cpu| cpu.seconds).sum())
+    }
+}
