@@ -53,7 +53,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let only = std::env::args().nth(1).unwrap_or_default();
     println!("{:<34} {:>9} {:>9}  ratio (median of {ROUNDS}, least, most)", "", "plain", "graph");
     for (contention, skew) in SKEWS {
-        let payments = PaymentOptions { seed: 1, accounts: ACCOUNTS, skew };
+        let payments =
+            PaymentOptions { seed: 1, accounts: ACCOUNTS, skew, ..PaymentOptions::default() };
         let name = |kind: &str| Some(format!("{kind}, {contention}")).filter(|n| n.contains(&only));
         let mut native = NativeTransfer::new(payments)?;
         if let Some(name) = name("native, 4 keys") {

@@ -1,6 +1,11 @@
 //! Choices from a seed: the same ones on every machine and in every version.
 
 use blake3::{Hasher, OutputReader};
+use serde::{Deserialize, Serialize};
+
+mod bad;
+
+pub use bad::BadWorkload;
 
 /// Bytes of output that are taken at once.
 const BLOCK_BYTES: usize = 64;
@@ -58,7 +63,8 @@ fn seeded(seed: u64, purpose: &str) -> Hasher {
 }
 
 /// How often each of a number of accounts is chosen.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Skew {
     /// Each as often as the others.
     Uniform,
@@ -90,25 +96,24 @@ impl std::fmt::Display for Skew {
     }
 }
 
-/// Why a workload can't be built.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[allow(missing_docs, reason = "each message says what the variant and its fields mean")]
-pub enum BadWorkload {
-    #[error("{accounts} accounts: payments need 2 to {most} of them")]
-    Accounts { accounts: u32, most: u32 },
-    #[error("a Zipf exponent of {exponent}: it must be 0 to {}", Skew::EXPONENT_MAX)]
-    Exponent { exponent: f64 },
-    #[error("{participants} participants of {partitions} partitions: 2 to {most} are possible")]
-    Participants { participants: u16, partitions: u16, most: u16 },
-    #[error("{percent} % of the transactions: at most 100 can touch several partitions")]
-    Percent { percent: u8 },
-    #[error(
-        "{accounts} accounts: payments across {partitions} partitions need a multiple of {classes}, \
-         {least} at least"
-    )]
-    Classes { accounts: u32, partitions: u16, classes: u32, least: u32 },
-    #[error("accounts chosen by their partitions can't be chosen {skew}")]
-    SpreadSkew { skew: Skew },
+/// Reads `uniform`, `turns`, `one-payee`, or the exponent of a Zipf distribution.
+impl std::str::FromStr for Skew {
+    type Err = BadWorkload;
+
+    fn from_str(text: &str) -> Result<Self, BadWorkload> {
+        match text {
+            "uniform" => Ok(Self::Uniform),
+            "turns" => Ok(Self::Turns),
+            "one-payee" => Ok(Self::OnePayee),
+            _ => match text.parse() {
+                Ok(exponent) if (0.0..=Self::EXPONENT_MAX).contains(&exponent) => {
+                    Ok(Self::Zipf { exponent })
+                }
+                Ok(exponent) => Err(BadWorkload::Exponent { exponent }),
+                Err(_) => Err(BadWorkload::Skew { text: text.to_owned() }),
+            },
+        }
+    }
 }
 
 /// Most accounts of a workload: the tables for them stay well under a gigabyte.
@@ -134,6 +139,7 @@ impl Ranks {
         Ok(Self { count, thresholds })
     }
 
+    /// The next choice.
     pub(crate) fn draw(&self, draws: &mut Draws) -> u32 {
         let chosen = match self.thresholds.is_empty() {
             true => draws.below(u64::from(self.count)),
@@ -153,6 +159,8 @@ pub struct Pairs {
     draws: Draws,
     accounts: u32,
     skew: Skew,
+    /// How many of 100 payees are the first account.
+    conflict: u8,
     /// Whose turn it is, where they take turns.
     turn: u32,
     ranks: Ranks,
@@ -168,7 +176,44 @@ impl Pairs {
             return Err(BadWorkload::Accounts { accounts, most: ACCOUNTS_MAX });
         }
         let ranks = Ranks::new(accounts, skew)?;
-        Ok(Self { draws: Draws::new(seed, "pairs"), accounts, skew, turn: 0, ranks })
+        Ok(Self { draws: Draws::new(seed, "pairs"), accounts, skew, conflict: 0, turn: 0, ranks })
+    }
+
+    /// These pairs, of which `percent` in 100 pay the first account, whatever the skew says: the
+    /// conflict share.
+    ///
+    /// # Errors
+    /// [`BadWorkload`] if that is more than 100.
+    pub fn with_conflict(mut self, percent: u8) -> Result<Self, BadWorkload> {
+        if percent > 100 {
+            return Err(BadWorkload::Share { knob: "conflict", percent });
+        }
+        self.conflict = percent;
+        Ok(self)
+    }
+
+    /// Some different accounts, chosen as those of a pair are. There must be as many.
+    pub fn next_group(&mut self, size: usize) -> Vec<u32> {
+        let mut group = Vec::with_capacity(size);
+        if self.conflicts() || self.skew == Skew::OnePayee {
+            group.push(0);
+        }
+        while group.len() < size {
+            let account = match self.skew {
+                Skew::Turns => self.next_turn(0),
+                Skew::OnePayee => self.next_turn(1),
+                Skew::Uniform | Skew::Zipf { .. } => self.ranks.draw(&mut self.draws),
+            };
+            if !group.contains(&account) {
+                group.push(account);
+            }
+        }
+        group
+    }
+
+    /// Whether what comes next is to touch the first account.
+    fn conflicts(&mut self) -> bool {
+        self.conflict > 0 && self.draws.below(100) < u64::from(self.conflict)
     }
 
     /// The next pair: who pays, and whom.
@@ -178,11 +223,18 @@ impl Pairs {
             Skew::OnePayee => return (self.next_turn(1), 0),
             Skew::Uniform | Skew::Zipf { .. } => {}
         }
+        if self.conflicts() {
+            return (self.other_than(0), 0);
+        }
         let from = self.ranks.draw(&mut self.draws);
+        (from, self.other_than(from))
+    }
+
+    fn other_than(&mut self, from: u32) -> u32 {
         loop {
             let to = self.ranks.draw(&mut self.draws);
             if to != from {
-                return (from, to);
+                return to;
             }
         }
     }

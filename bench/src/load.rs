@@ -1,8 +1,11 @@
-//! The load generator: a closed loop that keeps a number of transactions in flight.
+//! The load generator.
 //!
-//! Transactions go out in the order of their list, in submissions of a fixed size, as soon as
-//! enough of those before them are answered. A transaction's latency runs from the moment when it
-//! is handed to the client until its receipt is there.
+//! Transactions go out in the order of their list. In a *closed loop* they do so in submissions of
+//! a fixed size, as soon as enough of those before them are answered; a transaction's latency runs
+//! from the moment when it is handed to the client until its receipt is there. In an *open loop*
+//! each has an intended start, at random or equal distances, and its latency runs from then,
+//! whether or not it could be sent in time: a cluster that stalls can't hide it by being asked
+//! less. [`run`] sends a whole list, [`measure()`] measures for a time, after a warm-up.
 //!
 //! **Order.** The transactions of one sender have consecutive nonces and must be ordered as they
 //! stand in the list, or they are invalid. So all of one sender's go over the same connection,
@@ -14,9 +17,15 @@
 
 mod client;
 mod connection;
+mod knee;
+mod measure;
+mod objective;
+mod pace;
 mod report;
+mod sampler;
 mod tally;
 mod target;
+mod verdict;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,10 +35,15 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::workload::{LoadTransaction, Stage};
-pub use client::{connect, settled};
-use connection::Connection;
+pub use client::{ClientAnswers, connect, settled};
+use connection::{Connection, Item};
+pub use knee::{Knee, Tried};
+pub use measure::{Event, MeasureOptions, Measured, OnEvent, measure};
+pub use objective::{BadObjective, Objective, Objectives};
+pub use pace::Arrivals;
 pub use report::LoadReport;
-use tally::Tally;
+pub use tally::{Flow, latencies};
+use tally::{Tally, Window};
 pub use target::{Answer, Answers, Target};
 
 /// How often progress is told.
@@ -84,6 +98,10 @@ pub fn cancellation() -> (Cancel, Cancelled) {
 }
 
 impl Cancel {
+    fn is_cancelled(&self) -> bool {
+        *self.0.borrow()
+    }
+
     /// Makes loads send nothing new and end when what is in flight is answered.
     pub fn cancel(&self) {
         self.0.send_replace(true);
@@ -126,6 +144,8 @@ pub enum LoadError {
     Broken { reason: String },
     #[error("could not {purpose}: {reason}")]
     Setup { purpose: &'static str, reason: String },
+    #[error("a rate of {rate} transactions a second: it must be a positive number")]
+    Rate { rate: f64 },
 }
 
 /// Sends `load` over `targets` and reports how it went. `name` is for the report.
@@ -147,22 +167,27 @@ pub async fn run<T: Target>(
         return Err(LoadError::Options { in_flight, connections: targets.len(), batch });
     }
     let total = tally::count(load.len());
+    let parts = divide(load, targets.len(), |_| None);
     let started = Instant::now();
+    let window = Window { from: started, to: None };
     let mut tallies = Vec::with_capacity(targets.len());
     let mut tasks = JoinSet::new();
-    for (target, part) in targets.iter().zip(divide(load, targets.len())) {
-        let tally = Arc::new(Tally::new());
+    for (target, part) in targets.iter().zip(parts) {
+        let tally = Arc::new(Tally::new(window));
         tallies.push(tally.clone());
         let connection = Connection {
             target: target.clone(),
             tally,
             in_flight,
             batch: options.batch.min(in_flight),
+            started,
             until: options.duration.map(|duration| started + duration),
             drain: options.drain,
             cancelled: cancelled.clone(),
+            dry: None,
+            free_since: None,
         };
-        tasks.spawn(connection.run(part));
+        tasks.spawn(async { drop(connection.run(part).await) });
     }
     watch(&mut tasks, &tallies, total, on_progress).await?;
     Ok(LoadReport::new(name.into(), total, cancelled.is_cancelled(), &tallies, started))
@@ -179,7 +204,7 @@ async fn watch(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut before = (Instant::now(), 0);
     let mut tell = || {
-        let now = (Instant::now(), tallies.iter().map(|tally| tally.done()).sum::<u64>());
+        let now = (Instant::now(), tallies.iter().map(|tally| tally.flow().done()).sum::<u64>());
         let per_second = report::rate(now.1 - before.1, now.0 - before.0);
         before = now;
         on_progress(Progress { done: now.1, total, per_second });
@@ -199,12 +224,17 @@ async fn watch(
 }
 
 /// Deals a load out to connections: all of one sender's to the same one, in order; the others in
-/// turn.
-fn divide(load: Vec<LoadTransaction>, connections: usize) -> Vec<Vec<LoadTransaction>> {
+/// turn. `due` says how long after the start of the load each is to start, by its place.
+fn divide(
+    load: Vec<LoadTransaction>,
+    connections: usize,
+    mut due: impl FnMut(usize) -> Option<Duration>,
+) -> Vec<Vec<Item>> {
     let mut parts: Vec<_> = (0..connections).map(|_| Vec::new()).collect();
     for (number, transaction) in load.into_iter().enumerate() {
         let sender = transaction.sender.and_then(|sender| usize::try_from(sender).ok());
-        parts[sender.unwrap_or(number) % connections].push(transaction);
+        let part = sender.unwrap_or(number) % connections;
+        parts[part].push((number, transaction, due(number)));
     }
     parts
 }

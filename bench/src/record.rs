@@ -271,6 +271,25 @@ pub struct Counts {
     pub completed: u64,
 }
 
+impl Counts {
+    /// Adds the counts of another measurement.
+    pub fn add(&mut self, other: &Self) {
+        self.offered += other.offered;
+        self.sent += other.sent;
+        self.accepted += other.accepted;
+        self.committed += other.committed;
+        self.reverted += other.reverted;
+        self.invalid += other.invalid;
+        self.rejected += other.rejected;
+        self.lost += other.lost;
+        self.unsent += other.unsent;
+        self.strayed += other.strayed;
+        self.retried += other.retried;
+        self.late += other.late;
+        self.completed += other.completed;
+    }
+}
+
 /// One second of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
@@ -315,8 +334,8 @@ pub enum Phase {
 /// Whether a rate stayed level while it was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Steady {
-    /// Whether neither the halves nor the trend differ by more than the tolerance; `null` if it
-    /// was measured for too few seconds to tell.
+    /// Whether the halves differ by no more than the tolerance, and the trend is no more than twice
+    /// that; `null` if it was measured for too few seconds to tell.
     pub steady: Option<bool>,
     /// Committed a second in the first half.
     pub first_half_tps: f64,
@@ -507,4 +526,4 @@ impl MedianRange {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

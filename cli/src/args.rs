@@ -1,10 +1,17 @@
 //! The command line.
 
+mod bench;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use parsec_dev::accounts::MNEMONIC;
+
+pub use bench::{
+    BenchArgs, BenchCommand, ClusterArgs, CompareArgs, PaceArgs, PacingName, Rate, RunArgs,
+    WorkloadArgs,
+};
 
 /// Executes smart contracts and stored procedures in parallel, on many hosts, with the result
 /// that one thread would have produced.
@@ -29,6 +36,14 @@ pub enum Command {
     /// Kill it at any moment and start it again: it goes on from its log, and checks that every
     /// transaction that was acknowledged before is there.
     Demo(DemoArgs),
+    /// Measure a cluster under load, verify the result, and write a report
+    ///
+    /// Starts a cluster, one process for each node, or uses one that is there (--connect). Each
+    /// repeat warms up, measures for a fixed time, and is followed by the next; at the end the
+    /// workload's invariants are checked, and that one thread makes the same receipts and the same
+    /// state of the recorded order. What is not verified is marked so, and the exit code is not 0.
+    /// See docs/bench.md.
+    Bench(Box<BenchArgs>),
     /// Run a development chain with Ethereum's JSON-RPC: instant blocks, known accounts
     ///
     /// One thread, nothing on disk that outlives it, and the methods of anvil and Hardhat: time

@@ -23,6 +23,7 @@ fn main() -> ExitCode {
     let result = runtime.block_on(async {
         match arguments.command {
             Command::Demo(args) => commands::demo(args).await,
+            Command::Bench(args) => commands::bench(*args).await,
             Command::Dev(args) => commands::dev(args).await,
             Command::Node { file, stop_at_eof } => commands::node(&file, stop_at_eof).await,
             Command::Gateway(args) => commands::gateway(args).await,

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use parsec_client::{Client, ClientConfig, Error, Submission};
 use parsec_protocol::message::ClusterStatus;
-use parsec_protocol::{ErrorCode, Transaction};
+use parsec_protocol::{ErrorCode, Transaction, TxId};
+use tokio::sync::mpsc;
 
 use super::target::{Answer, Answers, Target};
 
@@ -22,18 +23,30 @@ pub async fn connect(config: &ClientConfig, connections: usize) -> Result<Vec<Cl
     Ok(clients)
 }
 
-impl Target for Client {
-    type Answers = Submission;
+/// The answers to one submission of a client.
+#[derive(Debug)]
+pub struct ClientAnswers {
+    submission: Submission,
+    accepted: mpsc::Receiver<(usize, TxId)>,
+}
 
-    async fn submit(&self, transactions: Vec<Transaction>) -> Result<Submission, String> {
-        // The client's own method of this name: inherent ones go first.
-        self.submit(transactions).await.map_err(|error| error.to_string())
+impl Target for Client {
+    type Answers = ClientAnswers;
+
+    async fn submit(&self, transactions: Vec<Transaction>) -> Result<ClientAnswers, String> {
+        let submitted = self.submit_watched(transactions).await;
+        let (submission, accepted) = submitted.map_err(|error| error.to_string())?;
+        Ok(ClientAnswers { submission, accepted })
     }
 }
 
-impl Answers for Submission {
+impl Answers for ClientAnswers {
     async fn next(&mut self) -> Option<(usize, Answer)> {
-        let (index, result) = self.next().await?;
+        let (index, result) = tokio::select! {
+            biased;
+            Some((index, _)) = self.accepted.recv() => return Some((index, Answer::Accepted)),
+            result = self.submission.next() => result?,
+        };
         Some((index, result.map_or_else(answer, Answer::Receipt)))
     }
 }

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parsec_protocol::{ErrorCode, Transaction};
-use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
+use parsec_protocol::ErrorCode;
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -19,16 +19,26 @@ const RETRY_AFTER: Duration = Duration::from_millis(5);
 /// A transaction that is refused as often as it is sent for so long is given up.
 const REFUSED_MAX: Duration = Duration::from_secs(60);
 
+/// What a connection is to send: a transaction with its place in the whole load, and how long after
+/// the start of the load it is to start, if that is not as soon as there is room.
+pub(super) type Item = (usize, LoadTransaction, Option<Duration>);
+
 /// What a connection is to do.
 pub(super) struct Connection<T> {
     pub(super) target: T,
     pub(super) tally: Arc<Tally>,
     pub(super) in_flight: usize,
     pub(super) batch: usize,
+    /// When the load started.
+    pub(super) started: Instant,
     /// When to send nothing new any more.
     pub(super) until: Option<Instant>,
     pub(super) drain: Duration,
     pub(super) cancelled: Cancelled,
+    /// Told when there is nothing left to send.
+    pub(super) dry: Option<watch::Sender<Option<Instant>>>,
+    /// When it had no room last: what was due before is late because of the cluster.
+    pub(super) free_since: Option<Instant>,
 }
 
 /// A transaction that waits to be sent, or to be sent again.
@@ -36,8 +46,10 @@ pub(super) struct Connection<T> {
 struct Waiting {
     /// Its place in the list.
     place: usize,
-    transaction: Transaction,
-    /// When it was sent first.
+    load: LoadTransaction,
+    /// When it is to start, if that was said.
+    due: Option<Instant>,
+    /// When it was to start; when it was sent first, if that was not said.
     since: Option<Instant>,
 }
 
@@ -56,8 +68,9 @@ struct Shared {
 }
 
 impl<T: Target> Connection<T> {
-    /// Sends `load`, and returns when all of it has its last word.
-    pub(super) async fn run(mut self, load: Vec<LoadTransaction>) {
+    /// Sends `load`, and returns when all of it has its last word; returns what was not sent or not
+    /// taken.
+    pub(super) async fn run(mut self, load: Vec<Item>) -> Vec<(usize, LoadTransaction)> {
         // Nothing is sent while it holds a refusal, so that it never holds more than are in flight.
         let (refused_sender, mut refused) = mpsc::channel(self.in_flight);
         let shared = Arc::new(Shared {
@@ -65,35 +78,62 @@ impl<T: Target> Connection<T> {
             room: Semaphore::new(self.in_flight),
             refused: refused_sender,
         });
-        let mut queue: VecDeque<_> = load.into_iter().enumerate().map(Waiting::new).collect();
+        let mut queue: VecDeque<_> =
+            load.into_iter().map(|item| Waiting::new(item, self.started)).collect();
         let mut collectors = JoinSet::new();
-        let mut sent = 0;
         loop {
             while !queue.is_empty() {
-                let next = self.batch.min(queue.len());
+                let Some(next) = self.next_batch(&queue).await else { break };
+                let held = shared.room.available_permits() < next;
                 let Some(room) = self.make_room(&shared, next).await else { break };
+                if held {
+                    self.free_since = Some(Instant::now());
+                }
                 // ORDER: looked at with the room at hand. Who refused made room for what follows.
                 if !refused.is_empty() {
                     break;
                 }
                 room.forget();
                 let submission: Vec<_> = queue.drain(..next).collect();
-                sent += submission.iter().filter(|waiting| waiting.since.is_none()).count();
                 self.submit(&shared, &mut collectors, submission).await;
                 // Collectors that have ended hold memory until they are joined.
                 while collectors.try_join_next().is_some() {}
+            }
+            if queue.is_empty()
+                && let Some(dry) = &self.dry
+            {
+                dry.send_if_modified(|first| first.replace(Instant::now()).is_none());
             }
             let settled = self.settle(&shared).await;
             let pause = take_back(&mut refused, &mut queue);
             if queue.is_empty() || !settled || self.is_over() {
                 break;
             }
-            self.tally.retry(queue.iter().filter(|waiting| waiting.since.is_some()).count());
+            self.tally.retry(queue.iter().filter_map(|waiting| waiting.since));
             // Ends early if the load is cancelled, which the next turn notices.
             timeout(pause, self.cancelled.cancelled()).await.ok();
         }
         collectors.shutdown().await;
-        self.give_up(queue, sent);
+        self.give_up(&queue);
+        queue.into_iter().map(|waiting| (waiting.place, waiting.load)).collect()
+    }
+
+    /// How many transactions to send next; waits until one is due. None if the load is over.
+    async fn next_batch(&mut self, queue: &VecDeque<Waiting>) -> Option<usize> {
+        let first = queue.front()?;
+        if let Some(due) = first.due
+            && due > Instant::now()
+        {
+            tokio::select! {
+                biased;
+                () = self.cancelled.cancelled() => return None,
+                () = reached(self.until) => return None,
+                () = sleep_until(due) => {}
+            }
+        }
+        let now = Instant::now();
+        let due = |waiting: &&Waiting| waiting.due.is_none_or(|due| due <= now);
+        Some(queue.iter().take(self.batch).take_while(due).count().max(1))
     }
 
     /// Waits until `transactions` more may be in flight; there is none if the load is over.
@@ -123,8 +163,13 @@ impl<T: Target> Connection<T> {
         mut submission: Vec<Waiting>,
     ) {
         let now = Instant::now();
-        submission.iter_mut().for_each(|waiting| waiting.since = waiting.since.or(Some(now)));
-        let transactions = submission.iter().map(|waiting| waiting.transaction.clone()).collect();
+        for waiting in submission.iter_mut().filter(|waiting| waiting.since.is_none()) {
+            let since = waiting.due.unwrap_or(now);
+            waiting.since = Some(since);
+            self.tally.send(since, waiting.due, self.free_since);
+        }
+        let transactions =
+            submission.iter().map(|waiting| waiting.load.transaction.clone()).collect();
         let outstanding = submission.into_iter().map(Some).collect();
         let drain = self.drain;
         let target = self.target.clone();
@@ -158,19 +203,17 @@ impl<T: Target> Connection<T> {
     }
 
     /// Counts what has no last word at the end: what was refused and what was never answered.
-    fn give_up(&self, queue: VecDeque<Waiting>, sent: usize) {
-        for Waiting { since, .. } in queue.iter().filter(|waiting| waiting.since.is_some()) {
-            let latency = since.map_or(Duration::ZERO, |since| since.elapsed());
-            self.tally.record(&busy("and the load ended before it was taken"), latency);
+    fn give_up(&self, queue: &VecDeque<Waiting>) {
+        for since in queue.iter().filter_map(|waiting| waiting.since) {
+            self.tally.record(&busy("and the load ended before it was taken"), since);
         }
-        let done = usize::try_from(self.tally.done()).unwrap_or(usize::MAX);
-        self.tally.lose(sent.saturating_sub(done), "the load ended before it was answered");
+        self.tally.lose_rest("the load ended before it was answered");
     }
 }
 
 impl Waiting {
-    fn new((place, LoadTransaction { transaction, .. }): (usize, LoadTransaction)) -> Self {
-        Self { place, transaction, since: None }
+    fn new((place, load, due): Item, started: Instant) -> Self {
+        Self { place, load, due: due.map(|due| started + due), since: None }
     }
 }
 
@@ -181,20 +224,30 @@ impl Shared {
         mut answers: A,
         mut outstanding: Vec<Option<Waiting>>,
     ) {
+        let mut accepted = vec![false; outstanding.len()];
         while let Some((index, answer)) = answers.next().await {
-            let Some(waiting) = outstanding.get_mut(index).and_then(Option::take) else { continue };
-            let latency = waiting.since.map_or(Duration::ZERO, |since| since.elapsed());
+            let Some(slot) = outstanding.get_mut(index) else { continue };
+            let Some(since) = slot.as_ref().and_then(|waiting| waiting.since) else { continue };
+            // A receipt says, too, that it was taken, if nothing said so before.
+            if matches!(answer, Answer::Accepted | Answer::Receipt(_)) && !accepted[index] {
+                accepted[index] = true;
+                self.tally.accept(since);
+            }
+            if answer == Answer::Accepted {
+                continue;
+            }
+            let Some(waiting) = slot.take() else { continue };
             match answer {
                 Answer::Rejected {
                     code: ErrorCode::Busy | ErrorCode::Unavailable,
                     retry_after_ms,
                     ..
-                } if latency < REFUSED_MAX => {
+                } if since.elapsed() < REFUSED_MAX => {
                     let retry_after = retry_after_ms
                         .map_or(RETRY_AFTER, |ms| Duration::from_millis(u64::from(ms)));
                     self.refuse(Refused { waiting, retry_after }).await;
                 }
-                answer => self.tally.record(&answer, latency),
+                answer => self.tally.record(&answer, since),
             }
             // ORDER: the refusal is queued before there is room: who has all room sees them all.
             self.room.add_permits(1);
@@ -209,9 +262,9 @@ impl Shared {
 
     /// Ends the wait for the rest of a submission.
     fn end(&self, outstanding: Vec<Option<Waiting>>, reason: &str) {
-        let lost = outstanding.into_iter().flatten().count();
-        self.tally.lose(lost, reason);
-        self.room.add_permits(lost);
+        let lost: Vec<_> = outstanding.into_iter().flatten().collect();
+        self.tally.lose(lost.iter().filter_map(|waiting| waiting.since), reason);
+        self.room.add_permits(lost.len());
     }
 }
 

@@ -17,6 +17,8 @@ pub struct LoadReport {
     pub name: String,
     /// Transactions that were to be sent.
     pub total: u64,
+    /// Those that the cluster took: it had checked them and would order them.
+    pub accepted: u64,
     /// Those that took effect.
     pub committed: u64,
     /// Those that ran and gave up.
@@ -78,6 +80,7 @@ impl LoadReport {
             invalid: counts.invalid,
             rejected: counts.rejected,
             unknown: counts.unknown,
+            accepted: counts.accepted,
             unsent: total.saturating_sub(counts.done()),
             strayed: counts.strayed,
             retried: counts.retried,

@@ -4,9 +4,11 @@ use std::future::Future;
 
 use parsec_protocol::{ErrorCode, Receipt, Transaction};
 
-/// The last word on a transaction, or a refusal.
+/// What is said of a transaction: the last word on it, or a refusal, or that there will be one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
+    /// It was checked and will be ordered. Not the last word; it may be left out.
+    Accepted,
     /// What became of it.
     Receipt(Receipt),
     /// It was not ordered.

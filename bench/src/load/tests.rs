@@ -14,7 +14,7 @@ use super::*;
 
 /// What the cluster makes of a transaction.
 #[derive(Debug, Clone)]
-enum Fate {
+pub(super) enum Fate {
     /// Its answer, after the cluster's delay.
     Says(Answer),
     /// No answer, ever.
@@ -27,11 +27,13 @@ type Script = Arc<dyn Fn(&Transaction) -> Fate + Send + Sync>;
 
 /// A cluster whose transactions have a sender (high bits of the salt) and a nonce (low bits).
 #[derive(Clone)]
-struct Cluster {
+pub(super) struct Cluster {
     script: Script,
     delay: Duration,
     /// Most transactions in flight; what comes beyond it is refused.
     limit: usize,
+    /// No answer comes between these times, but only after the latter.
+    pub(super) stall: Option<(Instant, Instant)>,
     state: Arc<Mutex<ClusterState>>,
 }
 
@@ -44,23 +46,24 @@ struct ClusterState {
     accepted: BTreeMap<u128, Vec<u128>>,
 }
 
-struct ClusterAnswers {
+pub(super) struct ClusterAnswers {
     cluster: Cluster,
     due: Instant,
     fates: VecDeque<(usize, Fate, bool)>,
 }
 
 impl Cluster {
-    fn new(script: impl Fn(&Transaction) -> Fate + Send + Sync + 'static) -> Self {
+    pub(super) fn new(script: impl Fn(&Transaction) -> Fate + Send + Sync + 'static) -> Self {
         Self {
             script: Arc::new(script),
             delay: Duration::from_millis(10),
             limit: usize::MAX,
+            stall: None,
             state: Arc::default(),
         }
     }
 
-    fn committing() -> Self {
+    pub(super) fn committing() -> Self {
         Self::new(|_| Fate::Says(receipt(Outcome::Committed)))
     }
 }
@@ -85,7 +88,12 @@ impl Target for Cluster {
             };
             fates.push_back((index, fate, taken));
         }
-        Ok(ClusterAnswers { cluster: self.clone(), due: Instant::now() + self.delay, fates })
+        let answered = Instant::now() + self.delay;
+        let due = match self.stall {
+            Some((from, to)) if answered >= from && answered < to => to,
+            _ => answered,
+        };
+        Ok(ClusterAnswers { cluster: self.clone(), due, fates })
     }
 }
 
@@ -104,7 +112,7 @@ impl Answers for ClusterAnswers {
     }
 }
 
-fn receipt(outcome: Outcome) -> Answer {
+pub(super) fn receipt(outcome: Outcome) -> Answer {
     Answer::Receipt(Receipt {
         id: TxId([0; 32]),
         position: Position { epoch: EpochNumber(1), index: 0 },
@@ -125,7 +133,7 @@ fn nonce(transaction: &Transaction) -> u128 {
 }
 
 /// `count` transactions of `senders` senders in turn, with nonces.
-fn load(count: u32, senders: u32) -> Vec<LoadTransaction> {
+pub(super) fn load(count: u32, senders: u32) -> Vec<LoadTransaction> {
     let one = |number: u32| {
         let (sender, nonce) = (number % senders, number / senders);
         let salt = u128::from(sender) << 64 | u128::from(nonce);
@@ -154,7 +162,7 @@ fn assert_whole(report: &LoadReport) {
     assert_eq!(counted, report.total, "{report:?}");
 }
 
-fn assert_ordered(cluster: &Cluster) {
+pub(super) fn assert_ordered(cluster: &Cluster) {
     for (sender, nonces) in &cluster.state.lock().unwrap().accepted {
         let dense: Vec<_> = (0..).take(nonces.len()).collect();
         assert_eq!(*nonces, dense, "the nonces of sender {sender}");
@@ -335,10 +343,10 @@ proptest! {
         senders in 1u32..20,
         connections in 1usize..6,
     ) {
-        let parts = divide(load(count, senders), connections);
+        let parts = divide(load(count, senders), connections, |_| None);
         let mut seen = BTreeMap::<u32, (usize, u128)>::new();
         for (part, transactions) in parts.iter().enumerate() {
-            for LoadTransaction { sender, transaction } in transactions {
+            for (_, LoadTransaction { sender, transaction }, _) in transactions {
                 let nonce = nonce(transaction);
                 let (home, next) = seen.entry(sender.unwrap()).or_insert((part, 0));
                 prop_assert_eq!((*home, *next), (part, nonce));

@@ -179,6 +179,14 @@ impl Workload for Erc20 {
         })
     }
 
+    fn skip(&mut self, count: usize) {
+        self.payments.skip::<1>(count);
+    }
+
+    fn multi_partition(&self) -> Option<u64> {
+        self.spread.map(|_| self.payments.multi_partition())
+    }
+
     fn audit(&self) -> Audit {
         let slots = self.addresses().map(|holder| self.token.holding(holder));
         let balances = self.payments.balances().iter().copied();

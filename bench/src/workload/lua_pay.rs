@@ -162,6 +162,10 @@ impl Workload for LuaPay {
         })
     }
 
+    fn skip(&mut self, count: usize) {
+        self.payments.skip::<1>(count);
+    }
+
     fn audit(&self) -> Audit {
         let keys = self.accounts.iter().map(|account| account.key.clone());
         let balances = self.payments.balances().iter().copied();

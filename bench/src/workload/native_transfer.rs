@@ -18,8 +18,10 @@ const SETUP_PUTS: usize = 256;
 #[derive(Debug)]
 pub struct NativeTransfer {
     options: PaymentOptions,
-    /// Where keys lie; transactions of two transfers then, instead of one.
+    /// Where keys lie, if that is chosen.
     spread: Option<Spread>,
+    /// Whether transactions are of two transfers instead of one.
+    two: bool,
     keys: Vec<Key>,
     payments: Payments,
 }
@@ -31,8 +33,29 @@ impl NativeTransfer {
     /// [`BadWorkload`] if the options are out of range.
     pub fn new(options: PaymentOptions) -> Result<Self, BadWorkload> {
         let payments = Payments::new(&options)?;
+        Ok(Self::anywhere(options, false, payments))
+    }
+
+    /// Two transfers in each transaction, between four accounts.
+    ///
+    /// # Errors
+    /// [`BadWorkload`] if the options are out of range.
+    pub fn two(options: PaymentOptions) -> Result<Self, BadWorkload> {
+        let payments = Payments::apart(&options)?;
+        Ok(Self::anywhere(options, true, payments))
+    }
+
+    /// One transfer in each transaction, hence two keys, which lie where `spread` wants them.
+    ///
+    /// # Errors
+    /// [`BadWorkload`] if the options are out of range: there can't be more than 2 participants.
+    pub fn one_spread(options: PaymentOptions, spread: Spread) -> Result<Self, BadWorkload> {
+        Self::spread_by(options, spread, false)
+    }
+
+    fn anywhere(options: PaymentOptions, two: bool, payments: Payments) -> Self {
         let keys = (0..options.accounts).map(|account| account_key(options.seed, account.into()));
-        Ok(Self { options, spread: None, keys: keys.collect(), payments })
+        Self { options, spread: None, two, keys: keys.collect(), payments }
     }
 
     /// Two transfers in each transaction, hence four keys, which lie where `spread` wants them.
@@ -40,13 +63,19 @@ impl NativeTransfer {
     /// # Errors
     /// [`BadWorkload`] if the options are out of range: there can't be more than 4 participants.
     pub fn spread(options: PaymentOptions, spread: Spread) -> Result<Self, BadWorkload> {
-        let spreader = Spreader::new(&options, spread, Pattern::TwoTransfers)?;
+        Self::spread_by(options, spread, true)
+    }
+
+    fn spread_by(options: PaymentOptions, spread: Spread, two: bool) -> Result<Self, BadWorkload> {
+        let pattern = Pattern::Group(if two { 4 } else { 2 });
+        let spreader = Spreader::new(&options, spread, pattern)?;
         let candidate = |number| {
             let key = account_key(options.seed, number);
             (key.clone(), [key])
         };
         let keys = spreader.fill(candidate);
-        Ok(Self { options, spread: Some(spread), keys, payments: Payments::spread(spreader) })
+        let payments = Payments::spread(spreader);
+        Ok(Self { options, spread: Some(spread), two, keys, payments })
     }
 
     /// The key of each account.
@@ -81,9 +110,10 @@ fn account_key(seed: u64, account: u64) -> Key {
 
 impl Workload for NativeTransfer {
     fn name(&self) -> String {
+        let what = if self.two { "two native transfers" } else { "native transfer" };
         match &self.spread {
-            None => format!("native transfer ({})", self.options),
-            Some(spread) => format!("two native transfers ({spread}, {})", self.options),
+            None => format!("{what} ({})", self.options),
+            Some(spread) => format!("{what} ({spread}, {})", self.options),
         }
     }
 
@@ -102,14 +132,22 @@ impl Workload for NativeTransfer {
 
     fn build(&mut self, count: usize, progress: BuildProgress<'_>) -> Vec<LoadTransaction> {
         let (keys, seed) = (&self.keys, self.options.seed);
-        match self.spread {
-            None => {
+        match self.two {
+            false => {
                 self.payments.build(count, progress, |one: [_; 1]| transaction(seed, keys, &one))
             }
-            Some(_) => {
+            true => {
                 self.payments.build(count, progress, |two: [_; 2]| transaction(seed, keys, &two))
             }
         }
+    }
+
+    fn skip(&mut self, count: usize) {
+        if self.two { self.payments.skip::<2>(count) } else { self.payments.skip::<1>(count) }
+    }
+
+    fn multi_partition(&self) -> Option<u64> {
+        self.spread.map(|_| self.payments.multi_partition())
     }
 
     fn audit(&self) -> Audit {

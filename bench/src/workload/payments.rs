@@ -23,17 +23,23 @@ pub struct PaymentOptions {
     pub accounts: u32,
     /// How often each of them is chosen, as payer and as payee.
     pub skew: Skew,
+    /// How many of 100 payments go to the first account, whatever the skew says.
+    pub conflict: u8,
 }
 
 impl Default for PaymentOptions {
     fn default() -> Self {
-        Self { seed: 1, accounts: 1_000, skew: Skew::Uniform }
+        Self { seed: 1, accounts: 1_000, skew: Skew::Uniform, conflict: 0 }
     }
 }
 
 impl std::fmt::Display for PaymentOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} accounts, {}, seed {}", self.accounts, self.skew, self.seed)
+        write!(f, "{} accounts, {}, ", self.accounts, self.skew)?;
+        if self.conflict > 0 {
+            write!(f, "{} % to one, ", self.conflict)?;
+        }
+        write!(f, "seed {}", self.seed)
     }
 }
 
@@ -54,6 +60,8 @@ pub(super) struct Payment {
 enum Choice {
     /// Anyone may pay anyone.
     Free(Pairs),
+    /// Anyone may pay anyone, but two payments in a row have nobody in common.
+    Apart { pairs: Pairs, next: Option<(u32, u32)> },
     /// The partitions of their keys decide.
     Spread(Spreader),
 }
@@ -70,7 +78,20 @@ pub(super) struct Payments {
 impl Payments {
     pub(super) fn new(options: &PaymentOptions) -> Result<Self, BadWorkload> {
         let pairs = Pairs::new(options.seed, options.accounts, options.skew)?;
+        let pairs = pairs.with_conflict(options.conflict)?;
         Ok(Self::chosen_by(Choice::Free(pairs), options.accounts))
+    }
+
+    /// Payments of which each two that make a transaction have four accounts.
+    pub(super) fn apart(options: &PaymentOptions) -> Result<Self, BadWorkload> {
+        if options.accounts < 4 {
+            let (knob, value) = ("accounts", options.accounts.into());
+            let allowed = "two payments apart need four".to_owned();
+            return Err(BadWorkload::Value { knob, value, allowed });
+        }
+        let pairs = Pairs::new(options.seed, options.accounts, options.skew)?;
+        let pairs = pairs.with_conflict(options.conflict)?;
+        Ok(Self::chosen_by(Choice::Apart { pairs, next: None }, options.accounts))
     }
 
     /// Payments between the accounts that `spreader` chooses.
@@ -88,6 +109,15 @@ impl Payments {
     fn next_payment(&mut self) -> Payment {
         let ((from, to), amount) = match &mut self.choice {
             Choice::Free(pairs) => (pairs.next_pair(), pairs.amount(AMOUNT_MAX)),
+            Choice::Apart { pairs, next } => {
+                let pair = next.take().unwrap_or_else(|| {
+                    let four = pairs.next_group(4);
+                    // The one that is chosen by conflict is paid.
+                    *next = Some((four[2], four[3]));
+                    (four[1], four[0])
+                });
+                (pair, pairs.amount(AMOUNT_MAX))
+            }
             Choice::Spread(spreader) => (spreader.next_pair(), spreader.amount(AMOUNT_MAX)),
         };
         let nonce = self.nonces[index(from)];
@@ -119,10 +149,17 @@ impl Payments {
         built
     }
 
+    /// Makes the payments of the next `count` transactions, `N` of each, without the transactions.
+    pub(super) fn skip<const N: usize>(&mut self, count: usize) {
+        for _ in 0..count * N {
+            self.next_payment();
+        }
+    }
+
     /// How many of the transactions so far were made to touch several partitions.
     pub(super) fn multi_partition(&self) -> u64 {
         match &self.choice {
-            Choice::Free(_) => 0,
+            Choice::Free(_) | Choice::Apart { .. } => 0,
             Choice::Spread(spreader) => spreader.multi_partition(),
         }
     }

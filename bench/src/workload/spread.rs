@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use parsec_protocol::{Key, PartitionMap};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::payments::PaymentOptions;
 use crate::draw::{BadWorkload, Draws, Ranks, Skew};
@@ -16,7 +17,8 @@ use crate::draw::{BadWorkload, Draws, Ranks, Skew};
 const CANDIDATES: u64 = 1_024;
 
 /// Which share of the transactions touches how many partitions. The others touch one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Spread {
     /// The partitions of the cluster, which has the map [`PartitionMap::even`].
     pub partitions: u16,
@@ -36,8 +38,8 @@ impl std::fmt::Display for Spread {
 /// Which keys a transaction touches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pattern {
-    /// Two payments, each of two accounts with one key: four keys.
-    TwoTransfers,
+    /// So many accounts with one key each. They are those of payments, two by two, or a group.
+    Group(u16),
     /// One payment of accounts with two keys, of which the payee's first one is not touched: three.
     OwnerAndHolding,
 }
@@ -46,7 +48,7 @@ impl Pattern {
     /// Keys of an account.
     fn keys(self) -> u32 {
         match self {
-            Self::TwoTransfers => 1,
+            Self::Group(_) => 1,
             Self::OwnerAndHolding => 2,
         }
     }
@@ -54,7 +56,7 @@ impl Pattern {
     /// Keys of a transaction.
     fn touched(self) -> u16 {
         match self {
-            Self::TwoTransfers => 4,
+            Self::Group(size) => size,
             Self::OwnerAndHolding => 3,
         }
     }
@@ -71,8 +73,8 @@ pub(super) struct Spreader {
     /// Chooses one in a class.
     ranks: Ranks,
     draws: Draws,
-    /// Payments of the transaction that was begun.
-    begun: VecDeque<(u32, u32)>,
+    /// What is left of the accounts of the transaction that was begun.
+    begun: VecDeque<u32>,
     multi_partition: u64,
 }
 
@@ -97,7 +99,7 @@ impl Spreader {
         let accounts = options.accounts;
         let classes = u32::from(partitions).pow(pattern.keys());
         // A transaction within one partition may have all of its accounts in one class.
-        let least = 4 * classes;
+        let least = u32::from(pattern.touched()).max(4) * classes;
         if !accounts.is_multiple_of(classes) || accounts < least {
             return Err(BadWorkload::Classes { accounts, partitions, classes, least });
         }
@@ -154,11 +156,17 @@ impl Spreader {
     /// The next payment: who pays, and whom.
     pub(super) fn next_pair(&mut self) -> (u32, u32) {
         loop {
-            if let Some(pair) = self.begun.pop_front() {
-                return pair;
+            if let (Some(from), Some(to)) = (self.begun.pop_front(), self.begun.pop_front()) {
+                return (from, to);
             }
             self.begin();
         }
+    }
+
+    /// The accounts of the next transaction.
+    pub(super) fn next_group(&mut self) -> Vec<u32> {
+        self.begin();
+        std::mem::take(&mut self.begun).into()
     }
 
     /// A number from 1 to `most`.
@@ -178,12 +186,12 @@ impl Spreader {
         let participants = if is_multi { self.spread.participants } else { 1 };
         let places = self.places(participants);
         match self.pattern {
-            Pattern::TwoTransfers => {
-                let mut chosen = Vec::with_capacity(4);
+            Pattern::Group(_) => {
+                let mut chosen = Vec::with_capacity(places.len());
                 for place in places {
                     chosen.push(self.member(place, &chosen));
                 }
-                self.begun.extend([(chosen[0], chosen[1]), (chosen[2], chosen[3])]);
+                self.begun = chosen.into();
             }
             Pattern::OwnerAndHolding => {
                 let partitions = u32::from(self.spread.partitions);
@@ -191,7 +199,7 @@ impl Spreader {
                 // Where the payee's record lies makes no difference.
                 let owner = self.below(partitions);
                 let payee = self.member(owner * partitions + places[2], &[payer]);
-                self.begun.push_back((payer, payee));
+                self.begun = [payer, payee].into();
             }
         }
     }

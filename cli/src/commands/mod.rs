@@ -1,5 +1,6 @@
 //! What the binary can do, one module for each command.
 
+mod bench;
 mod certs;
 mod demo;
 mod dev;
@@ -9,6 +10,7 @@ mod replay;
 mod status;
 mod submit;
 
+pub use bench::bench;
 pub use certs::certs;
 pub use demo::demo;
 pub use dev::dev;

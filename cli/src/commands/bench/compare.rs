@@ -1,0 +1,65 @@
+//! `parsec bench compare`: what differs between two runs by more than the noise.
+
+use parsec_bench::record::Run;
+use parsec_bench::report::compare::{Comparison, Verdict};
+
+use crate::args::CompareArgs;
+use crate::failure::{Failure, failed};
+
+/// Compares two runs.
+///
+/// # Errors
+/// If one can't be read, or their settings differ and nobody insists.
+pub(super) fn compare(args: &CompareArgs) -> Result<(), Failure> {
+    let before = Run::read(&args.before).map_err(failed)?;
+    let after = Run::read(&args.after).map_err(failed)?;
+    let comparison = Comparison::new(&before, &after);
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&comparison).map_err(failed)?);
+    } else {
+        print(&comparison);
+    }
+    match comparison.comparable || args.force {
+        true => Ok(()),
+        false => Err(failed(format!(
+            "the runs can't be compared: {}. With --force they are shown all the same",
+            comparison.differences.join("; ")
+        ))),
+    }
+}
+
+fn print(comparison: &Comparison) {
+    for difference in &comparison.differences {
+        println!("settings differ: {difference}");
+    }
+    for warning in &comparison.warnings {
+        println!("note: {warning}");
+    }
+    for point in &comparison.points {
+        println!("\n{}", point.title);
+        println!(
+            "{:<24} {:>32} {:>32} {:>9} {:>9}  verdict",
+            "", "before", "after", "change", "noise"
+        );
+        for row in &point.rows {
+            let show = |spread: &parsec_bench::record::MedianRange| {
+                format!("{:.2} ({:.2} to {:.2})", spread.median, spread.min, spread.max)
+            };
+            let verdict = match row.verdict {
+                Verdict::Better => "better",
+                Verdict::Worse => "WORSE",
+                Verdict::Noise => "within the noise",
+                Verdict::Unknown => "too few repeats to tell",
+            };
+            println!(
+                "{:<24} {:>32} {:>32} {:>+8.1}% {:>8.1}%  {verdict}",
+                row.name,
+                show(&row.before),
+                show(&row.after),
+                row.change * 100.0,
+                row.noise * 100.0
+            );
+        }
+    }
+    println!("\n{}", Comparison::METHOD);
+}

@@ -1,0 +1,402 @@
+//! One run against one cluster: set up, try, measure again and again, send the rest, verify.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use parsec_bench::load::{
+    self, Cancelled, Event, Flow, Knee, LoadOptions, MeasureOptions, Measured, Objectives, Tried,
+};
+use parsec_bench::record::{
+    Check, CheckKind, CheckResult, Pace, Phase, Probe, Repeat, Search, Verification,
+};
+use parsec_bench::workload::{Commits, LoadTransaction, Reverts, Workload};
+use parsec_client::{Client, ClientConfig};
+
+use super::environment;
+use super::live::Live;
+use super::supply::Supply;
+use super::tested::Tested;
+use super::verify::{self, Rest};
+use crate::args::{Rate, RunArgs};
+use crate::failure::{Context, Failure, failed};
+use crate::processes::ClusterUsage;
+
+/// Transactions by which it is found out how many a second there will be.
+pub(super) const TRY: usize = 10_000;
+/// How long that takes at most.
+const TRY_SECONDS: Duration = Duration::from_secs(2);
+/// What is built ahead, relative to what the rate so far would need.
+const AHEAD: f64 = 1.4;
+/// Most transactions that are built ahead: some gigabytes.
+const BUILT_MAX: f64 = 20_000_000.0;
+/// How often a repeat is done again because its transactions ran out.
+const ATTEMPTS: u32 = 4;
+/// A rate is kept only if this share of it commits.
+const KEPT_MIN: f64 = 0.95;
+/// How long to wait for what is in flight after an interruption.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What is at hand while a run goes on.
+pub(super) struct Session<'a> {
+    pub(super) args: &'a RunArgs,
+    pub(super) tested: &'a Tested,
+    pub(super) config: &'a ClientConfig,
+    pub(super) client: &'a Client,
+    pub(super) cancelled: Cancelled,
+    pub(super) live: &'a Live,
+}
+
+/// What came of a run.
+pub(super) struct Outcome {
+    pub(super) pace: Pace,
+    pub(super) repeats: Vec<Repeat>,
+    pub(super) search: Option<Search>,
+    pub(super) verification: Verification,
+}
+
+/// What changes while it goes on.
+struct Progress {
+    supply: Supply,
+    clients: Vec<Client>,
+    /// Committed transactions a second, as far as is known.
+    rate: f64,
+    /// What was put back at last that nothing behind was sent of.
+    untouched: usize,
+    flow: Flow,
+    rests: Vec<Rest>,
+}
+
+impl Session<'_> {
+    /// Measures a workload whose first transactions are built.
+    pub(super) async fn run(&self, supply: Supply) -> Result<Outcome, Failure> {
+        let connections = usize::try_from(self.args.clients).unwrap_or(usize::MAX);
+        let clients = load::connect(self.config, connections).await.map_err(failed)?;
+        self.set_up(&clients[0], supply.workload()).await?;
+        let mut progress = Progress {
+            supply,
+            clients,
+            rate: 0.0,
+            untouched: 0,
+            flow: Flow::default(),
+            rests: Vec::new(),
+        };
+        self.find_rate(&mut progress).await?;
+        let (pace, search) = match self.args.pace.rate {
+            None => (Pace::Closed, None),
+            Some(Rate::PerSecond(rate)) => (self.open(rate, 0), None),
+            Some(Rate::Find) => {
+                let search = self.search(&mut progress).await?;
+                let found = search.found.ok_or_else(|| {
+                    let lowest = search.probes.iter().map(|probe| probe.rate).reduce(f64::min);
+                    let lowest = lowest.unwrap_or_default();
+                    failed(format!("not even {lowest:.0}/s keeps to {}", search.objective))
+                })?;
+                (self.open(found, 0), Some(search))
+            }
+        };
+        let repeats = self.measure(&mut progress, pace).await?;
+        let verification = self.verify(progress).await?;
+        Ok(Outcome { pace, repeats, search, verification })
+    }
+
+    async fn set_up(&self, client: &Client, workload: &dyn Workload) -> Result<(), Failure> {
+        let options = self.load_options();
+        let bar = self.live.bar("setting up");
+        let told = |stage: &'static str, progress: load::Progress| {
+            bar.set_length(progress.total);
+            bar.set_position(progress.done);
+            bar.set_message(format!("setting up: {stage}"));
+        };
+        let stages = tokio::task::block_in_place(|| workload.setup());
+        let done = load::set_up(client, stages, &options, &self.cancelled, told).await;
+        bar.finish_and_clear();
+        done.map_err(failed)
+    }
+
+    /// A first try, by which it is known how many transactions will be needed.
+    async fn find_rate(&self, progress: &mut Progress) -> Result<(), Failure> {
+        self.live.label("trying");
+        let load = progress.supply.take(1)?;
+        let options = MeasureOptions {
+            warm_up: Duration::ZERO,
+            seconds: TRY_SECONDS,
+            ..self.options(Pace::Closed)
+        };
+        let measured = self.send(progress, load, &options).await?;
+        progress.rate = rate(&measured).max(1.0);
+        self.rest(progress).await
+    }
+
+    /// Searches for the highest rate that keeps to the objective.
+    async fn search(&self, progress: &mut Progress) -> Result<Search, Failure> {
+        let objective = self.args.pace.slo.as_ref();
+        let objective = objective.ok_or_else(|| failed("--rate find needs --slo"))?;
+        let mut knee = Knee::new(progress.rate / 2.0);
+        let mut probes = Vec::new();
+        while let Some(rate) = knee.next() {
+            let probe = self.probe(progress, rate, objective, probes.len()).await?;
+            let verdict = if probe.kept { "kept" } else { "not kept" };
+            self.live.say(&format!(
+                "probe {}: {rate:.0}/s offered, {:.0}/s committed, p50 {:.2} ms, p99 {:.2} ms: \
+                 {verdict} ({})",
+                probes.len() + 1,
+                probe.tps,
+                probe.p50_ms,
+                probe.p99_ms,
+                probe.reason
+            ));
+            knee.tried(if probe.kept { Tried::Kept } else { Tried::Failed });
+            probes.push(probe);
+        }
+        Ok(Search { objective: objective.to_string(), probes, found: knee.found() })
+    }
+
+    async fn probe(
+        &self,
+        progress: &mut Progress,
+        rate: f64,
+        objective: &Objectives,
+        number: usize,
+    ) -> Result<Probe, Failure> {
+        let seed = u64::try_from(number).unwrap_or(u64::MAX).saturating_add(1_000);
+        let seconds = Duration::from_secs(u64::from(self.args.seconds.div_ceil(3).clamp(2, 10)));
+        let options = MeasureOptions {
+            warm_up: Duration::from_secs(u64::from(self.args.warm_up.min(1))),
+            seconds,
+            ..self.options(self.open(rate, seed))
+        };
+        self.live.label(&format!("probing {rate:.0}/s"));
+        let measured = self.measure_once(progress, &options, 1).await?;
+        // What was in flight or waiting when it ended is not of the next probe.
+        self.rest(progress).await?;
+        let repeat = measured.repeat;
+        let mut missed = objective.missed(std::slice::from_ref(&repeat));
+        let offered_tps = repeat.counts.offered as f64 / repeat.seconds;
+        if repeat.tps < KEPT_MIN * offered_tps {
+            missed.push(format!("only {:.0}/s of {offered_tps:.0}/s committed", repeat.tps));
+        }
+        let kept = missed.is_empty();
+        let mut reason = if kept { objective.to_string() } else { missed.join("; ") };
+        if repeat.generator.limited {
+            reason = format!("{reason}; the load generator was the limit");
+        }
+        let (p50_ms, p99_ms) = (repeat.latency.p50_ms, repeat.latency.p99_ms);
+        Ok(Probe { rate, tps: repeat.tps, p50_ms, p99_ms, kept, reason })
+    }
+
+    /// All repeats.
+    async fn measure(&self, progress: &mut Progress, pace: Pace) -> Result<Vec<Repeat>, Failure> {
+        let mut repeats = Vec::new();
+        for number in 0..self.args.repeat {
+            self.live.label(&format!("repeat {} of {}", number + 1, self.args.repeat));
+            let pace = match pace {
+                Pace::Closed => Pace::Closed,
+                Pace::Open { rate, .. } => self.open(rate, u64::from(number)),
+            };
+            let left = self.args.repeat - number;
+            let measured = self.measure_once(progress, &self.options(pace), left).await?;
+            self.live.repeat(&measured.repeat);
+            repeats.push(measured.repeat);
+            self.rest(progress).await?;
+        }
+        Ok(repeats)
+    }
+
+    /// Measures once, with enough transactions for `left` times. If they run out, more are built,
+    /// and it is measured again.
+    async fn measure_once(
+        &self,
+        progress: &mut Progress,
+        options: &MeasureOptions,
+        left: u32,
+    ) -> Result<Measured, Failure> {
+        for _ in 0..ATTEMPTS {
+            let needed = match options.needs().map_err(failed)? {
+                Some(exactly) => exactly,
+                None => {
+                    let seconds = (options.warm_up + options.seconds).as_secs_f64();
+                    transactions(progress.rate * seconds * AHEAD)?
+                }
+            };
+            let load = progress.supply.take(needed.saturating_mul(times(left)))?;
+            let measured = self.send(progress, load, options).await?;
+            progress.rate = progress.rate.max(rate(&measured));
+            let Some(after) = measured.ran_out else { return Ok(measured) };
+            progress.rate *= AHEAD;
+            self.live.say(&format!(
+                "the transactions that were built ahead ran out after {:.1} of {} s; building \
+                 more and measuring again",
+                after.as_secs_f64(),
+                options.seconds.as_secs()
+            ));
+        }
+        Err(failed(
+            "the transactions that were built ahead ran out again and again; name a larger number with --transactions",
+        ))
+    }
+
+    /// Sends what there is for as long as the options say, and notes what is used meanwhile.
+    async fn send(
+        &self,
+        progress: &mut Progress,
+        load: Vec<LoadTransaction>,
+        options: &MeasureOptions,
+    ) -> Result<Measured, Failure> {
+        let used: Mutex<Vec<Result<ClusterUsage, Failure>>> = Mutex::new(Vec::new());
+        let on_event = |event: Event| {
+            if matches!(event, Event::Phase(Phase::Measuring | Phase::Draining)) {
+                used.lock().unwrap_or_else(PoisonError::into_inner).push(self.tested.used());
+            }
+            self.live.event(event);
+        };
+        let clients = &progress.clients;
+        let measured = load::measure(clients, load, options, &self.cancelled, &on_event).await;
+        let mut measured = measured.map_err(failed)?;
+        progress.supply.put_back(std::mem::take(&mut measured.rest));
+        progress.untouched = measured.untouched;
+        progress.flow.add(&measured.flow);
+        if measured.cancelled {
+            return Err(failed("interrupted: nothing was measured to its end"));
+        }
+        let used = used.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let used: Vec<_> = used.into_iter().collect::<Result<_, _>>()?;
+        if let [before, after, ..] = &used[..] {
+            self.note_use(&mut measured.repeat, &after.since(before));
+        }
+        Ok(measured)
+    }
+
+    fn note_use(&self, repeat: &mut Repeat, used: &ClusterUsage) {
+        repeat.resources = self.tested.resources(used);
+        let cores = f64::from(environment::cores());
+        let of = |nanos: u64| nanos as f64 / 1e9 / repeat.seconds.max(1e-9);
+        let (mine, all) = (of(used.driver.cpu_ns), of(used.cpu_ns()));
+        if self.tested.is_apart() {
+            repeat.generator.used(mine, cores);
+        }
+        let is_here = matches!(self.tested, Tested::Processes(_));
+        if is_here && all > 0.95 * cores && !repeat.generator.limited {
+            repeat.generator.reasons.push(format!(
+                "all {cores:.0} cores of the machine were busy, and the load generator took \
+                 {mine:.2} of them from the cluster"
+            ));
+        }
+    }
+
+    /// Waits until nothing is in flight, and notes how the cluster is then.
+    async fn rest(&self, progress: &mut Progress) -> Result<(), Failure> {
+        let status = load::settled(self.client).await.context("status")?;
+        progress.rests.push(Rest::new(&status)?);
+        Ok(())
+    }
+
+    /// Sends what was left between what was sent, and checks everything that can be.
+    async fn verify(&self, progress: Progress) -> Result<Verification, Failure> {
+        let Progress { supply, clients, untouched, mut flow, mut rests, .. } = progress;
+        let close = || supply.close(untouched);
+        let (workload, holes, sent) = tokio::task::block_in_place(close)?;
+        if !holes.is_empty() {
+            let options = self.load_options();
+            let report = load::run("rest", &clients, holes, &options, &self.cancelled, &|_| {});
+            let report = report.await.map_err(failed)?;
+            flow.committed += report.committed;
+            flow.lost += report.unknown;
+        }
+        let status = load::settled(self.client).await.context("status")?;
+        rests.push(Rest::new(&status)?);
+        let mut checks = vec![self.audit(&*workload, sent, flow).await?];
+        checks.extend(rests.last().map(verify::level));
+        let needs_oracle = self.tested.log().is_some();
+        checks.push(match self.tested.log() {
+            None => verify::without_log(),
+            Some(log) => {
+                let bar = self.live.bar("replaying on one thread");
+                let (chain, most) = (self.client.welcome().chain_id, self.args.verify_transactions);
+                verify::against_one_thread(log, chain, &rests, most, bar).await?
+            }
+        });
+        Ok(verify::verdict(checks, needs_oracle))
+    }
+
+    /// Checks the invariants of a workload of which `sent` transactions are built and sent.
+    async fn audit(
+        &self,
+        workload: &dyn Workload,
+        sent: usize,
+        flow: Flow,
+    ) -> Result<Check, Failure> {
+        let sent = u64::try_from(sent).unwrap_or(u64::MAX);
+        let foreseen = match workload.reverts() {
+            Reverts::Exactly(reverts) => reverts,
+            Reverts::Never | Reverts::Perhaps(_) => 0,
+        };
+        let all = flow.committed + foreseen == sent;
+        let most = flow.committed.saturating_add(flow.lost);
+        let commits =
+            if all { Commits::All } else { Commits::Between { least: flow.committed, most } };
+        let audited = workload.audit().verify(self.client, commits).await;
+        let which = if all {
+            format!("all {sent} transactions that were sent had the effect that was foreseen")
+        } else {
+            let committed = flow.committed;
+            format!(
+                "{committed} of {sent} transactions committed, so that only what holds whichever did is checked"
+            )
+        };
+        Ok(Check {
+            kind: CheckKind::Audit,
+            result: if audited.is_ok() { CheckResult::Passed } else { CheckResult::Failed },
+            detail: match audited {
+                Ok(epoch) => format!("the workload's invariants hold after {epoch}; {which}"),
+                Err(error) => format!("{error}; {which}"),
+            },
+            transactions: Some(sent),
+        })
+    }
+
+    fn options(&self, pace: Pace) -> MeasureOptions {
+        MeasureOptions {
+            pace,
+            in_flight: usize::try_from(self.args.in_flight).unwrap_or(usize::MAX),
+            batch: usize::try_from(self.args.batch).unwrap_or(usize::MAX),
+            warm_up: Duration::from_secs(u64::from(self.args.warm_up)),
+            seconds: Duration::from_secs(u64::from(self.args.seconds)),
+            drain: DRAIN,
+        }
+    }
+
+    fn load_options(&self) -> LoadOptions {
+        let MeasureOptions { in_flight, batch, drain, .. } = self.options(Pace::Closed);
+        LoadOptions { in_flight, batch, drain, duration: None }
+    }
+
+    /// An open loop with that rate; `number` makes it random in another way.
+    fn open(&self, rate: f64, number: u64) -> Pace {
+        let seed = self.args.workload.seed.unwrap_or(1).wrapping_add(number);
+        Pace::Open { rate, pacing: self.args.pace.pacing.into(), seed }
+    }
+}
+
+/// Committed transactions a second, warm-up included.
+fn rate(measured: &Measured) -> f64 {
+    match measured.elapsed.is_zero() {
+        true => 0.0,
+        false => measured.flow.committed as f64 / measured.elapsed.as_secs_f64(),
+    }
+}
+
+/// A number of transactions to build.
+fn transactions(count: f64) -> Result<usize, Failure> {
+    if !(0.0..=BUILT_MAX).contains(&count) {
+        return Err(failed(format!(
+            "{count:.0} transactions would have to be built ahead, and at most {BUILT_MAX:.0} are: \
+             measure for fewer seconds"
+        )));
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
+    Ok(count.ceil() as usize)
+}
+
+fn times(repeats: u32) -> usize {
+    usize::try_from(repeats).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,188 @@
+//! The cluster that is measured: one that is started for it, or one that is there.
+
+use std::path::{Path, PathBuf};
+
+use parsec_bench::record::{
+    ClusterRecord, CpuUse, Deployment, LogUse, MemoryUse, NetworkUse, Resources, Role,
+};
+use parsec_client::ClientConfig;
+use parsec_protocol::transport::tls::Trust;
+use tempfile::TempDir;
+
+use crate::args::ClusterArgs;
+use crate::cluster::{Cluster, ClusterOptions};
+use crate::failure::{Context, Failure, failed};
+use crate::processes::usage::{ProcessUsage, directory_bytes};
+use crate::processes::{ClusterUsage, Processes, ProcessesOptions};
+
+/// The cluster that is measured.
+pub(super) enum Tested {
+    /// Processes of its own.
+    Processes(Box<Processes>),
+    /// In this process.
+    Embedded { cluster: Box<Cluster>, log: PathBuf, _scratch: Option<TempDir> },
+    /// One that is there.
+    Existing,
+}
+
+impl Tested {
+    /// Starts it, or finds it, and says how clients reach it.
+    pub(super) async fn start(args: &ClusterArgs) -> Result<(Self, ClientConfig), Failure> {
+        match (&args.connect, &args.ca) {
+            (Some(address), Some(ca)) => {
+                let trust = Trust::load(ca).context(ca.display())?;
+                Ok((Self::Existing, ClientConfig::new(vec![*address], trust)))
+            }
+            _ if args.embedded => Self::embedded(args).await,
+            _ => Self::processes(args).await,
+        }
+    }
+
+    async fn processes(args: &ClusterArgs) -> Result<(Self, ClientConfig), Failure> {
+        let partitions = partitions(args)?;
+        let options = ProcessesOptions {
+            workers_per_partition: usize::from(args.workers),
+            directory: args.data.clone(),
+            ..ProcessesOptions::new(args.hosts, partitions)
+        };
+        let processes = Processes::start(&options)?;
+        let config = processes.reach().await?;
+        Ok((Self::Processes(Box::new(processes)), config))
+    }
+
+    async fn embedded(args: &ClusterArgs) -> Result<(Self, ClientConfig), Failure> {
+        partitions(args)?;
+        let scratch = match &args.data {
+            Some(_) => None,
+            None => Some(tempfile::tempdir().context("can't make a directory")?),
+        };
+        let data = scratch.as_ref().map(|scratch| scratch.path().to_owned());
+        let data = data.or_else(|| args.data.clone()).unwrap_or_default();
+        let mut options = ClusterOptions::new(data);
+        options.hosts = args.hosts;
+        options.partitions_per_host = args.partitions;
+        options.workers_per_partition = usize::from(args.workers);
+        let cluster = Box::new(Cluster::start(&options).await?);
+        let config = cluster.client_config().clone();
+        Ok((Self::Embedded { cluster, log: options.log(), _scratch: scratch }, config))
+    }
+
+    /// What is written down of it. `partitions` is how many it said that it has.
+    pub(super) fn record(&self, args: &ClusterArgs, partitions: u16) -> ClusterRecord {
+        let how = match self {
+            Self::Processes(_) => Deployment::Processes,
+            Self::Embedded { .. } => Deployment::Embedded,
+            Self::Existing => Deployment::Existing,
+        };
+        let own = ClusterRecord {
+            how,
+            hosts: args.hosts,
+            partitions_per_host: args.partitions,
+            workers_per_partition: args.workers,
+            ..ClusterRecord::default()
+        };
+        if how != Deployment::Existing {
+            return own;
+        }
+        let note = format!(
+            "a cluster that was there, with {partitions} partitions; on how many hosts, and with \
+             how many threads, is not known"
+        );
+        let unknown = ClusterRecord { hosts: 0, partitions_per_host: 0, ..own };
+        ClusterRecord { workers_per_partition: 0, notes: vec![note], ..unknown }
+    }
+
+    /// What it, and this process, have used so far.
+    pub(super) fn used(&self) -> Result<ClusterUsage, Failure> {
+        match self {
+            Self::Processes(processes) => processes.usage(),
+            Self::Embedded { log, .. } => Ok(ClusterUsage {
+                driver: ProcessUsage::of(std::process::id())?,
+                log_bytes: directory_bytes(log)?,
+                ..ClusterUsage::default()
+            }),
+            Self::Existing => Ok(ClusterUsage {
+                driver: ProcessUsage::of(std::process::id())?,
+                ..ClusterUsage::default()
+            }),
+        }
+    }
+
+    /// What was used between two moments, for the record.
+    pub(super) fn resources(&self, used: &ClusterUsage) -> Resources {
+        let role =
+            if matches!(self, Self::Embedded { .. }) { Role::Everything } else { Role::Client };
+        let mut resources = Resources::default();
+        for (index, node) in used.nodes.iter().enumerate() {
+            match index {
+                0 => add(&mut resources, "sequencer", Role::Sequencer, node),
+                _ => add(&mut resources, &format!("host-{index}"), Role::Executor, node),
+            }
+        }
+        let name = if role == Role::Client { "client" } else { "everything" };
+        add(&mut resources, name, role, &used.driver);
+        if !matches!(self, Self::Existing) {
+            let host = if role == Role::Client { "sequencer" } else { name }.to_owned();
+            resources.logs.push(LogUse { host, bytes: used.log_bytes });
+        }
+        resources
+    }
+
+    /// Whether what this process uses is the load generator's alone.
+    pub(super) fn is_apart(&self) -> bool {
+        !matches!(self, Self::Embedded { .. })
+    }
+
+    /// Where its log is, if that is within reach.
+    pub(super) fn log(&self) -> Option<PathBuf> {
+        match self {
+            Self::Processes(processes) => Some(processes.log()),
+            Self::Embedded { log, .. } => Some(Path::to_owned(log)),
+            Self::Existing => None,
+        }
+    }
+
+    /// Returns when a part of it has stopped of itself, with the reason.
+    pub(super) async fn died(&self) -> Failure {
+        match self {
+            Self::Processes(processes) => processes.died().await,
+            Self::Embedded { cluster, .. } => cluster.failed().await,
+            Self::Existing => std::future::pending().await,
+        }
+    }
+
+    /// Stops it in order, if it was started for this.
+    pub(super) async fn stop(self) -> Result<(), Failure> {
+        match self {
+            Self::Processes(processes) => processes.stop().await,
+            Self::Embedded { cluster, .. } => cluster.stop().await,
+            Self::Existing => Ok(()),
+        }
+    }
+}
+
+/// Partitions of the whole cluster.
+pub(super) fn partitions(args: &ClusterArgs) -> Result<u16, Failure> {
+    args.hosts.checked_mul(args.partitions).ok_or_else(|| failed("too many partitions"))
+}
+
+/// Adds what one process used.
+fn add(resources: &mut Resources, host: &str, role: Role, used: &ProcessUsage) {
+    let seconds = |nanos: u64| nanos as f64 / 1e9;
+    let stage = |stage: &str, nanos: u64| CpuUse {
+        host: host.to_owned(),
+        role,
+        stage: stage.to_owned(),
+        seconds: seconds(nanos),
+    };
+    resources.cpu.extend(used.stages.iter().map(|(name, nanos)| stage(name, *nanos)));
+    let host = || host.to_owned();
+    resources.memory.push(MemoryUse { host: host(), peak_bytes: used.rss_peak_bytes });
+    if let Some(network) = used.network {
+        resources.network.push(NetworkUse {
+            host: host(),
+            sent_bytes: network.sent_bytes,
+            received_bytes: network.received_bytes,
+        });
+    }
+}
