@@ -30,6 +30,18 @@ const SYNC: [u8; SELECTOR_BYTES] = [0xff, 0xf6, 0xca, 0xe9];
 /// `swap(uint256,bool,uint256,address)`.
 const SWAP: [u8; SELECTOR_BYTES] = [0xdd, 0xca, 0xb5, 0x26];
 
+/// `mint()`.
+const MINT_NEXT: [u8; SELECTOR_BYTES] = [0x12, 0x49, 0xc5, 0x8b];
+
+/// The storage slot of both reserves of `Pool.sol`: 112 bits each, the first one below.
+pub const RESERVES_SLOT: U256 = U256::ZERO;
+/// The storage slot of the counter of `Nft.sol`.
+pub const MINTED_SLOT: U256 = U256::from_limbs([6, 0, 0, 0]);
+/// The storage slot of the mapping from numbers to owners of `Nft.sol`.
+const OWNERS_SLOT: U256 = U256::from_limbs([2, 0, 0, 0]);
+/// The storage slot of the mapping from owners to how many they have of `Nft.sol`.
+const OWNED_SLOT: U256 = U256::from_limbs([3, 0, 0, 0]);
+
 /// The storage slot of the mapping from holders to balances: the first that ERC20.sol declares.
 const BALANCES_SLOT: U256 = U256::ZERO;
 
@@ -45,6 +57,11 @@ pub static MINTABLE_CREATION_CODE: LazyLock<Bytes> =
 /// The creation code of `Pool.sol`, which swaps two tokens, without constructor arguments.
 pub static POOL_CREATION_CODE: LazyLock<Bytes> =
     LazyLock::new(|| creation_code(include_str!("../../runtimes/contracts/Pool.json")));
+
+/// The creation code of `Nft.sol`, an OpenZeppelin ERC-721 that numbers its tokens, without
+/// constructor arguments.
+pub static NFT_CREATION_CODE: LazyLock<Bytes> =
+    LazyLock::new(|| creation_code(include_str!("../../runtimes/contracts/Nft.json")));
 
 /// The creation code in the file that `build.mjs` writes for a contract.
 fn creation_code(artifact: &str) -> Bytes {
@@ -75,10 +92,20 @@ pub fn deploy_token(name: &str, symbol: &str, supply: U256) -> Bytes {
 /// The input of a transaction that deploys a token which its deployer may mint.
 #[must_use]
 pub fn deploy_mintable(name: &str, symbol: &str) -> Bytes {
+    deploy_named(&MINTABLE_CREATION_CODE, name, symbol)
+}
+
+/// The input of a transaction that deploys a collection which anyone may mint.
+#[must_use]
+pub fn deploy_nft(name: &str, symbol: &str) -> Bytes {
+    deploy_named(&NFT_CREATION_CODE, name, symbol)
+}
+
+fn deploy_named(creation_code: &Bytes, name: &str, symbol: &str) -> Bytes {
     let name = abi_text(name);
     let symbol = abi_text(symbol);
     let heads = 2 * WORD_BYTES;
-    let mut input = MINTABLE_CREATION_CODE.to_vec();
+    let mut input = creation_code.to_vec();
     input.extend_from_slice(&U256::from(heads).to_be_bytes::<WORD_BYTES>());
     input.extend_from_slice(&U256::from(heads + name.len()).to_be_bytes::<WORD_BYTES>());
     input.extend_from_slice(&name);
@@ -139,6 +166,12 @@ pub fn mint(to: Address, amount: U256) -> Bytes {
     call(MINT, &[to.into_word(), amount.into()])
 }
 
+/// The input of a call that mints the next of a collection for the caller.
+#[must_use]
+pub fn mint_next() -> Bytes {
+    Bytes::from_static(&MINT_NEXT)
+}
+
 /// The input of a call by which a pool takes what it has for its reserves.
 #[must_use]
 pub fn sync_pool() -> Bytes {
@@ -171,10 +204,27 @@ pub fn total_supply() -> Bytes {
 /// The storage slot of a token in which the balance of `holder` lies.
 #[must_use]
 pub fn balance_slot(holder: Address) -> B256 {
-    let mut mapped = [0; 2 * WORD_BYTES];
-    mapped[..WORD_BYTES].copy_from_slice(holder.into_word().as_slice());
-    mapped[WORD_BYTES..].copy_from_slice(&BALANCES_SLOT.to_be_bytes::<WORD_BYTES>());
-    keccak256(mapped)
+    mapped(holder.into_word(), BALANCES_SLOT)
+}
+
+/// The storage slot of a collection in which the owner of a number lies.
+#[must_use]
+pub fn owner_slot(number: U256) -> B256 {
+    mapped(number.into(), OWNERS_SLOT)
+}
+
+/// The storage slot of a collection in which it lies how many `owner` has.
+#[must_use]
+pub fn owned_slot(owner: Address) -> B256 {
+    mapped(owner.into_word(), OWNED_SLOT)
+}
+
+/// The storage slot of an entry of a mapping.
+fn mapped(entry: B256, mapping: U256) -> B256 {
+    let mut hashed = [0; 2 * WORD_BYTES];
+    hashed[..WORD_BYTES].copy_from_slice(entry.as_slice());
+    hashed[WORD_BYTES..].copy_from_slice(&mapping.to_be_bytes::<WORD_BYTES>());
+    keccak256(hashed)
 }
 
 #[cfg(test)]
@@ -190,6 +240,7 @@ mod tests {
             ("approve(address,uint256)", APPROVE),
             ("transferFrom(address,address,uint256)", TRANSFER_FROM),
             ("mint(address,uint256)", MINT),
+            ("mint()", MINT_NEXT),
             ("sync()", SYNC),
             ("swap(uint256,bool,uint256,address)", SWAP),
         ];
@@ -206,6 +257,7 @@ mod tests {
             (&TOKEN_CREATION_CODE, token),
             (&MINTABLE_CREATION_CODE, mintable),
             (&POOL_CREATION_CODE, pool),
+            (&NFT_CREATION_CODE, &[MINT_NEXT][..]),
         ] {
             for selector in selectors {
                 let dispatched = code.windows(SELECTOR_BYTES).any(|window| window == selector);

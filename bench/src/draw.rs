@@ -244,6 +244,11 @@ impl Pairs {
         1 + self.draws.below(most)
     }
 
+    /// A number below `bound`, which is not zero.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.draws.below(bound)
+    }
+
     /// The account whose turn it is, of those from `first` on.
     fn next_turn(&mut self, first: u32) -> u32 {
         let account = self.turn.max(first);

@@ -27,3 +27,4 @@ pub mod workload;
 
 #[cfg(test)]
 mod testing;
+mod twin;

@@ -74,7 +74,7 @@ impl ErrorCode {
     pub fn advice(self) -> &'static str {
         match self {
             Self::Malformed => "check the payload's encoding",
-            Self::UnknownRuntime => "use runtime 1 (native), 2 (evm) or 3 (lua)",
+            Self::UnknownRuntime => "use runtime 1 (native), 2 (evm), 3 (lua) or 4 (procedures)",
             Self::TooLarge => "split the transaction; limits are in the client's welcome message",
             Self::BadFootprint => "sort the keys, name each once, or leave the footprint out",
             Self::BadSignature => "sign the transaction again with the sender's key",

@@ -36,12 +36,14 @@ pub struct RuntimeId(pub u8);
 impl RuntimeId {
     /// What operators do to the whole cluster: loading a genesis. Refused from clients.
     pub const SYSTEM: Self = Self(0);
-    /// Rust procedures.
+    /// Programs of a few strong operations.
     pub const NATIVE: Self = Self(1);
     /// Ethereum transactions.
     pub const EVM: Self = Self(2);
     /// Lua contracts.
     pub const LUA: Self = Self(3);
+    /// Stored procedures in Rust.
+    pub const PROCEDURES: Self = Self(4);
 }
 
 /// A transaction as a client submits it.

@@ -14,7 +14,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const ROOT = dirname(fileURLToPath(import.meta.url));
-const CONTRACTS = ["Token", "Mintable", "Pool"];
+const CONTRACTS = ["Token", "Mintable", "Pool", "Nft"];
 
 const check = parseArguments(process.argv.slice(2));
 const dependencies = readJson("package.json").dependencies;

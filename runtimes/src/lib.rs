@@ -12,6 +12,7 @@ pub mod evm;
 pub mod lua;
 pub mod native;
 pub mod predict;
+pub mod procedures;
 pub mod system;
 #[cfg(test)]
 mod testing;
@@ -262,6 +263,7 @@ impl Runtimes {
             Arc::new(native::NativeRuntime),
             Arc::new(evm::EvmRuntime::new(chain_id)),
             Arc::new(lua::LuaRuntime::new()),
+            Arc::new(procedures::ProcedureRuntime),
         ])
     }
 

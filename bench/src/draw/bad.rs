@@ -36,6 +36,8 @@ pub enum BadWorkload {
     Together { one: &'static str, other: &'static str, reason: &'static str },
     #[error("the footprints of {workload} can't be {footprint}: {reason}")]
     Footprint { workload: WorkloadName, footprint: FootprintFrom, reason: &'static str },
+    #[error("its setup fails where footprints are found: {reason}")]
+    Twin { reason: String },
 }
 
 fn names() -> String {

@@ -1,22 +1,20 @@
 //! Payments as signed Ethereum transactions that call an OpenZeppelin ERC-20.
 
-use alloy_consensus::TxEip1559;
-use alloy_primitives::{Address, TxKind, U256};
-use bytes::Bytes;
-use parsec_protocol::{Key, RuntimeId, Transaction};
+use alloy_primitives::{Address, U256};
+use parsec_protocol::{Key, Transaction};
 use parsec_runtimes::evm::keys;
 use rayon::prelude::*;
 
 use super::audit::big_endian;
+use super::chain::{self, Unsigned, ordered};
 use super::payments::{BALANCE_START, Payment, PaymentOptions, Payments, index};
 use super::spread::{Pattern, Spread, Spreader};
 use super::{Audit, BuildProgress, LoadTransaction, Stage, Workload};
 use crate::account::Account;
 use crate::contracts;
 use crate::draw::BadWorkload;
+use crate::twin::Twin;
 
-/// Gas of a deployment of the token; it takes under a million.
-const DEPLOY_GAS: u64 = 2_000_000;
 /// Gas of a transfer; it takes 52,000 at most, when it is the first to its payee.
 const TRANSFER_GAS: u64 = 60_000;
 
@@ -30,78 +28,95 @@ pub struct Erc20Options {
 }
 
 impl Erc20Options {
-    /// Someone who may use the token.
+    /// Someone who may use a token.
     fn candidate(&self, number: u64) -> Account {
         Account::derive(self.payments.seed, "erc20 account", number)
     }
 }
 
-/// Signed transfers of one token between random accounts. Gas costs nothing, so that nobody needs
+/// Signed transfers of a token between random accounts. Gas costs nothing, so that nobody needs
 /// Ether. Each account's transfers have consecutive nonces: their order matters.
 ///
-/// Setup deploys the token, then its deployer pays each account its first balance.
+/// Setup deploys the tokens, then their deployer pays each account its first balance.
 #[derive(Debug)]
 pub struct Erc20 {
     options: Erc20Options,
     spread: Option<Spread>,
-    token: Token,
+    users: Users,
     payments: Payments,
+    twin: Option<Twin>,
 }
 
-/// The token, and all who use it.
+/// The tokens, and all who use them.
 #[derive(Debug)]
-struct Token {
+struct Users {
     chain_id: u64,
-    address: Address,
+    tokens: Vec<Address>,
     deployer: Account,
     accounts: Vec<Account>,
 }
 
-impl Token {
-    /// A token that nobody uses yet.
-    fn new(options: &Erc20Options) -> Self {
+impl Users {
+    /// Tokens that nobody uses yet.
+    fn new(options: &Erc20Options, tokens: u32) -> Self {
         let deployer = Account::derive(options.payments.seed, "erc20 deployer", 0);
-        let address = deployer.address().create(0);
-        Self { chain_id: options.chain_id, address, deployer, accounts: Vec::new() }
+        let token = |nonce: u32| deployer.address().create(nonce.into());
+        let tokens = (0..tokens).map(token).collect();
+        Self { chain_id: options.chain_id, tokens, deployer, accounts: Vec::new() }
     }
 
-    /// The key of what `holder` has of it.
-    fn holding(&self, holder: Address) -> Key {
-        let slot = U256::from_be_bytes(contracts::balance_slot(holder).0);
-        keys::storage(&self.address, 0, slot)
+    /// The token that an account holds, by the account's place among all.
+    fn token(&self, account: usize) -> Address {
+        self.tokens[account % self.tokens.len()]
     }
 
-    fn deployment(&self) -> Transaction {
-        let supply = U256::from(self.accounts.len()) * U256::from(BALANCE_START);
+    fn deployment(&self, nonce: u64) -> Transaction {
+        let holders = self.accounts.len() / self.tokens.len();
+        let supply = U256::from(holders) * U256::from(BALANCE_START);
         let input = contracts::deploy_token("Parsec Token", "PARSEC", supply);
-        let deployment = self.unpaid(0, DEPLOY_GAS, TxKind::Create, input);
-        Transaction::new(RuntimeId::EVM, self.deployer.sign(deployment))
+        Unsigned::create(nonce, input).sign(self.chain_id, &self.deployer)
     }
 
-    fn transfer(&self, from: &Account, nonce: u64, to: &Account, amount: u64) -> Transaction {
-        let input = contracts::transfer(to.address(), U256::from(amount));
-        let transfer = self.unpaid(nonce, TRANSFER_GAS, TxKind::Call(self.address), input);
-        Transaction::new(RuntimeId::EVM, from.sign(transfer))
-    }
-
-    /// A transaction that pays nothing for its gas.
-    fn unpaid(&self, nonce: u64, gas_limit: u64, to: TxKind, input: Bytes) -> TxEip1559 {
-        let chain_id = self.chain_id;
-        TxEip1559 { chain_id, nonce, gas_limit, to, input: input.into(), ..TxEip1559::default() }
+    /// A transfer to an account of what that holds.
+    fn transfer(&self, from: &Account, nonce: u64, to: usize, amount: u64) -> Transaction {
+        let input = contracts::transfer(self.accounts[to].address(), U256::from(amount));
+        let call = Unsigned::call(nonce, TRANSFER_GAS, self.token(to), input);
+        call.sign(self.chain_id, from)
     }
 }
 
+/// The key of what `holder` has of a token.
+fn holding(token: &Address, holder: Address) -> Key {
+    let slot = U256::from_be_bytes(contracts::balance_slot(holder).0);
+    keys::storage(token, 0, slot)
+}
+
 impl Erc20 {
-    /// The workload with these options.
+    /// The workload with these options, and one token for all.
     ///
     /// # Errors
     /// [`BadWorkload`] if the options are out of range.
     pub fn new(options: Erc20Options) -> Result<Self, BadWorkload> {
-        let payments = Payments::new(&options.payments)?;
-        let mut token = Token::new(&options);
+        Self::with_tokens(options, 1)
+    }
+
+    /// The workload with these options and so many tokens: 1, or a divisor of the number of
+    /// accounts. Each account holds one of them, as many accounts the one as the other, and pays
+    /// those who hold the same.
+    ///
+    /// # Errors
+    /// [`BadWorkload`] if the options are out of range, or there is a conflict share among several
+    /// tokens: nobody holds all of them.
+    pub fn with_tokens(options: Erc20Options, tokens: u32) -> Result<Self, BadWorkload> {
+        if tokens > 1 && options.payments.conflict > 0 {
+            let reason = "nobody can be paid in all tokens";
+            return Err(BadWorkload::Together { one: "tokens", other: "conflict", reason });
+        }
+        let payments = Payments::grouped(&options.payments, tokens)?;
+        let mut users = Users::new(&options, tokens);
         let derive = |account| options.candidate(u64::from(account));
-        token.accounts = (0..options.payments.accounts).into_par_iter().map(derive).collect();
-        Ok(Self { options, spread: None, token, payments })
+        users.accounts = (0..options.payments.accounts).into_par_iter().map(derive).collect();
+        Ok(Self { options, spread: None, users, payments, twin: None })
     }
 
     /// The workload with these options and accounts whose keys lie where `spread` wants them. A
@@ -112,14 +127,26 @@ impl Erc20 {
     /// [`BadWorkload`] if the options are out of range: there can't be more than 3 participants.
     pub fn spread(options: Erc20Options, spread: Spread) -> Result<Self, BadWorkload> {
         let spreader = Spreader::new(&options.payments, spread, Pattern::OwnerAndHolding)?;
-        let mut token = Token::new(&options);
+        let mut users = Users::new(&options, 1);
+        let token = users.tokens[0];
         let candidate = |number| {
             let account = options.candidate(number);
-            let keys = [keys::account(&account.address()), token.holding(account.address())];
-            (account, keys)
+            let address = account.address();
+            (account, [keys::account(&address), holding(&token, address)])
         };
-        token.accounts = spreader.fill(candidate);
-        Ok(Self { options, spread: Some(spread), token, payments: Payments::spread(spreader) })
+        users.accounts = spreader.fill(candidate);
+        let payments = Payments::spread(spreader);
+        Ok(Self { options, spread: Some(spread), users, payments, twin: None })
+    }
+
+    /// This workload, whose transfers declare their footprints. Otherwise the cluster discovers
+    /// them.
+    ///
+    /// # Errors
+    /// [`BadWorkload::Twin`] if the setup fails where footprints are found.
+    pub fn declaring(mut self) -> Result<Self, BadWorkload> {
+        self.twin = Some(chain::declaring(&self, self.options.chain_id)?);
+        Ok(self)
     }
 
     /// How many of the transactions built so far touch several partitions, if it was made with a
@@ -129,54 +156,61 @@ impl Erc20 {
         self.payments.multi_partition()
     }
 
-    /// The token's address.
+    /// The first token's address.
     #[must_use]
     pub fn token(&self) -> Address {
-        self.token.address
+        self.users.tokens[0]
     }
 
     /// The accounts that pay one another.
     pub fn addresses(&self) -> impl ExactSizeIterator<Item = Address> {
-        self.token.accounts.iter().map(Account::address)
+        self.users.accounts.iter().map(Account::address)
     }
 }
 
 impl Workload for Erc20 {
     fn name(&self) -> String {
+        let (payments, tokens) = (self.options.payments, self.users.tokens.len());
         match &self.spread {
-            None => format!("erc20 transfer ({})", self.options.payments),
-            Some(spread) => format!("erc20 transfer ({spread}, {})", self.options.payments),
+            None if tokens == 1 => format!("erc20 transfer ({payments})"),
+            None => format!("erc20 transfer ({tokens} tokens, {payments})"),
+            Some(spread) => format!("erc20 transfer ({spread}, {payments})"),
         }
     }
 
     fn setup(&self) -> Vec<Stage> {
-        let token = &self.token;
-        let ordered = |transaction| LoadTransaction { sender: Some(0), transaction };
-        let nonces: Vec<u64> = (1..).take(token.accounts.len()).collect();
-        let pay = |(account, nonce)| {
-            ordered(token.transfer(&token.deployer, nonce, account, BALANCE_START))
+        let users = &self.users;
+        let deployments: Vec<u64> = (0..).take(users.tokens.len()).collect();
+        let nonces: Vec<u64> = (0..).skip(users.tokens.len()).take(users.accounts.len()).collect();
+        let deploy = |nonce: u64| ordered(0, users.deployment(nonce));
+        let pay = |(account, nonce): (usize, u64)| {
+            ordered(0, users.transfer(&users.deployer, nonce, account, BALANCE_START))
         };
         vec![
             Stage {
-                purpose: "deploy the token",
-                transactions: vec![ordered(token.deployment())],
+                purpose: "deploy the tokens",
+                transactions: deployments.into_par_iter().map(deploy).collect(),
                 tolerated: None,
             },
             Stage {
                 purpose: "pay each account",
-                transactions: token.accounts.par_iter().zip(nonces).map(pay).collect(),
+                transactions: nonces.into_par_iter().enumerate().map(pay).collect(),
                 tolerated: None,
             },
         ]
     }
 
     fn build(&mut self, count: usize, progress: BuildProgress<'_>) -> Vec<LoadTransaction> {
-        let token = &self.token;
-        self.payments.build(count, progress, |[Payment { nonce, from, to, amount, .. }]| {
-            let (payer, payee) = (&token.accounts[index(from)], &token.accounts[index(to)]);
-            let transaction = token.transfer(payer, nonce, payee, amount);
-            LoadTransaction { sender: Some(from), transaction }
-        })
+        let users = &self.users;
+        let transaction = |[Payment { nonce, from, to, amount, .. }]: [_; 1]| {
+            let payer = &users.accounts[index(from)];
+            ordered(from, users.transfer(payer, nonce, index(to), amount))
+        };
+        let mut built = self.payments.build(count, progress, transaction);
+        if let Some(twin) = &self.twin {
+            chain::declare(twin, &mut built, &users.accounts);
+        }
+        built
     }
 
     fn skip(&mut self, count: usize) {
@@ -187,9 +221,16 @@ impl Workload for Erc20 {
         self.spread.map(|_| self.payments.multi_partition())
     }
 
+    /// The balances of each token by themselves.
     fn audit(&self) -> Audit {
-        let slots = self.addresses().map(|holder| self.token.holding(holder));
-        let balances = self.payments.balances().iter().copied();
-        Audit::new(slots.zip(balances).collect(), big_endian)
+        let tokens = self.users.tokens.len();
+        let holders = self.addresses().zip(self.payments.balances()).enumerate();
+        let mut balances = vec![Vec::new(); tokens];
+        for (account, (holder, balance)) in holders {
+            let key = holding(&self.users.token(account), holder);
+            balances[account % tokens].push((key, *balance));
+        }
+        let audit = |balances| Audit::new(balances, big_endian);
+        Audit::join(balances.into_iter().map(audit).collect())
     }
 }

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::audit::leading_number;
 use super::payments::{BALANCE_START, Payment, PaymentOptions, Payments, index};
+use super::spread::{Pattern, Spread, Spreader};
 use super::{Audit, BuildProgress, LoadTransaction, SIGNER, Stage, Workload, salt};
 use crate::draw::{self, BadWorkload};
 
@@ -43,6 +44,7 @@ pub struct LuaPayOptions {
 #[derive(Debug)]
 pub struct LuaPay {
     options: LuaPayOptions,
+    spread: Option<Spread>,
     accounts: Vec<Account>,
     payments: Payments,
 }
@@ -58,8 +60,8 @@ struct Account {
 }
 
 impl Account {
-    fn derive(seed: u64, number: u32) -> Self {
-        let bytes = draw::bytes32(seed, "lua account", u64::from(number));
+    fn derive(seed: u64, number: u64) -> Self {
+        let bytes = draw::bytes32(seed, "lua account", number);
         let secret =
             SecretKey::from_byte_array(bytes).expect("all but one in 2^127 hashes are secret keys");
         let keys = Keypair::from_secret_key(&SIGNER, &secret);
@@ -105,9 +107,26 @@ impl LuaPay {
     /// [`BadWorkload`] if the options are out of range.
     pub fn new(options: LuaPayOptions) -> Result<Self, BadWorkload> {
         let payments = Payments::new(&options.payments)?;
-        let derive = |number| Account::derive(options.payments.seed, number);
+        let derive = |number: u32| Account::derive(options.payments.seed, number.into());
         let accounts = (0..options.payments.accounts).into_par_iter().map(derive).collect();
-        Ok(Self { options, accounts, payments })
+        Ok(Self { options, spread: None, accounts, payments })
+    }
+
+    /// The workload with these options and accounts whose keys lie where `spread` wants them. A
+    /// payment touches two of them.
+    ///
+    /// # Errors
+    /// [`BadWorkload`] if the options are out of range: there can't be more than 2 participants.
+    pub fn spread(options: LuaPayOptions, spread: Spread) -> Result<Self, BadWorkload> {
+        let spreader = Spreader::new(&options.payments, spread, Pattern::Group(2))?;
+        let candidate = |number| {
+            let account = Account::derive(options.payments.seed, number);
+            let key = account.key.clone();
+            (account, [key])
+        };
+        let accounts = spreader.fill(candidate);
+        let payments = Payments::spread(spreader);
+        Ok(Self { options, spread: Some(spread), accounts, payments })
     }
 
     /// The transaction that opens some of the accounts, with its number among those.
@@ -126,7 +145,12 @@ impl Workload for LuaPay {
         let LuaPayOptions { payments, signed, declared } = self.options;
         let signed = if signed { "signed" } else { "unsigned" };
         let footprint = if declared { "declared" } else { "discovered" };
-        format!("lua pay ({signed}, footprint {footprint}, {payments})")
+        match self.spread {
+            None => format!("lua pay ({signed}, footprint {footprint}, {payments})"),
+            Some(spread) => {
+                format!("lua pay ({signed}, footprint {footprint}, {spread}, {payments})")
+            }
+        }
     }
 
     fn setup(&self) -> Vec<Stage> {
@@ -160,6 +184,10 @@ impl Workload for LuaPay {
             };
             LoadTransaction { sender: options.signed.then_some(payment.from), transaction }
         })
+    }
+
+    fn multi_partition(&self) -> Option<u64> {
+        self.spread.map(|_| self.payments.multi_partition())
     }
 
     fn skip(&mut self, count: usize) {

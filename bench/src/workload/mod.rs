@@ -10,17 +10,29 @@
 
 mod audit;
 mod cache;
+mod chain;
+mod compute;
 mod erc20;
+mod ether;
 mod lua_pay;
 mod name;
 mod native_transfer;
+mod nft;
 mod payments;
+mod smallbank;
 mod spec;
 mod spread;
+mod swap;
+mod tpcc;
+mod ycsb;
 
 use std::sync::LazyLock;
 
-use parsec_protocol::{ErrorCode, Transaction};
+use alloy_primitives::{Address, U256};
+use parsec_protocol::{ErrorCode, Key, Transaction, Value};
+use parsec_runtimes::native::Program;
+use parsec_runtimes::procedures::Invocation;
+use rayon::prelude::*;
 use rkyv::{Archive, Deserialize, Serialize};
 use secp256k1::{Secp256k1, SignOnly};
 
@@ -28,13 +40,20 @@ use crate::draw;
 
 pub use audit::{Audit, AuditFailure, Commits};
 pub use cache::{Prepared, cached};
+pub use compute::{Compute, ComputeOptions};
 pub use erc20::{Erc20, Erc20Options};
+pub use ether::{Ether, EtherOptions};
 pub use lua_pay::{LuaPay, LuaPayOptions};
 pub use name::WorkloadName;
 pub use native_transfer::NativeTransfer;
+pub use nft::{Nft, NftOptions};
 pub use payments::{AMOUNT_MAX, BALANCE_START, PaymentOptions};
+pub use smallbank::{SmallBank, SmallBankOptions};
 pub use spec::{FootprintFrom, WorkloadSpec};
 pub use spread::Spread;
+pub use swap::{Swap, SwapOptions};
+pub use tpcc::{Mix, Remote, Tpcc, TpccOptions};
+pub use ycsb::{Letter, Ycsb, YcsbOptions};
 
 /// A transaction to send, and in which order.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
@@ -64,6 +83,11 @@ pub type BuildProgress<'a> = &'a (dyn Fn(usize) + Sync);
 pub trait Workload: Send {
     /// What it is called in reports, with what matters of its options.
     fn name(&self) -> String;
+
+    /// The accounts that have to own so many wei before the setup: only a genesis gives Ether.
+    fn genesis(&self) -> Vec<(Address, U256)> {
+        Vec::new()
+    }
 
     /// What is sent before the clock starts, stage by stage.
     fn setup(&self) -> Vec<Stage>;
@@ -102,6 +126,73 @@ pub enum Reverts {
     /// Any of them may with this code, depending on the order.
     Perhaps(ErrorCode),
 }
+
+/// Transactions that are built between two reports of progress.
+const BUILD_CHUNK: usize = 4_096;
+
+/// Draws `count` times what comes next, one after the other, and makes the transactions of it on
+/// all cores.
+fn build<T: Send>(
+    count: usize,
+    progress: BuildProgress<'_>,
+    mut next: impl FnMut() -> T,
+    transaction: impl Fn(T) -> LoadTransaction + Sync,
+) -> Vec<LoadTransaction> {
+    let mut built = Vec::with_capacity(count);
+    progress(0);
+    while built.len() < count {
+        let chunk = BUILD_CHUNK.min(count - built.len());
+        let drawn: Vec<T> = (0..chunk).map(|_| next()).collect();
+        built.par_extend(drawn.into_par_iter().map(&transaction));
+        progress(built.len());
+    }
+    built
+}
+
+/// The transaction of a call of a procedure, with its footprint if the client is to declare it.
+///
+/// # Panics
+/// If the arguments don't tell the footprint that is to be declared.
+fn procedure(invocation: Invocation, salt: u128, declared: bool) -> LoadTransaction {
+    let footprint = declared.then(|| {
+        let footprint = invocation.footprint().expect("calls name few keys");
+        footprint.expect("only what arguments tell is declared")
+    });
+    let transaction = Transaction { footprint, ..invocation.into_transaction(salt) };
+    LoadTransaction { sender: None, transaction }
+}
+
+/// A stage that puts rows, as few transactions as are convenient.
+fn put_rows(
+    seed: u64,
+    purpose: &'static str,
+    rows: impl IntoIterator<Item = (Key, Value)>,
+) -> Stage {
+    let mut transactions = Vec::new();
+    let (mut program, mut bytes) = (Program::new(), 0);
+    let mut close = |program: Program| {
+        let number = u64::try_from(transactions.len()).expect("a vector's length is a u64");
+        let transaction = program.into_transaction(salt(seed, purpose, number));
+        transactions.push(LoadTransaction { sender: None, transaction });
+    };
+    for (key, value) in rows {
+        bytes += key.encoded().len() + value.len();
+        program = program.put(&key, value);
+        if program.ops.len() == PUT_ROWS_MAX || bytes > PUT_BYTES_TARGET {
+            close(std::mem::take(&mut program));
+            bytes = 0;
+        }
+    }
+    if !program.ops.is_empty() {
+        close(program);
+    }
+    Stage { purpose, transactions, tolerated: None }
+}
+
+/// Rows that one setup transaction puts at most.
+const PUT_ROWS_MAX: usize = 256;
+/// A setup transaction is closed when its rows reach this many bytes.
+const PUT_BYTES_TARGET: usize = 64 * 1_024;
 
 /// Makes all signatures: by BIP-340 and RFC 6979 without randomness, so that they are always the
 /// same.

@@ -170,7 +170,7 @@ impl WorkloadName {
         match self {
             Self::Erc20 => &["accounts", "skew", "conflict", "spread", "tokens", "footprint"],
             Self::Ether => &["accounts", "skew", "conflict", "spread", "footprint"],
-            Self::Swap => &["accounts", "skew", "conflict", "tokens", "footprint"],
+            Self::Swap => &["accounts", "skew", "tokens", "footprint"],
             Self::Nft => &["accounts", "skew", "footprint"],
             Self::LuaPay => &["accounts", "skew", "conflict", "spread", "footprint", "signed"],
             Self::NativeTransfer | Self::NativeTransfer4 => {

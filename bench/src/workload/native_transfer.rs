@@ -1,6 +1,6 @@
 //! Payments as native programs: what the system itself costs, without signatures or contracts.
 
-use parsec_protocol::{Delta, Key, Value};
+use parsec_protocol::{Delta, Key, Transaction, Value};
 use parsec_runtimes::native::{self, Program};
 
 use super::audit::leading_number;
@@ -22,6 +22,9 @@ pub struct NativeTransfer {
     spread: Option<Spread>,
     /// Whether transactions are of two transfers instead of one.
     two: bool,
+    /// Whether transactions declare their footprints, which admission takes from the program
+    /// otherwise.
+    declared: bool,
     keys: Vec<Key>,
     payments: Payments,
 }
@@ -55,7 +58,7 @@ impl NativeTransfer {
 
     fn anywhere(options: PaymentOptions, two: bool, payments: Payments) -> Self {
         let keys = (0..options.accounts).map(|account| account_key(options.seed, account.into()));
-        Self { options, spread: None, two, keys: keys.collect(), payments }
+        Self { options, spread: None, two, declared: false, keys: keys.collect(), payments }
     }
 
     /// Two transfers in each transaction, hence four keys, which lie where `spread` wants them.
@@ -75,7 +78,13 @@ impl NativeTransfer {
         };
         let keys = spreader.fill(candidate);
         let payments = Payments::spread(spreader);
-        Ok(Self { options, spread: Some(spread), two, keys, payments })
+        Ok(Self { options, spread: Some(spread), two, declared: false, keys, payments })
+    }
+
+    /// This workload, whose transactions declare their footprints.
+    #[must_use]
+    pub fn declaring(self) -> Self {
+        Self { declared: true, ..self }
     }
 
     /// The key of each account.
@@ -93,12 +102,17 @@ impl NativeTransfer {
 }
 
 /// The transaction that makes these payments, which have at least one.
-fn transaction(seed: u64, keys: &[Key], payments: &[Payment]) -> LoadTransaction {
+fn transaction(seed: u64, keys: &[Key], payments: &[Payment], declared: bool) -> LoadTransaction {
     let pay = |program: Program, Payment { from, to, amount, .. }: &Payment| {
         program.transfer(&keys[index(*from)], &keys[index(*to)], u128::from(*amount))
     };
     let program = payments.iter().fold(Program::new(), pay);
-    let transaction = program.into_transaction(salt(seed, "native load", payments[0].number));
+    let footprint = declared.then(|| {
+        let footprint = program.footprint().expect("four keys at most are no long footprint");
+        footprint.expect("a transfer chases nothing")
+    });
+    let salt = salt(seed, "native load", payments[0].number);
+    let transaction = Transaction { footprint, ..program.into_transaction(salt) };
     LoadTransaction { sender: None, transaction }
 }
 
@@ -131,14 +145,14 @@ impl Workload for NativeTransfer {
     }
 
     fn build(&mut self, count: usize, progress: BuildProgress<'_>) -> Vec<LoadTransaction> {
-        let (keys, seed) = (&self.keys, self.options.seed);
+        let (keys, seed, declared) = (&self.keys, self.options.seed, self.declared);
         match self.two {
-            false => {
-                self.payments.build(count, progress, |one: [_; 1]| transaction(seed, keys, &one))
-            }
-            true => {
-                self.payments.build(count, progress, |two: [_; 2]| transaction(seed, keys, &two))
-            }
+            false => self
+                .payments
+                .build(count, progress, |one: [_; 1]| transaction(seed, keys, &one, declared)),
+            true => self
+                .payments
+                .build(count, progress, |two: [_; 2]| transaction(seed, keys, &two, declared)),
         }
     }
 

@@ -1,18 +1,13 @@
 //! Random payments between accounts, whatever runtime makes them.
 
-use rayon::prelude::*;
-
 use super::spread::Spreader;
-use super::{BuildProgress, LoadTransaction};
+use super::{BuildProgress, LoadTransaction, build};
 use crate::draw::{BadWorkload, Pairs, Skew};
 
 /// What each account has at first. No payer can run out of it: it is enough for 10^13 payments.
 pub const BALANCE_START: u64 = 1_000_000_000_000_000;
 /// The largest amount of one payment; the smallest is 1.
 pub const AMOUNT_MAX: u64 = 100;
-
-/// Transactions that are built between two reports of progress.
-const BUILD_CHUNK: usize = 4_096;
 
 /// What all payment workloads may choose.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -62,6 +57,8 @@ enum Choice {
     Free(Pairs),
     /// Anyone may pay anyone, but two payments in a row have nobody in common.
     Apart { pairs: Pairs, next: Option<(u32, u32)> },
+    /// Anyone may pay whoever is of the same group: account number modulo so many.
+    Groups { pairs: Pairs, groups: u32 },
     /// The partitions of their keys decide.
     Spread(Spreader),
 }
@@ -80,6 +77,19 @@ impl Payments {
         let pairs = Pairs::new(options.seed, options.accounts, options.skew)?;
         let pairs = pairs.with_conflict(options.conflict)?;
         Ok(Self::chosen_by(Choice::Free(pairs), options.accounts))
+    }
+
+    /// Payments within groups: accounts whose numbers modulo `groups` are equal.
+    pub(super) fn grouped(options: &PaymentOptions, groups: u32) -> Result<Self, BadWorkload> {
+        if groups == 1 {
+            return Self::new(options);
+        }
+        if groups == 0 || !options.accounts.is_multiple_of(groups) {
+            let allowed = format!("one, or a divisor of the {} accounts", options.accounts);
+            return Err(BadWorkload::Value { knob: "tokens", value: groups.into(), allowed });
+        }
+        let pairs = Pairs::new(options.seed, options.accounts / groups, options.skew)?;
+        Ok(Self::chosen_by(Choice::Groups { pairs, groups }, options.accounts))
     }
 
     /// Payments of which each two that make a transaction have four accounts.
@@ -118,6 +128,11 @@ impl Payments {
                 });
                 (pair, pairs.amount(AMOUNT_MAX))
             }
+            Choice::Groups { pairs, groups } => {
+                let group = u32::try_from(pairs.below(u64::from(*groups))).expect("below a u32");
+                let (from, to) = pairs.next_pair();
+                ((from * *groups + group, to * *groups + group), pairs.amount(AMOUNT_MAX))
+            }
             Choice::Spread(spreader) => (spreader.next_pair(), spreader.amount(AMOUNT_MAX)),
         };
         let nonce = self.nonces[index(from)];
@@ -137,16 +152,8 @@ impl Payments {
         progress: BuildProgress<'_>,
         transaction: impl Fn([Payment; N]) -> LoadTransaction + Sync,
     ) -> Vec<LoadTransaction> {
-        let mut built = Vec::with_capacity(count);
-        progress(0);
-        while built.len() < count {
-            let chunk = BUILD_CHUNK.min(count - built.len());
-            let payments: Vec<[_; N]> =
-                (0..chunk).map(|_| std::array::from_fn(|_| self.next_payment())).collect();
-            built.par_extend(payments.into_par_iter().map(&transaction));
-            progress(built.len());
-        }
-        built
+        let next = || std::array::from_fn(|_| self.next_payment());
+        build(count, progress, next, transaction)
     }
 
     /// Makes the payments of the next `count` transactions, `N` of each, without the transactions.
@@ -159,7 +166,7 @@ impl Payments {
     /// How many of the transactions so far were made to touch several partitions.
     pub(super) fn multi_partition(&self) -> u64 {
         match &self.choice {
-            Choice::Free(_) | Choice::Apart { .. } => 0,
+            Choice::Free(_) | Choice::Apart { .. } | Choice::Groups { .. } => 0,
             Choice::Spread(spreader) => spreader.multi_partition(),
         }
     }

@@ -3,10 +3,21 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Erc20, Erc20Options, LuaPay, LuaPayOptions, NativeTransfer, PaymentOptions, Spread, Workload,
-    WorkloadName,
+    Compute, ComputeOptions, Erc20, Erc20Options, Ether, EtherOptions, Letter, LuaPay,
+    LuaPayOptions, Mix, NativeTransfer, Nft, NftOptions, PaymentOptions, Remote, SmallBank,
+    SmallBankOptions, Spread, Swap, SwapOptions, Tpcc, TpccOptions, Workload, WorkloadName, Ycsb,
+    YcsbOptions,
 };
 use crate::draw::{BadWorkload, Skew};
+
+/// How skewed YCSB is by itself: its zipfian constant.
+const YCSB_EXPONENT: f64 = 0.99;
+
+/// How much work it is by itself to keep a core busy: some 60 µs.
+const ROUNDS: u32 = 1_000;
+
+/// Warehouses of TPC-C by itself.
+const TPCC_WAREHOUSES: u32 = 2;
 
 /// Where footprints come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,37 +164,136 @@ impl WorkloadSpec {
     /// [`BadWorkload`] if it lacks a knob that is given, or the values are impossible.
     pub fn open(&self) -> Result<Box<dyn Workload>, BadWorkload> {
         self.check_knobs()?;
-        let payments = self.payments(1_000);
+        let payments = self.payments(1_000, Skew::Uniform);
+        let chain_id = self.chain_id;
+        let declared = self.footprint == Some(FootprintFrom::Declared);
         Ok(match self.workload {
             WorkloadName::Erc20 => {
-                let options = Erc20Options { payments, chain_id: self.chain_id };
-                match self.spread {
-                    None => Box::new(Erc20::new(options)?),
-                    Some(spread) => Box::new(Erc20::spread(options, spread)?),
-                }
+                let tokens = self.tokens.unwrap_or(1);
+                let options = Erc20Options { payments, chain_id };
+                let erc20 = match self.spread {
+                    None => Erc20::with_tokens(options, tokens)?,
+                    Some(spread) => Erc20::spread(options, spread)?,
+                };
+                Box::new(if declared { erc20.declaring()? } else { erc20 })
             }
+            WorkloadName::Ether => {
+                let options = EtherOptions { payments, chain_id, declared };
+                Box::new(Ether::new(options, self.spread)?)
+            }
+            WorkloadName::Swap => {
+                let (accounts, pools) = (payments, self.tokens.unwrap_or(1));
+                Box::new(Swap::new(SwapOptions { accounts, pools, chain_id, declared })?)
+            }
+            WorkloadName::Nft if declared => {
+                let (workload, footprint) = (self.workload, FootprintFrom::Declared);
+                let reason = "the slot that each mint writes depends on those before it";
+                return Err(BadWorkload::Footprint { workload, footprint, reason });
+            }
+            WorkloadName::Nft => Box::new(Nft::new(NftOptions { accounts: payments, chain_id })?),
             WorkloadName::LuaPay => {
-                let declared = self.footprint == Some(FootprintFrom::Declared);
                 let signed = self.signed.unwrap_or(false);
-                Box::new(LuaPay::new(LuaPayOptions { payments, signed, declared })?)
+                let options = LuaPayOptions { payments, signed, declared };
+                Box::new(match self.spread {
+                    None => LuaPay::new(options)?,
+                    Some(spread) => LuaPay::spread(options, spread)?,
+                })
             }
-            WorkloadName::NativeTransfer => match self.spread {
-                None => Box::new(NativeTransfer::new(payments)?),
-                Some(spread) => Box::new(NativeTransfer::one_spread(payments, spread)?),
-            },
-            WorkloadName::NativeTransfer4 => match self.spread {
-                None => Box::new(NativeTransfer::two(payments)?),
-                Some(spread) => Box::new(NativeTransfer::spread(payments, spread)?),
-            },
-            _ => return Err(BadWorkload::Name { text: self.workload.to_string() }),
+            WorkloadName::NativeTransfer => self.native(match self.spread {
+                None => NativeTransfer::new(payments)?,
+                Some(spread) => NativeTransfer::one_spread(payments, spread)?,
+            })?,
+            WorkloadName::NativeTransfer4 => self.native(match self.spread {
+                None => NativeTransfer::two(payments)?,
+                Some(spread) => NativeTransfer::spread(payments, spread)?,
+            })?,
+            WorkloadName::Smallbank => {
+                let options = SmallBankOptions {
+                    customers: self.payments(10_000, Skew::Uniform),
+                    read: self.read,
+                    declared: self.told_by_arguments()?,
+                };
+                Box::new(SmallBank::new(options, self.spread)?)
+            }
+            WorkloadName::YcsbA => self.ycsb(Letter::A)?,
+            WorkloadName::YcsbB => self.ycsb(Letter::B)?,
+            WorkloadName::YcsbC => self.ycsb(Letter::C)?,
+            WorkloadName::YcsbD => self.ycsb(Letter::D)?,
+            WorkloadName::YcsbE => self.ycsb(Letter::E)?,
+            WorkloadName::YcsbF => self.ycsb(Letter::F)?,
+            WorkloadName::Ycsb10 => self.ycsb(Letter::Many(self.keys.unwrap_or(10)))?,
+            WorkloadName::Nothing => self.compute(0)?,
+            WorkloadName::Cpu => self.compute(self.rounds.unwrap_or(ROUNDS))?,
+            WorkloadName::Tpcc => self.tpcc(Mix::Full)?,
+            WorkloadName::TpccNp => self.tpcc(Mix::NewOrderPayment)?,
         })
     }
 
-    fn payments(&self, accounts: u32) -> PaymentOptions {
+    fn native(&self, workload: NativeTransfer) -> Result<Box<dyn Workload>, BadWorkload> {
+        let declared = self.told_by_arguments()?;
+        Ok(Box::new(if declared { workload.declaring() } else { workload }))
+    }
+
+    fn ycsb(&self, letter: Letter) -> Result<Box<dyn Workload>, BadWorkload> {
+        let usual = Skew::Zipf { exponent: YCSB_EXPONENT };
+        let (records, bytes) = match letter {
+            Letter::Many(_) => (self.payments(100_000, Skew::Uniform), 10),
+            _ => (self.payments(10_000, usual), 100),
+        };
+        let options = YcsbOptions {
+            letter,
+            records,
+            read: self.read.unwrap_or_else(|| letter.read()),
+            field_bytes: self.field_bytes.unwrap_or(bytes),
+            declared: self.told_by_arguments()?,
+        };
+        Ok(Box::new(Ycsb::new(options, self.spread)?))
+    }
+
+    fn compute(&self, rounds: u32) -> Result<Box<dyn Workload>, BadWorkload> {
+        let declared = self.told_by_arguments()?;
+        Ok(Box::new(Compute::new(ComputeOptions { seed: self.seed, rounds, declared })?))
+    }
+
+    fn tpcc(&self, mix: Mix) -> Result<Box<dyn Workload>, BadWorkload> {
+        let declared = match (self.footprint, mix) {
+            (Some(footprint @ FootprintFrom::Declared), Mix::Full) => {
+                let reason = "those of order-status, delivery and stock-level depend on the state";
+                return Err(BadWorkload::Footprint { workload: self.workload, footprint, reason });
+            }
+            (Some(FootprintFrom::Discovered), Mix::Full) => false,
+            _ => self.told_by_arguments()?,
+        };
+        let options = TpccOptions {
+            seed: self.seed,
+            mix,
+            warehouses: self.warehouses.unwrap_or(TPCC_WAREHOUSES),
+            items: self.items.unwrap_or(100_000),
+            customers: self.customers.unwrap_or(3_000),
+            conflict: self.conflict.unwrap_or(0),
+            remote: self.remote.map_or(Remote::Lines, Remote::Share),
+            declared,
+        };
+        Ok(Box::new(Tpcc::new(options, self.spread)?))
+    }
+
+    /// Whether footprints are to be declared that admission can take from the arguments otherwise.
+    fn told_by_arguments(&self) -> Result<bool, BadWorkload> {
+        match self.footprint {
+            None => Ok(false),
+            Some(FootprintFrom::Declared) => Ok(true),
+            Some(footprint) => {
+                let reason = "their arguments tell them";
+                Err(BadWorkload::Footprint { workload: self.workload, footprint, reason })
+            }
+        }
+    }
+
+    fn payments(&self, accounts: u32, skew: Skew) -> PaymentOptions {
         PaymentOptions {
             seed: self.seed,
             accounts: self.accounts.unwrap_or(accounts),
-            skew: self.skew.unwrap_or(Skew::Uniform),
+            skew: self.skew.unwrap_or(skew),
             conflict: self.conflict.unwrap_or(0),
         }
     }
@@ -258,3 +368,6 @@ impl std::str::FromStr for WorkloadSpec {
         Ok(Self::new(name.parse()?, 1, 1))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,25 +8,7 @@ use proptest::prelude::*;
 use super::audit::big_endian;
 use super::*;
 use crate::draw::Skew;
-use crate::testing::{CHAIN_ID, Host};
-
-fn set_up(host: &mut Host, workload: &dyn Workload) {
-    for Stage { purpose, transactions, tolerated } in workload.setup() {
-        for LoadTransaction { transaction, .. } in transactions {
-            let receipt = host.execute(&transaction);
-            let fine = match receipt.outcome {
-                Outcome::Committed => true,
-                Outcome::Reverted(code) => tolerated == Some(code),
-                _ => false,
-            };
-            assert!(fine, "{purpose}: {receipt:?}");
-        }
-    }
-}
-
-fn read(host: &Host, audit: &Audit) -> Vec<Option<Value>> {
-    audit.keys().map(|key| host.value(key)).collect()
-}
+use crate::testing::{CHAIN_ID, Host, values};
 
 fn options(seed: u64, accounts: u32) -> PaymentOptions {
     PaymentOptions { seed, accounts, skew: Skew::Zipf { exponent: 0.99 }, conflict: 0 }
@@ -147,16 +129,16 @@ fn every_payment_commits_and_balances_are_as_foreseen() {
     for (name, make) in ALL {
         let mut host = Host::new();
         let mut workload = make(7);
-        set_up(&mut host, &*workload);
+        host.set_up(&*workload);
         let before = workload.audit();
-        before.check(&read(&host, &before), Commits::All).unwrap();
+        before.check(&values(&host, &before), Commits::All).unwrap();
         for load in quietly(&mut *workload, 300) {
             let receipt = host.execute(&load.transaction);
             assert_eq!(receipt.outcome, Outcome::Committed, "{name}: {receipt:?}");
             assert!(name != "erc20" || receipt.work < 40_000, "gas of a transfer: {receipt:?}");
         }
         let audit = workload.audit();
-        let values = read(&host, &audit);
+        let values = values(&host, &audit);
         audit.check(&values, Commits::All).unwrap();
         audit.check(&values, Commits::ANY).unwrap();
         assert!(
@@ -173,12 +155,12 @@ fn a_setup_that_is_sent_again_changes_nothing_that_matters() {
     for (name, make) in ALL {
         let mut host = Host::new();
         let (first, second) = (make(8), make(9));
-        set_up(&mut host, &*first);
-        set_up(&mut host, &*second);
+        host.set_up(&*first);
+        host.set_up(&*second);
         for workload in [&first, &second] {
             let audit = workload.audit();
             audit
-                .check(&read(&host, &audit), Commits::All)
+                .check(&values(&host, &audit), Commits::All)
                 .unwrap_or_else(|error| panic!("{name}: {error}"));
         }
     }
@@ -188,9 +170,9 @@ fn a_setup_that_is_sent_again_changes_nothing_that_matters() {
 fn an_audit_finds_what_is_wrong() {
     let mut host = Host::new();
     let workload = native(10);
-    set_up(&mut host, &*workload);
+    host.set_up(&*workload);
     let audit = workload.audit();
-    let sound = read(&host, &audit);
+    let sound = values(&host, &audit);
 
     let mut values = sound.clone();
     values.swap(0, 1);

@@ -1,0 +1,169 @@
+//! New-order: clause 2.4.
+
+use parsec_protocol::{Access, ErrorCode, Mode, Value};
+use rkyv::{Archive, Deserialize, Serialize};
+
+use super::rows::{self, Customer, Line, Office, Order, Sequence, Stock};
+use super::{Effects, LINES_MAX, Place, RECENT, Step, access, fault_of_district, keys, yes};
+use crate::State;
+
+/// Most of an item in one line.
+const QUANTITY_MAX: u8 = 99;
+
+/// The arguments of a new-order.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct NewOrder {
+    /// The customer's warehouse.
+    pub warehouse: u32,
+    /// The customer's district.
+    pub district: u8,
+    /// C_ID.
+    pub customer: u32,
+    /// What the order's key holds: a number that no other order of the district has. Not zero.
+    pub token: u64,
+    /// Whether the order is to be delivered: put into NEW-ORDER.
+    pub queued: bool,
+    /// What is ordered: 1 to [`LINES_MAX`] different items.
+    pub items: Vec<OrderedItem>,
+}
+
+/// A line of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct OrderedItem {
+    /// OL_I_ID.
+    pub item: u32,
+    /// OL_SUPPLY_W_ID.
+    pub supplier: u32,
+    /// OL_QUANTITY.
+    pub quantity: u8,
+}
+
+impl NewOrder {
+    pub(super) fn fault(&self) -> Option<&'static str> {
+        if !(1..=LINES_MAX).contains(&self.items.len()) {
+            return Some("an order has 1 to 15 lines");
+        }
+        if self.token == 0 {
+            return Some("an order's token is not zero");
+        }
+        let repeats = |(index, one): (usize, &OrderedItem)| {
+            self.items[..index].iter().any(|other| other.item == one.item)
+        };
+        if self.items.iter().enumerate().any(repeats) {
+            return Some("an item is ordered twice");
+        }
+        let amount = |item: &OrderedItem| !(1..=QUANTITY_MAX).contains(&item.quantity);
+        if self.items.iter().any(amount) {
+            return Some("1 to 99 of an item are ordered");
+        }
+        fault_of_district(self.district)
+    }
+
+    fn place(&self, database: u64) -> Place {
+        Place { database, warehouse: self.warehouse, district: self.district }
+    }
+
+    pub(super) fn accesses(&self, database: u64) -> Vec<Access> {
+        let place = self.place(database);
+        let mut accesses = Vec::with_capacity(6 + 2 * self.items.len());
+        accesses.extend([
+            access(place.warehouse(), Mode::Read),
+            access(place.district(), Mode::Read),
+            access(place.sequence(), Mode::Write),
+            access(place.customer(self.customer), Mode::Read),
+            access(place.last_order(self.customer), Mode::Write),
+            access(place.order(self.token), Mode::Write),
+        ]);
+        for &OrderedItem { item, supplier, .. } in &self.items {
+            accesses.push(access(keys::item(database, item), Mode::Read));
+            accesses.push(access(keys::stock(database, supplier, item), Mode::Write));
+        }
+        accesses
+    }
+
+    pub(super) fn run(&self, database: u64, call: &crate::Call<'_>, state: &mut dyn State) -> Step {
+        let place = self.place(database);
+        let warehouse: Office = yes!(rows::read(state, &place.warehouse())?);
+        let district: Office = yes!(rows::read(state, &place.district())?);
+        let customer: Customer = yes!(rows::read(state, &place.customer(self.customer))?);
+        let mut sequence: Sequence = yes!(rows::read(state, &place.sequence())?);
+        let order_key = place.order(self.token);
+        if state.get(&order_key)?.is_some() {
+            return Ok(Err(ErrorCode::AlreadyExists));
+        }
+
+        let mut effects = Effects::default();
+        let mut lines = Vec::with_capacity(self.items.len());
+        for item in &self.items {
+            lines.push(yes!(self.take(database, item, state, &mut effects)?));
+        }
+        let id = sequence.next;
+        yes!(self.number(&mut sequence));
+        let order = Order {
+            id,
+            customer: self.customer,
+            entered: call.epoch.timestamp_ms,
+            carrier: 0,
+            delivered: 0,
+            next: 0,
+            all_local: self.items.iter().all(|item| item.supplier == self.warehouse),
+            lines,
+        };
+        let tax = 10_000 + u64::from(warehouse.tax) + u64::from(district.tax);
+        let total = yes!(total(&order, customer.discount, tax).ok_or(ErrorCode::Overflow));
+        effects.writes.extend([
+            (order_key, order.encode()),
+            (place.sequence(), sequence.encode()),
+            (place.last_order(self.customer), Value::copy_from_slice(&self.token.to_be_bytes())),
+        ]);
+        effects.output = [&id.to_be_bytes()[..], &total.to_be_bytes()].concat();
+        Ok(Ok(effects))
+    }
+
+    /// Gives the order its number.
+    fn number(&self, sequence: &mut Sequence) -> Result<(), ErrorCode> {
+        let waiting = sequence.next.saturating_sub(sequence.unchained);
+        if self.queued && waiting >= RECENT {
+            return Err(ErrorCode::TooLarge);
+        }
+        sequence.remember(sequence.next, self.token);
+        sequence.next = sequence.next.checked_add(1).ok_or(ErrorCode::Overflow)?;
+        Ok(())
+    }
+
+    /// Takes an item out of stock.
+    fn take(
+        &self,
+        database: u64,
+        ordered: &OrderedItem,
+        state: &mut dyn State,
+        effects: &mut Effects,
+    ) -> Step<Line> {
+        let &OrderedItem { item, supplier, quantity } = ordered;
+        let row = state.get(&keys::item(database, item))?;
+        let price = yes!(row.and_then(|row| rows::price(&row)).ok_or(ErrorCode::Refused));
+        let amount = price.checked_mul(u32::from(quantity)).ok_or(ErrorCode::Overflow);
+        let amount = yes!(amount);
+        let key = keys::stock(database, supplier, item);
+        let row = yes!(state.get(&key)?.ok_or(ErrorCode::Refused));
+        let mut stock = yes!(Stock::decode(&row).ok_or(ErrorCode::Refused));
+        let ordered = u16::from(quantity);
+        stock.quantity = match stock.quantity >= ordered + 10 {
+            true => stock.quantity - ordered,
+            false => (stock.quantity + 91).saturating_sub(ordered),
+        };
+        stock.ytd = stock.ytd.wrapping_add(quantity.into());
+        stock.orders = stock.orders.wrapping_add(1);
+        stock.remote = stock.remote.wrapping_add(u32::from(supplier != self.warehouse));
+        let info = stock.district(self.district);
+        effects.writes.push((key, stock.encode()));
+        Ok(Ok(Line { item, supplier, quantity, amount, info }))
+    }
+}
+
+/// What an order costs, cents, rounded down.
+fn total(order: &Order, discount: u16, tax: u64) -> Option<u64> {
+    let amount = u64::try_from(order.amount()).ok()?;
+    let rest = 10_000u64.checked_sub(discount.into())?;
+    Some(amount.checked_mul(rest)?.checked_mul(tax)? / 100_000_000)
+}

@@ -1,0 +1,56 @@
+//! Order-status and stock-level, which only read: clauses 2.6 and 2.8.
+
+use std::collections::BTreeSet;
+
+use parsec_protocol::{ErrorCode, Mode};
+
+use super::rows::{self, Customer, Order, RECENT, Sequence, Stock, Token};
+use super::{Effects, Place, Step, Who, keys, yes};
+use crate::State;
+
+/// Orders that a stock-level looks at.
+const ORDERS: u32 = 20;
+const _: () = assert!(ORDERS < RECENT);
+
+/// A customer's balance and last order.
+pub(super) fn order(place: &Place, who: Who, state: &mut dyn State) -> Step {
+    let number = yes!(rows::customer(state, place, who)?);
+    let customer: Customer = yes!(rows::read(state, &place.customer(number))?);
+    let mut output = [&number.to_be_bytes()[..], &customer.balance.to_be_bytes()].concat();
+    if let Some(row) = state.get(&place.last_order(number))? {
+        let Token(token) = yes!(rows::Row::decode(&row).ok_or(ErrorCode::Refused));
+        let order = yes!(state.get(&place.order(token))?.ok_or(ErrorCode::Refused));
+        output.extend_from_slice(&order);
+    }
+    Ok(Ok(Effects { output, ..Effects::default() }))
+}
+
+/// How many items of the last orders are short.
+pub(super) fn stock(place: &Place, threshold: u16, trial: bool, state: &mut dyn State) -> Step {
+    let sequence: Sequence = yes!(rows::read(state, &place.sequence())?);
+    let tokens = |end: u32| {
+        let orders = end.saturating_sub(ORDERS)..end;
+        orders.filter_map(|order| sequence.token(order)).collect::<Vec<_>>()
+    };
+    // The last orders when the footprint was found: later ones are not in it. (The footprint is in
+    // the log: all hosts look at the same ones.)
+    let known = |end: &u32| match end.checked_sub(1).and_then(|last| sequence.token(last)) {
+        Some(token) => trial || state.covers(&place.order(token), Mode::Read),
+        None => false,
+    };
+    let oldest = sequence.next.saturating_sub(RECENT - ORDERS);
+    let end = (oldest..=sequence.next).rev().find(known).unwrap_or(sequence.next);
+    let mut items = BTreeSet::new();
+    for token in tokens(end) {
+        let order: Order = yes!(rows::read(state, &place.order(token))?);
+        items.extend(order.lines.into_iter().map(|line| line.item));
+    }
+    let mut short = 0u32;
+    for item in items {
+        let row = state.get(&keys::stock(place.database, place.warehouse, item))?;
+        let row = yes!(row.ok_or(ErrorCode::Refused));
+        let stock = yes!(Stock::decode(&row).ok_or(ErrorCode::Refused));
+        short += u32::from(stock.quantity < threshold);
+    }
+    Ok(Ok(Effects { output: short.to_be_bytes().to_vec(), ..Effects::default() }))
+}
