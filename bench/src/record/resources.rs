@@ -11,6 +11,9 @@ pub struct Resources {
     /// Memory, by process.
     #[serde(default)]
     pub memory: Vec<MemoryUse>,
+    /// Memory over time, by process.
+    #[serde(default)]
+    pub memory_samples: Vec<MemorySample>,
     /// What was sent over the network, by process.
     #[serde(default)]
     pub network: Vec<NetworkUse>,
@@ -53,6 +56,17 @@ pub struct MemoryUse {
     pub host: String,
     /// The most that was resident since it started, bytes.
     pub peak_bytes: u64,
+}
+
+/// What a process held at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemorySample {
+    /// The process.
+    pub host: String,
+    /// When: seconds after measuring began; negative in the warm-up.
+    pub end: f64,
+    /// What was resident, bytes.
+    pub bytes: u64,
 }
 
 /// What a process sent and received.

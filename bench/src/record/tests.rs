@@ -48,6 +48,7 @@ pub(crate) fn example(tps: &[f64], latencies: &[u64]) -> Run {
                 stage: "execution".into(),
                 seconds: 0.5,
             }],
+            memory_samples: vec![MemorySample { host: "host-1".into(), end: 1.0, bytes: 1 << 20 }],
             ..Resources::default()
         },
     };

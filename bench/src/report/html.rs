@@ -288,6 +288,13 @@ impl Page {
              between the two is what ordering, network, storage and scheduling add.",
             resources::by_stage(point, run.lines.as_ref()),
         );
+        self.figure(
+            "Memory over time",
+            "What each process held in main memory during the last repeat. A line that rises for as \
+             long as it is measured will end somewhere. The load generator holds the transactions \
+             that were built ahead, which become fewer.",
+            charts::memory(run, point),
+        );
         self.counts(point);
         self.used(point);
         if several {

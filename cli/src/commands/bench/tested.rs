@@ -114,10 +114,8 @@ impl Tested {
             if matches!(self, Self::Embedded { .. }) { Role::Everything } else { Role::Client };
         let mut resources = Resources::default();
         for (index, node) in used.nodes.iter().enumerate() {
-            match index {
-                0 => add(&mut resources, "sequencer", Role::Sequencer, node),
-                _ => add(&mut resources, &format!("host-{index}"), Role::Executor, node),
-            }
+            let role = if index == 0 { Role::Sequencer } else { Role::Executor };
+            add(&mut resources, &node_name(index), role, node);
         }
         let name = if role == Role::Client { "client" } else { "everything" };
         add(&mut resources, name, role, &used.driver);
@@ -126,6 +124,19 @@ impl Tested {
             resources.logs.push(LogUse { host, bytes: used.log_bytes });
         }
         resources
+    }
+
+    /// What each process holds in memory now, bytes, by its name.
+    pub(super) fn memory(&self) -> Vec<(String, u64)> {
+        let mut processes = match self {
+            Self::Processes(processes) => processes.ids(),
+            Self::Embedded { .. } | Self::Existing => Vec::new(),
+        };
+        let mut names: Vec<String> = (0..processes.len()).map(node_name).collect();
+        processes.push(std::process::id());
+        names.push(if self.is_apart() { "client" } else { "everything" }.to_owned());
+        let held = processes.into_iter().map(resident);
+        names.into_iter().zip(held).filter_map(|(name, held)| Some((name, held?))).collect()
     }
 
     /// Whether what this process uses is the load generator's alone.
@@ -164,6 +175,21 @@ impl Tested {
 /// Partitions of the whole cluster.
 pub(super) fn partitions(args: &ClusterArgs) -> Result<u16, Failure> {
     args.hosts.checked_mul(args.partitions).ok_or_else(|| failed("too many partitions"))
+}
+
+/// What a node is called in records.
+fn node_name(index: usize) -> String {
+    match index {
+        0 => "sequencer".to_owned(),
+        _ => format!("host-{index}"),
+    }
+}
+
+/// What a process holds in memory now, bytes; nothing if it is no more.
+fn resident(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_ascii_whitespace().next()?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1_024)
 }
 
 /// Adds what one process used.
