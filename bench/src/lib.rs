@@ -20,9 +20,9 @@ pub mod account;
 pub mod contracts;
 pub mod draw;
 pub mod load;
-pub mod usl;
 pub mod record;
 pub mod report;
+pub mod usl;
 pub mod workload;
 
 #[cfg(test)]

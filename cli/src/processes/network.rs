@@ -161,14 +161,14 @@ fn addresses(text: &str) -> Vec<(Ipv4Addr, u8)> {
     text.lines().filter_map(of_line).collect()
 }
 
-/// The names in what `ip -o link show` and `ip netns list` print, of processes that are dead, with
-/// the commands that remove them.
+/// The names in what `ip -o link show` and `ip netns list` print, of those owners that `is_gone`
+/// tells, with the commands that remove them.
 fn leftovers(
     links: &str,
     namespaces: &str,
-    is_alive: impl Fn(Owner) -> bool,
+    is_gone: impl Fn(Owner) -> bool,
 ) -> Vec<(String, String)> {
-    let dead = |owner: Option<Owner>| owner.is_some_and(|owner| !is_alive(owner));
+    let dead = |owner: Option<Owner>| owner.is_some_and(&is_gone);
     let first_word = |line: &str| line.split_ascii_whitespace().next().map(str::to_owned);
     let namespaces = namespaces
         .lines()
@@ -188,14 +188,14 @@ fn leftovers(
     namespaces.chain(links).map(|(command, name)| (name, command)).collect()
 }
 
-/// Removes what runs left behind that were killed; returns the names.
+/// Removes what belongs to those owners that `is_gone` tells; returns the names.
 ///
 /// # Errors
 /// If what there is can't be listed.
-pub fn remove_leftovers() -> Result<Vec<String>, Failure> {
+pub fn remove_of(is_gone: impl Fn(Owner) -> bool) -> Result<Vec<String>, Failure> {
     let (links, namespaces) = (output("ip -o link show")?, output("ip netns list")?);
     let mut removed = Vec::new();
-    for (name, command) in leftovers(&links, &namespaces, Owner::is_alive) {
+    for (name, command) in leftovers(&links, &namespaces, is_gone) {
         // An interface goes with its namespace.
         if output(&command).is_ok() {
             removed.push(name);
@@ -271,11 +271,11 @@ mod tests {
         let links = "1: lo: <LOOPBACK,UP> mtu 65536\n7: prs1234.2b: <BROADCAST>\n\
             8: prs1234.2n0@if2: <BROADCAST>\n9: prs99.0n1@if2: <B>\n";
         let namespaces = "parsec-4660-2-0 (id: 3)\nparsec-153-0-1\nother\n";
-        let found = leftovers(links, namespaces, |owner| owner.process == 0x99);
+        let found = leftovers(links, namespaces, |owner| owner.process != 0x99);
         let names: Vec<_> = found.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["parsec-4660-2-0", "prs1234.2b", "prs1234.2n0"]);
         assert_eq!(found[2].1, "ip link del prs1234.2n0");
-        assert!(leftovers(links, namespaces, |_| true).is_empty());
+        assert!(leftovers(links, namespaces, |_| false).is_empty());
     }
 
     #[test]

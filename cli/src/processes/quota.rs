@@ -2,8 +2,11 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
 
 use super::owner::Owner;
 use crate::failure::{Context, Failure, failed};
@@ -26,10 +29,10 @@ pub struct CpuShare {
 }
 
 impl CpuShare {
-    /// In millionths of a core.
+    /// In cores: 0.08 for 8 %.
     #[must_use]
-    pub fn millionths(self) -> u64 {
-        u64::from(self.hundredths) * 100
+    pub fn cores(self) -> f64 {
+        f64::from(self.hundredths) / 10_000.0
     }
 
     /// How long a process may run in which period, microseconds.
@@ -147,7 +150,7 @@ fn mounted(mounts: &str, has_cpu: impl Fn(&Path) -> bool) -> Option<Controller> 
 }
 
 /// How often a process was made to stand still because its quota was used up.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Throttling {
     /// Periods in which it ran, or wanted to.
     pub periods: u64,
@@ -171,10 +174,10 @@ impl Throttling {
         self.throttled += other.throttled;
     }
 
-    /// In how many of 100 periods it stood still.
+    /// In which share of the periods it stood still, 0 to 1; `None` if there were none.
     #[must_use]
-    pub fn percent(self) -> u64 {
-        (self.throttled * 100).checked_div(self.periods).unwrap_or(0)
+    pub fn share(self) -> Option<f64> {
+        (self.periods > 0).then(|| self.throttled as f64 / self.periods as f64)
     }
 }
 
@@ -291,23 +294,41 @@ fn remove(directory: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Removes the groups of processes that are dead; returns their names.
+/// Removes the groups of those owners that `is_gone` tells, after killing what still runs in them;
+/// returns their names.
 ///
 /// # Errors
 /// If the groups can't be listed.
-pub fn remove_leftovers(controller: &Controller) -> Result<Vec<String>, Failure> {
+pub fn remove_of(
+    controller: &Controller,
+    is_gone: impl Fn(Owner) -> bool,
+) -> Result<Vec<String>, Failure> {
     let root = controller.root();
     let mut removed = Vec::new();
     for entry in std::fs::read_dir(root).context(root.display())? {
         let entry = entry.context(root.display())?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if Owner::of_name(&name).is_some_and(|owner| !owner.is_alive())
-            && remove(&entry.path()).is_ok()
-        {
-            removed.push(name);
+        if Owner::of_name(&name).is_some_and(&is_gone) {
+            kill_all(&entry.path());
+            if remove(&entry.path()).is_ok() {
+                removed.push(name);
+            }
         }
     }
     Ok(removed)
+}
+
+/// Kills the processes of a group.
+fn kill_all(directory: &Path) {
+    let processes = std::fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    if processes.trim().is_empty() {
+        return;
+    }
+    let mut kill = Command::new("kill");
+    kill.arg("-KILL").args(processes.split_ascii_whitespace()).stderr(Stdio::null());
+    if let Err(error) = kill.status() {
+        tracing::warn!(%error, "processes of a group can't be killed");
+    }
 }
 
 #[cfg(test)]
@@ -376,9 +397,10 @@ mod tests {
     fn the_time_in_which_a_group_stood_still_is_read_in_both_versions() {
         let text = "nr_periods 40\nnr_throttled 10\nthrottled_time 7\n";
         let found = throttling(text);
-        assert_eq!((found, found.percent()), (Throttling { periods: 40, throttled: 10 }, 25));
+        assert_eq!(found, Throttling { periods: 40, throttled: 10 });
+        assert_eq!(found.share(), Some(0.25));
         let text = "usage_usec 5\nnr_periods 8\nnr_throttled 2\nthrottled_usec 9\n";
         assert_eq!(found.since(throttling(text)), Throttling { periods: 32, throttled: 8 });
-        assert_eq!(throttling("").percent(), 0);
+        assert_eq!(throttling("").share(), None);
     }
 }

@@ -157,6 +157,15 @@ fn own_network(home: &Path) -> Result<Option<NetworkUsage>, Failure> {
     }
 }
 
+/// What passed the network of this machine, or of the namespace that this process is in, whoever
+/// sent it.
+///
+/// # Errors
+/// If the system does not tell.
+pub fn machine_network() -> Result<NetworkUsage, Failure> {
+    Ok(passed(&read(Path::new("/proc/net/dev"))?))
+}
+
 /// The sums over all interfaces of a `net/dev` file but loopback.
 fn passed(text: &str) -> NetworkUsage {
     let mut sum = NetworkUsage::default();
