@@ -39,6 +39,8 @@ pub struct Limits {
     /// What the relay used that made delay and loss, seconds of one core. It is in none of the
     /// other figures.
     pub relay_seconds: Option<f64>,
+    /// How many cores other processes of the machine used meanwhile, or a hypervisor took away.
+    pub others_cores: Option<f64>,
 }
 
 /// What a process is for.

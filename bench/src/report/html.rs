@@ -531,7 +531,9 @@ fn point_row(run: &Run, point: &Point) -> Vec<String> {
 fn describe_pace(run: &Run) -> String {
     match run.load.pace {
         Pace::Closed => format!(
-            "Closed loop: {} transactions in flight, each sent as soon as one before it is answered",
+            "Closed loop: {}{} transactions in flight, each sent as soon as one before it is answered",
+            // In proportion to the hosts.
+            if run.kind == RunKind::Scale { "up to " } else { "" },
             thousands(run.load.in_flight as f64)
         ),
         Pace::Open { rate, pacing, .. } => format!(

@@ -39,11 +39,11 @@ pub struct ScaleArgs {
         value_parser = clap::value_parser!(u32).range(1..=3_600))]
     pub seconds: u32,
     /// How long a load runs before that, seconds. Not counted.
-    #[arg(long, default_value_t = 2, help_heading = "Load",
+    #[arg(long, default_value_t = 3, help_heading = "Load",
         value_parser = clap::value_parser!(u32).range(0..=3_600))]
     pub warm_up: u32,
     /// Most transactions in flight for each host.
-    #[arg(long, default_value_t = 400, help_heading = "Load",
+    #[arg(long, default_value_t = 200, help_heading = "Load",
         value_parser = clap::value_parser!(u32).range(16..=100_000))]
     pub in_flight: u32,
     /// Client connections.

@@ -33,7 +33,7 @@ use crate::failure::{Context, Failure, failed};
 use child::Process;
 use plan::{ClusterPlan, data_of, file_of};
 use quota::Throttling;
-use usage::{ProcessUsage, directory_bytes};
+use usage::{ProcessUsage, directory_bytes, machine_busy_ns};
 
 /// How long the cluster may take to answer at first.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -78,6 +78,9 @@ pub struct ClusterUsage {
     pub log_bytes: u64,
     /// Of the relay between them that makes delay and loss, if there is one.
     pub relay: Option<ProcessUsage>,
+    /// Of everything on this machine, if that is known: for how long its cores were at work,
+    /// nanoseconds of one core.
+    pub machine_busy_ns: Option<u64>,
     /// How often nodes with a quota were made to stand still.
     pub throttling: BTreeMap<u16, Throttling>,
 }
@@ -94,6 +97,10 @@ impl ClusterUsage {
         Self {
             nodes: nodes.collect(),
             relay: self.relay.as_ref().map(|relay| relay.since(&relay_before)),
+            machine_busy_ns: self
+                .machine_busy_ns
+                .zip(earlier.machine_busy_ns)
+                .map(|(now, then)| now.saturating_sub(then)),
             throttling: throttling.collect(),
             driver: self.driver.since(&earlier.driver),
             log_bytes: self.log_bytes.saturating_sub(earlier.log_bytes),
@@ -233,6 +240,7 @@ impl Processes {
             nodes: self.ids().into_iter().map(ProcessUsage::of).collect::<Result<_, _>>()?,
             driver: ProcessUsage::of(std::process::id())?,
             log_bytes: directory_bytes(&self.log())?,
+            machine_busy_ns: machine_busy_ns().ok(),
             ..ClusterUsage::default()
         })
     }

@@ -35,7 +35,9 @@ pub(super) fn limits(capacity: Capacity, used: &ClusterUsage, seconds: f64) -> L
         share.is_some_and(|share| cores(nanos) >= share.cores() * QUOTA_USED_UP)
     };
     let relay_ns = used.relay.as_ref().map(|relay| relay.cpu_ns);
-    let all = cores(used.cpu_ns() + relay_ns.unwrap_or(0));
+    let own_ns = used.cpu_ns() + relay_ns.unwrap_or(0);
+    let others_ns = used.machine_busy_ns.map(|busy| busy.saturating_sub(own_ns));
+    let all = cores(own_ns + others_ns.unwrap_or(0));
     let found = [
         ("hosts", used.nodes.iter().skip(1).any(|node| is_used_up(node.cpu_ns, capacity.host))),
         ("sequencer", is_used_up(used.sequencer().cpu_ns, capacity.sequencer)),
@@ -48,6 +50,7 @@ pub(super) fn limits(capacity: Capacity, used: &ClusterUsage, seconds: f64) -> L
         hosts_throttled: hosts.share(),
         sequencer_throttled: used.throttling.get(&0).and_then(|one| one.share()),
         relay_seconds: relay_ns.map(|nanos| nanos as f64 / 1e9),
+        others_cores: others_ns.map(cores),
     }
 }
 
@@ -84,6 +87,22 @@ mod tests {
         ] {
             assert_eq!(found.used_up.unwrap(), expected);
         }
+    }
+
+    #[test]
+    fn what_others_on_the_machine_do_is_told_and_uses_it_up() {
+        let of = |busy: Option<u64>| {
+            let used = ClusterUsage {
+                nodes: vec![ProcessUsage { cpu_ns: 1_000_000_000, ..Default::default() }],
+                machine_busy_ns: busy,
+                ..ClusterUsage::default()
+            };
+            let limits = limits(Capacity::new(2), &used, 1.0);
+            (limits.others_cores, limits.used_up.unwrap())
+        };
+        assert_eq!(of(Some(1_950_000_000)), (Some(0.95), vec!["machine".to_owned()]));
+        assert_eq!(of(Some(900_000_000)), (Some(0.0), vec![]));
+        assert_eq!(of(None), (None, vec![]));
     }
 
     #[test]

@@ -11,6 +11,9 @@ use super::points::Points;
 use super::site::Site;
 use crate::failure::Failure;
 
+/// From which share of the machine on it is told that others used it.
+const OTHERS_SHARE: f64 = 0.05;
+
 /// The record; when it began and how long it took is left to be filled in. `ended` is why it ended
 /// early, if it did.
 pub(super) fn record(plan: &Plan<'_>, site: &Site, points: Points, ended: Option<&Failure>) -> Run {
@@ -19,8 +22,14 @@ pub(super) fn record(plan: &Plan<'_>, site: &Site, points: Points, ended: Option
     let points = points.into_points();
     let most = points.iter().map(|point| point.hosts).max().unwrap_or(0);
     let (laws, mut caveats) = laws(&points);
+    if laws.iter().any(|law| law.points.len() == usl::POINTS_MIN) {
+        caveats.push(
+            "The law has three parameters: to three points it fits whatever they are.".to_owned(),
+        );
+    }
     caveats.extend(site.caveats());
     caveats.extend(relay(&points));
+    caveats.extend(others(&points));
     if cfg!(debug_assertions) {
         caveats.push(
             "Compiled without the release profile: figures are good for trying things out only."
@@ -89,6 +98,20 @@ fn relay(points: &[Point]) -> Option<String> {
         "The relay used {median:.2} of a core in the middle ({min:.2} to {max:.2}), which hosts, \
          sequencer and load generator on the same machine had not."
     ))
+}
+
+/// What others used of the machine, if that is worth a word.
+fn others(points: &[Point]) -> Option<String> {
+    let repeats = points.iter().flat_map(|point| &point.repeats);
+    let cores = repeats.filter_map(|repeat| repeat.resources.limits.others_cores);
+    let MedianRange { median, max, .. } = MedianRange::of(cores)?;
+    let worth = f64::from(environment::cores()) * OTHERS_SHARE;
+    (max > worth).then(|| {
+        format!(
+            "Others had work for the machine, too: {median:.2} cores in the middle, up to \
+             {max:.2}, which these figures lack."
+        )
+    })
 }
 
 /// The law of each share that was measured with enough numbers of hosts, and why others have none.
