@@ -23,6 +23,7 @@ pub mod load;
 pub mod record;
 pub mod report;
 pub mod twin;
+pub mod usl;
 pub mod workload;
 
 #[cfg(test)]

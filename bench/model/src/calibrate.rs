@@ -7,7 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use parsec_bench::record::{ClusterRecord, Deployment, Point, Role, Run, RunKind};
+use parsec_bench::record::{
+    ClusterRecord, Deployment, MedianRange, Point, Role, Run, RunKind,
+};
 use parsec_bench::workload::{Spread, WorkloadSpec};
 use serde::{Deserialize, Serialize};
 
@@ -339,8 +341,17 @@ fn machine(run: &Run, hosts: u16) -> Machine {
         host: own(cluster.quota),
         sequencer: own(cluster.sequencer_quota),
         client: Capacity::Shared,
-        shared_cores: (cores - given).max(REST_MIN),
+        shared_cores: (cores - given - others(run, hosts)).max(REST_MIN),
     }
+}
+
+/// How many cores other processes used while so many hosts were measured, as far as that is known.
+fn others(run: &Run, hosts: u16) -> f64 {
+    let points = run.points.iter().filter(|point| point.hosts == hosts);
+    let used = points.flat_map(|point| &point.repeats).filter_map(|repeat| {
+        repeat.resources.limits.others_cores
+    });
+    MedianRange::of(used).map_or(0.0, |others| others.median)
 }
 
 fn link(cluster: &ClusterRecord, assumed: &Assumed) -> Link {

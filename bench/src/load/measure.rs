@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use super::connection::{Connection, Item};
 use super::pace::Arrivals;
 use super::sampler::{Sampler, TimerProbe};
-use super::tally::{Counts, Flow, Tally, Window};
+use super::tally::{Counts, Flow, LATE, Tally, Window};
 use super::target::Target;
 use super::{Cancel, Cancelled, LoadError, cancellation, divide, report, verdict};
 use crate::record::{self, Latency, Pace, Phase, Repeat, Resources, Sample};
@@ -88,7 +88,7 @@ pub struct Measured {
 /// sent; [`LoadError::Broken`] if a task of the generator itself panicked.
 pub async fn measure<T: Target>(
     targets: &[T],
-    load: Vec<LoadTransaction>,
+    mut load: Vec<LoadTransaction>,
     options: &MeasureOptions,
     cancelled: &Cancelled,
     on_event: OnEvent<'_>,
@@ -101,7 +101,11 @@ pub async fn measure<T: Target>(
         return Err(LoadError::Options { in_flight, connections: targets.len(), batch });
     }
     let arrivals = arrivals(options.pace)?;
-    let due: Option<Vec<Duration>> = arrivals.map(|arrivals| arrivals.take(load.len()).collect());
+    let end = options.warm_up + options.seconds;
+    let in_time = |arrivals: Arrivals| arrivals.take(load.len()).take_while(|due| *due < end);
+    let due: Option<Vec<Duration>> = arrivals.map(|arrivals| in_time(arrivals).collect());
+    let later = load.split_off(due.as_ref().map_or(load.len(), Vec::len));
+    let first_later = load.len();
     let at = |place: usize| due.as_ref().and_then(|due| due.get(place)).copied();
     // ORDER: what takes long with many transactions is done before the clock starts.
     let parts = divide(load, targets.len(), at);
@@ -109,6 +113,8 @@ pub async fn measure<T: Target>(
     let mut run = Run::start(targets, parts, options, started);
     let sampler = Sampler::new(run.window, started, due);
     let samples = run.watch(sampler, cancelled, on_event).await?;
+    run.total += later.len();
+    run.rest.extend((first_later..).zip(later));
     Ok(run.finish(samples, cancelled.is_cancelled()))
 }
 
@@ -155,6 +161,9 @@ impl Run {
         let (cancel, cancelled) = cancellation();
         let (dry_sender, dry) = watch::channel(None);
         let is_closed = options.pace == Pace::Closed;
+        // What was due in the last moment is sent, or a timer's inaccuracy would look like a
+        // cluster that does not keep up.
+        let grace = if is_closed { Duration::ZERO } else { LATE };
         let shares = shares(options.in_flight, &parts);
         let total = parts.iter().map(Vec::len).sum();
         let (mut tallies, mut tasks) = (Vec::new(), JoinSet::new());
@@ -167,7 +176,7 @@ impl Run {
                 in_flight,
                 batch: options.batch.min(in_flight),
                 started,
-                until: window.to,
+                until: Some(from + options.seconds + grace),
                 drain: options.drain,
                 cancelled: cancelled.clone(),
                 dry: is_closed.then(|| dry_sender.clone()),

@@ -11,12 +11,36 @@ pub struct Resources {
     /// Memory, by process.
     #[serde(default)]
     pub memory: Vec<MemoryUse>,
+    /// Memory over time, by process.
+    #[serde(default)]
+    pub memory_samples: Vec<MemorySample>,
     /// What was sent over the network, by process.
     #[serde(default)]
     pub network: Vec<NetworkUse>,
     /// What was written to logs and stores, by process.
     #[serde(default)]
     pub logs: Vec<LogUse>,
+    /// Who was at the limit of what it may use.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// Who was at the limit of what it may use, and what limits and networks did.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Limits {
+    /// Who used up what it may: `hosts` (one of them at least) or `sequencer` their quotas,
+    /// `machine` all of its cores. `null` if that is not known.
+    pub used_up: Option<Vec<String>>,
+    /// In which share of the periods in which they wanted to run hosts were made to stand still
+    /// because their quota was used up, 0 to 1; `null` without quotas.
+    pub hosts_throttled: Option<f64>,
+    /// The same of the sequencer.
+    pub sequencer_throttled: Option<f64>,
+    /// What the relay used that made delay and loss, seconds of one core. It is in none of the
+    /// other figures.
+    pub relay_seconds: Option<f64>,
+    /// How many cores other processes of the machine used meanwhile, or a hypervisor took away.
+    pub others_cores: Option<f64>,
 }
 
 /// What a process is for.
@@ -53,6 +77,17 @@ pub struct MemoryUse {
     pub host: String,
     /// The most that was resident since it started, bytes.
     pub peak_bytes: u64,
+}
+
+/// What a process held at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemorySample {
+    /// The process.
+    pub host: String,
+    /// When: seconds after measuring began; negative in the warm-up.
+    pub end: f64,
+    /// What was resident, bytes.
+    pub bytes: u64,
 }
 
 /// What a process sent and received.

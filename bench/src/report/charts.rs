@@ -6,6 +6,9 @@ use super::svg::{Axis, Chart, Mark, Series, colour};
 use super::text::{short, thousands};
 use crate::record::{MedianRange, Pace, Phase, Point, Run, Sample, Search};
 
+/// Dots on one line that can still be told apart.
+const DOTS_MAX: usize = 120;
+
 /// Transactions a second, over time, one line for each repeat.
 pub(super) fn throughput(run: &Run, point: &Point) -> Option<String> {
     let samples = || point.repeats.iter().flat_map(|repeat| &repeat.samples);
@@ -34,7 +37,7 @@ pub(super) fn throughput(run: &Run, point: &Point) -> Option<String> {
             );
             (x, y, title)
         });
-        let marks = vec![Mark::Line(line), Mark::Dots(dots.collect())];
+        let marks = vec![Mark::Line(line), self::dots(dots.collect())];
         series.push(Series::new(format!("repeat {}", index + 1), colour(index), marks));
     }
     let x = Axis::linear("seconds since measuring began", from, to);
@@ -42,6 +45,33 @@ pub(super) fn throughput(run: &Run, point: &Point) -> Option<String> {
     let mut chart = Chart::new("throughput over time", x, y, series);
     chart.shades = shades(run, from, to);
     Some(chart.render())
+}
+
+/// Memory over time, by process, in the last repeat.
+pub(super) fn memory(run: &Run, point: &Point) -> Option<String> {
+    let samples = &point.repeats.last()?.resources.memory_samples;
+    let mebibytes = |bytes: u64| bytes as f64 / 1_048_576.0;
+    let mut hosts: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
+    for sample in samples {
+        hosts.entry(&sample.host).or_default().push((sample.end, mebibytes(sample.bytes)));
+    }
+    let (from, to) = range(samples.iter().map(|sample| sample.end))?;
+    let (_, most) = range(samples.iter().map(|sample| mebibytes(sample.bytes)))?;
+    let series = hosts.into_iter().enumerate().map(|(index, (host, line))| {
+        let title = |x: f64, y: f64| format!("{host}, second {}: {} MiB", short(x), short(y));
+        let dots = dots(line.iter().map(|(x, y)| (*x, *y, title(*x, *y))).collect());
+        Series::new(host, colour(index), vec![Mark::Line(line), dots])
+    });
+    let x = Axis::linear("seconds since measuring began", from, to);
+    let y = Axis::linear("mebibytes resident", 0.0, most);
+    let mut chart = Chart::new("memory over time", x, y, series.collect());
+    chart.shades = shades(run, from, to);
+    Some(chart.render())
+}
+
+/// Dots to point at; none where there are so many that they would hide the line.
+fn dots(dots: Vec<(f64, f64, String)>) -> Mark {
+    Mark::Dots(if dots.len() > DOTS_MAX { Vec::new() } else { dots })
 }
 
 /// Latency over time: the median of all repeats in each second, and their range.
@@ -63,7 +93,7 @@ pub(super) fn latency(run: &Run, point: &Point) -> Option<String> {
             let (median, min, max) = (short(spread.median), short(spread.min), short(spread.max));
             (*x, spread.median, format!("second {}: {median} ms ({min} to {max})", short(x + 0.5)))
         });
-        let marks = vec![Mark::Line(line), Mark::Band(band), Mark::Dots(dots.collect())];
+        let marks = vec![Mark::Line(line), Mark::Band(band), self::dots(dots.collect())];
         series.push(Series::new(name, colour(index), marks));
     }
     let ((from, to), (low, high)) = (range(times)?, range(values)?);

@@ -115,6 +115,8 @@ pub(super) enum Task {
     Cut(Box<(EpochRecord, Vec<Arc<Batch>>)>),
     /// A host is sent what it does not have of the order.
     Serve(usize),
+    /// The driver of the order takes a turn.
+    Turn,
     /// A connection is sent its answers.
     Answer(usize),
     /// A partition takes in what has happened, and executes.
@@ -132,6 +134,7 @@ pub(super) enum Effect {
     Received(usize, u64, Vec<Frame>),
     Admitted(usize, Box<Submission>),
     Logged,
+    Turned,
     Cut(Box<CutEpoch>),
     /// A connection was written to.
     Answered(Vec<Frame>),
@@ -353,7 +356,7 @@ impl<'a> Simulation<'a> {
             Event::Synced => self.on_synced(),
             Event::Turn => {
                 self.sequencer.turn_planned = None;
-                self.turn();
+                self.turn_soon();
             }
             Event::Progress(host) => self.report_progress(host),
             Event::Sync(host) => self.sync_stores(host),
@@ -394,6 +397,7 @@ impl<'a> Simulation<'a> {
             }
             Task::Cut(epoch) => self.begin_cut(&epoch.0, &epoch.1),
             Task::Serve(host) => self.begin_serve(host),
+            Task::Turn => (Work::default(), Effect::Turned),
             Task::Answer(connection) => self.begin_answer(connection),
             Task::Work(partition) => self.begin_work(partition),
             Task::Store(partition) => self.begin_store(partition),
@@ -417,6 +421,10 @@ impl<'a> Simulation<'a> {
                 let place = self.place(SEQUENCER_NODE, Stage::Log);
                 self.processors[place.processor].hold(place.lane);
                 self.agenda.plan(self.now + wait, Event::Synced);
+            }
+            Effect::Turned => {
+                self.sequencer.turns = false;
+                self.turn();
             }
             Effect::Cut(epoch) => self.finish_cut(*epoch),
             Effect::Answered(frames) => self.depart_all(frames),

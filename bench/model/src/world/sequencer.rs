@@ -61,6 +61,8 @@ pub(super) struct SequencerNode {
     /// The last epoch that a host was sent.
     sent: Vec<EpochNumber>,
     pub(super) turn_planned: Option<Tick>,
+    /// Whether the driver is about to take a turn.
+    pub(super) turns: bool,
 }
 
 impl SequencerNode {
@@ -83,6 +85,7 @@ impl SequencerNode {
             served: vec![false; layout.hosts().len()],
             sent: vec![begin; layout.hosts().len()],
             turn_planned: None,
+            turns: false,
         }
     }
 
@@ -127,7 +130,7 @@ impl Simulation<'_> {
             outbox.next += 1;
             self.offer(&next);
         }
-        self.turn();
+        self.turn_soon();
     }
 
     fn offer(&mut self, submission: &Submission) {
@@ -147,6 +150,14 @@ impl Simulation<'_> {
         let bytes = codec::encode(&ServerMessage::Verdicts { request, verdicts }).len();
         self.sequencer.outboxes[connection].answers.push_back(bytes);
         self.answer_soon(connection);
+    }
+
+    /// The driver has to wait for its turn, as every task does: what gathers meanwhile is ordered
+    /// together.
+    pub(super) fn turn_soon(&mut self) {
+        if !std::mem::replace(&mut self.sequencer.turns, true) {
+            self.start(SEQUENCER_NODE, Stage::Ordering, Task::Turn);
+        }
     }
 
     /// Advances the order with all that is new, and carries out what follows.
@@ -237,7 +248,7 @@ impl Simulation<'_> {
         self.sequencer.is_logging = false;
         let place = self.place(SEQUENCER_NODE, Stage::Log);
         self.processors[place.processor].release(place.lane);
-        self.turn();
+        self.turn_soon();
         self.log_soon();
         self.pump(place.processor);
     }

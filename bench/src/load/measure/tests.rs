@@ -90,6 +90,12 @@ async fn an_open_loop_keeps_its_rate() {
         let Measured { repeat, ran_out, rest, .. } =
             measure_on(&[Cluster::committing()], count, &options).await;
         assert_eq!((ran_out, rest.len()), (None, 0));
+        // More than is needed is left, and changes nothing.
+        let more = measure_on(&[Cluster::committing()], count + 500, &options).await;
+        assert_eq!(
+            (more.rest.len(), more.untouched, &more.repeat.counts),
+            (500, 500, &repeat.counts)
+        );
         assert!((900.0..1_100.0).contains(&repeat.tps), "{}", repeat.tps);
         assert!((9.9..12.5).contains(&repeat.latency.p50_ms), "{:?}", repeat.latency);
         assert_eq!((repeat.counts.late, repeat.counts.unsent), (0, 0));

@@ -17,24 +17,30 @@ pub(super) fn compare(args: &CompareArgs) -> Result<(), Failure> {
     if args.json {
         println!("{}", serde_json::to_string_pretty(&comparison).map_err(failed)?);
     } else {
-        print(&comparison);
+        print_differences(&comparison);
+        if comparison.comparable || args.force {
+            print_points(&comparison);
+        }
     }
     match comparison.comparable || args.force {
         true => Ok(()),
-        false => Err(failed(format!(
-            "the runs can't be compared: {}. With --force they are shown all the same",
-            comparison.differences.join("; ")
-        ))),
+        false => Err(failed(
+            "the runs can't be compared, since what was run differs (see above); with --force they \
+             are compared all the same",
+        )),
     }
 }
 
-fn print(comparison: &Comparison) {
+fn print_differences(comparison: &Comparison) {
     for difference in &comparison.differences {
         println!("settings differ: {difference}");
     }
     for warning in &comparison.warnings {
         println!("note: {warning}");
     }
+}
+
+fn print_points(comparison: &Comparison) {
     for point in &comparison.points {
         println!("\n{}", point.title);
         println!(

@@ -7,7 +7,8 @@ use parsec_bench::load::{
     self, Cancelled, Event, Flow, Knee, LoadOptions, MeasureOptions, Measured, Objectives, Tried,
 };
 use parsec_bench::record::{
-    Check, CheckKind, CheckResult, Pace, Phase, Probe, Repeat, Search, Verification,
+    Check, CheckKind, CheckResult, MedianRange, MemorySample, Pace, Phase, Probe, Repeat, Search,
+    Verification,
 };
 use parsec_bench::workload::{Commits, LoadTransaction, Reverts, Workload};
 use parsec_client::{Client, ClientConfig};
@@ -33,6 +34,10 @@ const BUILT_MAX: f64 = 20_000_000.0;
 const ATTEMPTS: u32 = 4;
 /// A rate is kept only if this share of it commits.
 const KEPT_MIN: f64 = 0.95;
+/// How often a rate that was found may turn out to be too high when it is measured for longer.
+const CONFIRMATIONS: u32 = 5;
+/// What a rate that was found and is too high is multiplied by.
+const LOWER: f64 = 0.9;
 /// How long to wait for what is in flight after an interruption.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -72,6 +77,7 @@ impl Session<'_> {
         let connections = usize::try_from(self.args.clients).unwrap_or(usize::MAX);
         let clients = load::connect(self.config, connections).await.map_err(failed)?;
         self.set_up(&clients[0], supply.workload()).await?;
+        self.tested.impose()?;
         let mut progress = Progress {
             supply,
             clients,
@@ -81,20 +87,18 @@ impl Session<'_> {
             rests: Vec::new(),
         };
         self.find_rate(&mut progress).await?;
-        let (pace, search) = match self.args.pace.rate {
-            None => (Pace::Closed, None),
-            Some(Rate::PerSecond(rate)) => (self.open(rate, 0), None),
+        let (pace, repeats, search) = match self.args.pace.rate {
+            None => (Pace::Closed, self.measure(&mut progress, Pace::Closed).await?, None),
+            Some(Rate::PerSecond(rate)) => {
+                let pace = self.open(rate, 0);
+                (pace, self.measure(&mut progress, pace).await?, None)
+            }
             Some(Rate::Find) => {
-                let search = self.search(&mut progress).await?;
-                let found = search.found.ok_or_else(|| {
-                    let lowest = search.probes.iter().map(|probe| probe.rate).reduce(f64::min);
-                    let lowest = lowest.unwrap_or_default();
-                    failed(format!("not even {lowest:.0}/s keeps to {}", search.objective))
-                })?;
-                (self.open(found, 0), Some(search))
+                let (rate, repeats, search) = self.find(&mut progress).await?;
+                (self.open(rate, 0), repeats, Some(search))
             }
         };
-        let repeats = self.measure(&mut progress, pace).await?;
+        self.tested.lift()?;
         let verification = self.verify(progress).await?;
         Ok(Outcome { pace, repeats, search, verification })
     }
@@ -127,24 +131,44 @@ impl Session<'_> {
         self.rest(progress).await
     }
 
-    /// Searches for the highest rate that keeps to the objective.
-    async fn search(&self, progress: &mut Progress) -> Result<Search, Failure> {
+    /// Searches for the highest rate that keeps to the objective, and measures it. One that is too
+    /// high when it is measured for longer is lowered.
+    async fn find(&self, progress: &mut Progress) -> Result<(f64, Vec<Repeat>, Search), Failure> {
         let objective = self.args.pace.slo.as_ref();
         let objective = objective.ok_or_else(|| failed("--rate find needs --slo"))?;
+        let mut search = self.search(progress, objective).await?;
+        let mut rate = search.found.ok_or_else(|| {
+            let lowest = search.probes.iter().map(|probe| probe.rate).reduce(f64::min);
+            failed(format!("not even {:.0}/s keeps to {objective}", lowest.unwrap_or_default()))
+        })?;
+        for _ in 0..CONFIRMATIONS {
+            let repeats = self.measure(progress, self.open(rate, 0)).await?;
+            let probe = judge(rate, objective, &repeats);
+            self.say_probe(search.probes.len(), &probe);
+            let kept = probe.kept;
+            search.probes.push(probe);
+            if kept {
+                search.found = Some(rate);
+                return Ok((rate, repeats, search));
+            }
+            rate *= LOWER;
+        }
+        Err(failed(format!(
+            "no rate that kept to {objective} in a short probe did so in {} repeats of {} s",
+            self.args.repeat, self.args.seconds
+        )))
+    }
+
+    async fn search(
+        &self,
+        progress: &mut Progress,
+        objective: &Objectives,
+    ) -> Result<Search, Failure> {
         let mut knee = Knee::new(progress.rate / 2.0);
         let mut probes = Vec::new();
         while let Some(rate) = knee.next() {
             let probe = self.probe(progress, rate, objective, probes.len()).await?;
-            let verdict = if probe.kept { "kept" } else { "not kept" };
-            self.live.say(&format!(
-                "probe {}: {rate:.0}/s offered, {:.0}/s committed, p50 {:.2} ms, p99 {:.2} ms: \
-                 {verdict} ({})",
-                probes.len() + 1,
-                probe.tps,
-                probe.p50_ms,
-                probe.p99_ms,
-                probe.reason
-            ));
+            self.say_probe(probes.len(), &probe);
             knee.tried(if probe.kept { Tried::Kept } else { Tried::Failed });
             probes.push(probe);
         }
@@ -169,19 +193,20 @@ impl Session<'_> {
         let measured = self.measure_once(progress, &options, 1).await?;
         // What was in flight or waiting when it ended is not of the next probe.
         self.rest(progress).await?;
-        let repeat = measured.repeat;
-        let mut missed = objective.missed(std::slice::from_ref(&repeat));
-        let offered_tps = repeat.counts.offered as f64 / repeat.seconds;
-        if repeat.tps < KEPT_MIN * offered_tps {
-            missed.push(format!("only {:.0}/s of {offered_tps:.0}/s committed", repeat.tps));
-        }
-        let kept = missed.is_empty();
-        let mut reason = if kept { objective.to_string() } else { missed.join("; ") };
-        if repeat.generator.limited {
-            reason = format!("{reason}; the load generator was the limit");
-        }
-        let (p50_ms, p99_ms) = (repeat.latency.p50_ms, repeat.latency.p99_ms);
-        Ok(Probe { rate, tps: repeat.tps, p50_ms, p99_ms, kept, reason })
+        Ok(judge(rate, objective, &[measured.repeat]))
+    }
+
+    fn say_probe(&self, number: usize, probe: &Probe) {
+        self.live.say(&format!(
+            "probe {}: {:.0}/s offered, {:.0}/s committed, p50 {:.2} ms, p99 {:.2} ms: {} ({})",
+            number + 1,
+            probe.rate,
+            probe.tps,
+            probe.p50_ms,
+            probe.p99_ms,
+            if probe.kept { "kept" } else { "not kept" },
+            probe.reason
+        ));
     }
 
     /// All repeats.
@@ -243,7 +268,13 @@ impl Session<'_> {
         options: &MeasureOptions,
     ) -> Result<Measured, Failure> {
         let used: Mutex<Vec<Result<ClusterUsage, Failure>>> = Mutex::new(Vec::new());
+        let memory: Mutex<Vec<MemorySample>> = Mutex::new(Vec::new());
         let on_event = |event: Event| {
+            if let Event::Second(sample) = event {
+                let held = self.tested.memory().into_iter();
+                let at = |(host, bytes)| MemorySample { host, end: sample.end, bytes };
+                memory.lock().unwrap_or_else(PoisonError::into_inner).extend(held.map(at));
+            }
             if matches!(event, Event::Phase(Phase::Measuring | Phase::Draining)) {
                 used.lock().unwrap_or_else(PoisonError::into_inner).push(self.tested.used());
             }
@@ -263,6 +294,8 @@ impl Session<'_> {
         if let [before, after, ..] = &used[..] {
             self.note_use(&mut measured.repeat, &after.since(before));
         }
+        let memory = memory.into_inner().unwrap_or_else(PoisonError::into_inner);
+        measured.repeat.resources.memory_samples = memory;
         Ok(measured)
     }
 
@@ -274,7 +307,8 @@ impl Session<'_> {
         if self.tested.is_apart() {
             repeat.generator.used(mine, cores);
         }
-        let is_here = matches!(self.tested, Tested::Processes(_));
+        repeat.resources.limits = self.tested.limits(used, repeat.seconds);
+        let is_here = matches!(self.tested, Tested::Processes(_) | Tested::Testbed(_));
         if is_here && all > 0.95 * cores && !repeat.generator.limited {
             repeat.generator.reasons.push(format!(
                 "all {cores:.0} cores of the machine were busy, and the load generator took \
@@ -306,8 +340,9 @@ impl Session<'_> {
         rests.push(Rest::new(&status)?);
         let mut checks = vec![self.audit(&*workload, sent, flow).await?];
         checks.extend(rests.last().map(verify::level));
-        let needs_oracle = self.tested.log().is_some();
-        checks.push(match self.tested.log() {
+        let log = self.tested.log().await?;
+        let needs_oracle = log.is_some();
+        checks.push(match log {
             None => verify::without_log(),
             Some(log) => {
                 let bar = self.live.bar("replaying on one thread");
@@ -372,9 +407,33 @@ impl Session<'_> {
 
     /// An open loop with that rate; `number` makes it random in another way.
     fn open(&self, rate: f64, number: u64) -> Pace {
-        let seed = self.args.workload.seed.unwrap_or(1).wrapping_add(number);
+        let seed = self.args.workload.knobs.seed.unwrap_or(1).wrapping_add(number);
         Pace::Open { rate, pacing: self.args.pace.pacing.into(), seed }
     }
+}
+
+/// Whether these measurements of a rate, by their medians, keep to the objective.
+fn judge(rate: f64, objective: &Objectives, repeats: &[Repeat]) -> Probe {
+    let median = |of: fn(&Repeat) -> f64| {
+        MedianRange::of(repeats.iter().map(of)).map_or(0.0, |spread| spread.median)
+    };
+    let tps = median(|repeat| repeat.tps);
+    let offered = median(|repeat| repeat.counts.offered as f64 / repeat.seconds.max(1e-9));
+    let mut missed = objective.missed(repeats);
+    if tps < KEPT_MIN * offered {
+        missed.push(format!("only {tps:.0}/s of {offered:.0}/s committed"));
+    }
+    let kept = missed.is_empty();
+    let mut reason = if kept { objective.to_string() } else { missed.join("; ") };
+    if repeats.len() > 1 {
+        reason = format!("{reason}; median of {} whole repeats", repeats.len());
+    }
+    if repeats.iter().any(|repeat| repeat.generator.limited) {
+        reason = format!("{reason}; the load generator was the limit");
+    }
+    let (p50_ms, p99_ms) =
+        (median(|repeat| repeat.latency.p50_ms), median(|repeat| repeat.latency.p99_ms));
+    Probe { rate, tps, p50_ms, p99_ms, kept, reason }
 }
 
 /// Committed transactions a second, warm-up included.

@@ -118,6 +118,7 @@ fn with_bar<T>(
     count: usize,
     work: impl FnOnce(&(dyn Fn(usize) + Sync)) -> T,
 ) -> T {
+    bar.reset();
     bar.set_length(count as u64);
     bar.set_message("building and signing");
     let done = AtomicUsize::new(0);
@@ -126,7 +127,7 @@ fn with_bar<T>(
         bar.set_position(built as u64);
     };
     let result = tokio::task::block_in_place(|| work(&told));
-    bar.set_message("");
+    bar.finish_and_clear();
     result
 }
 
