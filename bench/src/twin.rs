@@ -105,10 +105,7 @@ impl Twin {
     ///
     /// # Errors
     /// [`Failure`] if it is refused.
-    pub fn admit(
-        &self,
-        transaction: &Transaction,
-    ) -> Result<(Entry, Option<Footprint>), Failure> {
+    pub fn admit(&self, transaction: &Transaction) -> Result<(Entry, Option<Footprint>), Failure> {
         let runtime = self.runtimes.get(transaction.runtime);
         let runtime = runtime.ok_or_else(|| Failure("no such runtime".to_owned()))?;
         let admitted = runtime.admit(transaction).map_err(|error| Failure(error.to_string()))?;

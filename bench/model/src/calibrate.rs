@@ -8,13 +8,13 @@
 use std::collections::BTreeMap;
 
 use parsec_bench::record::{
-    ClusterRecord, Deployment, MedianRange, Point, Role, Run, RunKind,
+    ClusterRecord, Deployment, MedianRange, Point, Repeat, Role, Run, RunKind,
 };
 use parsec_bench::workload::{Spread, WorkloadSpec};
 use serde::{Deserialize, Serialize};
 
 use crate::costs::{Cost, Costs, Stage};
-use crate::fit::{Row, non_negative};
+use crate::fit::{Row, non_negative, sharing_last};
 use crate::link::Link;
 use crate::load::{Load, Unloadable};
 use crate::outcome::Outcome;
@@ -71,6 +71,8 @@ pub struct Measured {
     pub p99_ms: f64,
     /// Processor time of each stage, microseconds for each transaction.
     pub micros: BTreeMap<Stage, f64>,
+    /// What the sequencer sent, megabits a second, if it had a network of its own.
+    pub sequencer_mbit: Option<f64>,
 }
 
 /// The model beside one measured point.
@@ -92,6 +94,8 @@ pub struct Check {
     pub measured_p50_ms: f64,
     /// The slowest in a hundred, as measured, milliseconds.
     pub measured_p99_ms: f64,
+    /// What the sequencer sent, as measured, megabits a second, if it had a network of its own.
+    pub measured_sequencer_mbit: Option<f64>,
     /// Processor time of all stages for each transaction, as measured, microseconds.
     pub measured_micros: f64,
     /// The same by the fitted costs.
@@ -144,7 +148,7 @@ fn measured_point(point: &Point) -> Option<Measured> {
         *micros.entry(stage).or_default() += used.seconds * 1e6 / completed.max(1) as f64;
     }
     let is_whole = micros.contains_key(&Stage::Execution) && micros.contains_key(&Stage::Admission);
-    let median = |of: fn(&parsec_bench::record::Repeat) -> f64| {
+    let median = |of: fn(&Repeat) -> f64| {
         point.spread(|repeat| Some(of(repeat))).map(|spread| spread.median)
     };
     (is_whole && completed > 0).then_some(())?;
@@ -155,7 +159,14 @@ fn measured_point(point: &Point) -> Option<Measured> {
         p50_ms: median(|repeat| repeat.latency.p50_ms)?,
         p99_ms: median(|repeat| repeat.latency.p99_ms)?,
         micros,
+        sequencer_mbit: point.spread(sequencer_mbit).map(|spread| spread.median),
     })
+}
+
+/// What the sequencer sent, megabits a second, if that is known.
+fn sequencer_mbit(repeat: &Repeat) -> Option<f64> {
+    let used = repeat.resources.network.iter().find(|used| used.host == "sequencer")?;
+    Some(used.sent_bytes as f64 * 8.0 / 1e6 / repeat.seconds.max(1e-9))
 }
 
 /// The workload of a run.
@@ -223,11 +234,10 @@ fn rows_of(twins: &[Twin], outcomes: &[Outcome]) -> Rows {
         for (stage, micros) in &twin.measured.micros {
             let work = outcome.work.get(stage).copied().unwrap_or_default();
             let each = outcome.transactions.max(1) as f64;
-            let mut units = work.units().map(|count| count / each);
-            // Of stages that are not asked to do anything by themselves, it is each transaction.
-            if units == [0.0; 3] {
-                units[0] = 1.0;
-            }
+            let [transactions, parts, events] = work.units().map(|count| count / each);
+            let counts = |unit: Option<&str>, count: f64| if unit.is_some() { count } else { 0.0 };
+            let (parts, events) = (counts(stage.part(), parts), counts(stage.event(), events));
+            let units = [transactions, parts, events];
             let row = Row { units, cost: *micros };
             rows.entry(*stage).or_default().push((twin.measured.hosts, row));
         }
@@ -235,13 +245,21 @@ fn rows_of(twins: &[Twin], outcomes: &[Outcome]) -> Rows {
     rows
 }
 
+/// Costs that explain the rows of the numbers of hosts that count. A frame costs the sequencer what it
+/// costs a host: the transport is the same.
 fn fitted(rows: &Rows, counts: impl Fn(u16) -> bool) -> Costs {
-    let fit = |rows: &Vec<(u16, Row)>| {
-        let rows = rows.iter().filter(|(hosts, _)| counts(*hosts)).map(|(_, row)| *row);
-        let [transaction, part, event] = non_negative(&rows.collect::<Vec<_>>());
-        Cost { transaction, part, event }
+    let cost = |[transaction, part, event]: [f64; 3]| Cost { transaction, part, event };
+    let of_stage = |stage: &Stage| {
+        let rows = rows.get(stage).into_iter().flatten();
+        rows.filter(|(hosts, _)| counts(*hosts)).map(|(_, row)| *row).collect::<Vec<_>>()
     };
-    Costs(rows.iter().map(|(stage, rows)| (*stage, fit(rows))).collect())
+    let fit = |stage: &Stage| (*stage, cost(non_negative(&of_stage(stage))));
+    let mut costs: BTreeMap<Stage, Cost> = rows.keys().map(fit).collect();
+    let (ordering, messages) =
+        sharing_last(&of_stage(&Stage::Ordering), &of_stage(&Stage::Messages));
+    costs.insert(Stage::Ordering, cost(ordering));
+    costs.insert(Stage::Messages, cost(messages));
+    Costs(costs)
 }
 
 /// Costs to begin with: everything belongs to transactions.
@@ -335,8 +353,8 @@ fn machine(run: &Run, hosts: u16) -> Machine {
         return Machine::apart(cores, cores);
     }
     let own = |quota: Option<f64>| quota.map_or(Capacity::Shared, Capacity::Own);
-    let given = cluster.quota.unwrap_or(0.0) * f64::from(hosts)
-        + cluster.sequencer_quota.unwrap_or(0.0);
+    let given =
+        cluster.quota.unwrap_or(0.0) * f64::from(hosts) + cluster.sequencer_quota.unwrap_or(0.0);
     Machine {
         host: own(cluster.quota),
         sequencer: own(cluster.sequencer_quota),
@@ -348,9 +366,9 @@ fn machine(run: &Run, hosts: u16) -> Machine {
 /// How many cores other processes used while so many hosts were measured, as far as that is known.
 fn others(run: &Run, hosts: u16) -> f64 {
     let points = run.points.iter().filter(|point| point.hosts == hosts);
-    let used = points.flat_map(|point| &point.repeats).filter_map(|repeat| {
-        repeat.resources.limits.others_cores
-    });
+    let used = points
+        .flat_map(|point| &point.repeats)
+        .filter_map(|repeat| repeat.resources.limits.others_cores);
     MedianRange::of(used).map_or(0.0, |others| others.median)
 }
 
@@ -358,9 +376,7 @@ fn link(cluster: &ClusterRecord, assumed: &Assumed) -> Link {
     let delay_us = cluster.delay_ms.unwrap_or(0.0) * 1e3;
     match cluster.how {
         Deployment::Remote | Deployment::Existing => assumed.link,
-        _ => {
-            Link { bits_per_second: None, latency_us: SAME_MACHINE_US + delay_us, ..assumed.link }
-        }
+        _ => Link { bits_per_second: None, latency_us: SAME_MACHINE_US + delay_us, ..assumed.link },
     }
 }
 
@@ -375,6 +391,7 @@ fn check(measured: &Measured, model: Outcome, costs: &Costs, held_out: bool) -> 
         error: model.tps / measured.tps.max(1e-9) - 1.0,
         measured_p50_ms: measured.p50_ms,
         measured_p99_ms: measured.p99_ms,
+        measured_sequencer_mbit: measured.sequencer_mbit,
         measured_micros: measured.micros.values().sum(),
         model_micros: micros.sum::<f64>() / each,
         model,

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// A stage of the way of a transaction: what one kind of thread does.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
     /// Sequencer (or gateway): decoding, signatures, look-ups, footprints.
@@ -90,10 +88,7 @@ impl Stage {
     /// Whether it is the sequencer's.
     #[must_use]
     pub fn is_of_sequencer(self) -> bool {
-        matches!(
-            self,
-            Self::Admission | Self::Ordering | Self::Log | Self::Dispatch | Self::Index
-        )
+        matches!(self, Self::Admission | Self::Ordering | Self::Log | Self::Dispatch | Self::Index)
     }
 
     /// What [`Work::parts`] are, if the stage has any.

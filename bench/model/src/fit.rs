@@ -22,18 +22,63 @@ pub struct Row {
 /// each transaction, and what is wrongly put on frames becomes many times too much with many hosts.
 #[must_use]
 pub fn non_negative(rows: &[Row]) -> [f64; UNITS] {
-    let rows: Vec<Row> = rows.iter().copied().filter(|row| row.cost > 0.0).collect();
-    let mut best = ([0.0; UNITS], f64::INFINITY);
-    let mut choices: Vec<u32> = (1..1 << UNITS).collect();
+    fit(&measured(rows), UNITS, 0.0).0
+}
+
+/// The same for two stages whose last unit is the same thing and costs the same.
+///
+/// What the one can't tell apart the other may. The factor is searched over a grid, because what is
+/// best for the other units changes with it.
+#[must_use]
+pub fn sharing_last(one: &[Row], other: &[Row]) -> ([f64; UNITS], [f64; UNITS]) {
+    let (one, other) = (measured(one), measured(other));
+    let both = |factor: f64| {
+        let (mut first, left) = fit(&one, LAST, factor);
+        let (mut second, more) = fit(&other, LAST, factor);
+        (first[LAST], second[LAST]) = (factor, factor);
+        (first, second, left + more)
+    };
+    let most = |rows: &[Row]| {
+        let each = rows.iter().filter(|row| row.units[LAST] > 0.0);
+        each.map(|row| row.cost / row.units[LAST]).fold(0.0, f64::max)
+    };
+    let most = most(&one).max(most(&other));
+    let mut best = both(0.0);
+    let none = best.2;
+    for step in 1..=GRID {
+        let tried = both(most * f64::from(step) / f64::from(GRID));
+        if tried.2 < best.2.min(none * 0.9) {
+            best = tried;
+        }
+    }
+    (best.0, best.1)
+}
+
+/// The last unit.
+const LAST: usize = UNITS - 1;
+/// Into how many steps a factor is searched.
+const GRID: u32 = 400;
+
+fn measured(rows: &[Row]) -> Vec<Row> {
+    rows.iter().copied().filter(|row| row.cost > 0.0).collect()
+}
+
+/// Factors for the first `count` units, where the last unit costs `last`, and the sum of the squares
+/// of the relative errors that are left.
+fn fit(rows: &[Row], count: usize, last: f64) -> ([f64; UNITS], f64) {
+    let mut fixed = [0.0; UNITS];
+    fixed[LAST] = last;
+    let mut best = (fixed, residual(rows, &fixed));
+    let mut choices: Vec<u32> = (1..1 << count).collect();
     choices.sort_by_key(|choice| (choice & 1 == 0, choice.count_ones()));
     let mut with_first = f64::INFINITY;
     for choice in choices {
-        let chosen: Vec<usize> = (0..UNITS).filter(|unit| choice & (1 << unit) != 0).collect();
+        let chosen: Vec<usize> = (0..count).filter(|unit| choice & (1 << unit) != 0).collect();
         if chosen.len() > rows.len() {
             continue;
         }
-        let Some(factors) = solve(&rows, &chosen) else { continue };
-        let left = residual(&rows, &factors);
+        let Some(factors) = solve(rows, &chosen, last) else { continue };
+        let left = residual(rows, &factors);
         let bound = if choice & 1 == 0 { with_first * 0.5 } else { f64::INFINITY };
         if left < (best.1 * 0.9).min(bound) {
             best = (factors, left);
@@ -42,7 +87,7 @@ pub fn non_negative(rows: &[Row]) -> [f64; UNITS] {
             with_first = with_first.min(left);
         }
     }
-    best.0
+    best
 }
 
 /// The sum of the squares of relative errors.
@@ -56,9 +101,9 @@ fn predicted(row: &Row, factors: &[f64; UNITS]) -> f64 {
     row.units.iter().zip(factors).map(|(count, factor)| count * factor).sum()
 }
 
-/// Least squares over the chosen units alone; `None` if they can't be told apart or one comes out
-/// negative.
-fn solve(rows: &[Row], chosen: &[usize]) -> Option<[f64; UNITS]> {
+/// Least squares over the chosen units, where the last unit costs `last` if it is not one of them;
+/// `None` if they can't be told apart or one comes out negative.
+fn solve(rows: &[Row], chosen: &[usize], last: f64) -> Option<[f64; UNITS]> {
     let size = chosen.len();
     // The normal equations, each row divided by its cost; units scaled so that they compare.
     let scale = |unit: usize| rows.iter().map(|row| row.units[unit] / row.cost).fold(0.0, f64::max);
@@ -67,15 +112,17 @@ fn solve(rows: &[Row], chosen: &[usize]) -> Option<[f64; UNITS]> {
         return None;
     }
     let value = |row: &Row, at: usize| row.units[chosen[at]] / row.cost / scales[at];
+    let left = |row: &Row| 1.0 - last * row.units[LAST] / row.cost;
     let mut matrix = vec![vec![0.0; size + 1]; size];
     for (line, equation) in matrix.iter_mut().enumerate() {
         for (column, cell) in equation.iter_mut().enumerate() {
-            let other = |row: &Row| if column < size { value(row, column) } else { 1.0 };
+            let other = |row: &Row| if column < size { value(row, column) } else { left(row) };
             *cell = rows.iter().map(|row| value(row, line) * other(row)).sum();
         }
     }
     let solution = eliminate(matrix)?;
     let mut factors = [0.0; UNITS];
+    factors[LAST] = last;
     for (at, unit) in chosen.iter().enumerate() {
         factors[*unit] = solution[at] / scales[at];
     }
@@ -141,6 +188,18 @@ mod tests {
     fn what_grows_with_the_others_is_no_cost_of_its_own() {
         let rows = rows(&[[100.0, 50.0, 0.0], [200.0, 100.0, 0.0]], [20.0, 5.0, 0.0]);
         assert_eq!(non_negative(&rows)[1], 0.0);
+    }
+
+    #[test]
+    fn what_one_stage_can_not_tell_apart_the_other_may() {
+        // The first has as many frames for each transaction at all points.
+        let one = rows(&[[1.0, 0.0, 0.5], [1.0, 0.0, 0.5]], [20.0, 0.0, 40.0]);
+        let other = rows(&[[1.0, 0.0, 0.2], [1.0, 0.0, 2.0], [1.0, 0.0, 1.0]], [5.0, 0.0, 40.0]);
+        assert_eq!(non_negative(&one)[2], 0.0);
+        let (first, second) = sharing_last(&one, &other);
+        assert!((first[0] - 20.0).abs() < 0.5 && (second[0] - 5.0).abs() < 0.5);
+        assert_eq!(first[2], second[2]);
+        assert!((first[2] - 40.0).abs() < 0.5, "{first:?} {second:?}");
     }
 
     #[test]

@@ -96,12 +96,8 @@ mod tests {
     use super::*;
 
     /// A byte a microsecond, and no headers.
-    const SLOW: Link = Link {
-        bits_per_second: Some(8e6),
-        latency_us: 10.0,
-        packet_bytes: 1_000,
-        header_bytes: 0,
-    };
+    const SLOW: Link =
+        Link { bits_per_second: Some(8e6), latency_us: 10.0, packet_bytes: 1_000, header_bytes: 0 };
 
     #[test]
     fn messages_queue_for_the_senders_port() {

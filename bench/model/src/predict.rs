@@ -131,11 +131,7 @@ struct Series {
     share: Option<f64>,
 }
 
-fn workload(
-    spec: &WorkloadSpec,
-    assumptions: &Assumptions,
-    tokens: Option<u32>,
-) -> WorkloadSpec {
+fn workload(spec: &WorkloadSpec, assumptions: &Assumptions, tokens: Option<u32>) -> WorkloadSpec {
     // Only workloads with accounts have that many.
     let accounts = spec.workload.knobs().contains(&"accounts").then_some(assumptions.accounts);
     WorkloadSpec { accounts, tokens: tokens.filter(|tokens| *tokens > 1), ..spec.clone() }
@@ -158,7 +154,9 @@ impl Report {
         for hosts in &assumptions.hosts {
             let own = match (&shared, assumptions.placed(series, *hosts)) {
                 (Some(_), _) => None,
-                (None, Ok(spec)) => Some(Load::build(&spec, transactions(assumptions.in_flight(*hosts)))?),
+                (None, Ok(spec)) => {
+                    Some(Load::build(&spec, transactions(assumptions.in_flight(*hosts)))?)
+                }
                 (None, Err(reason)) => {
                     self.left_out.push(reason);
                     continue;
@@ -200,9 +198,10 @@ impl Report {
             };
             point(&check.model, variant, check.multi_partition, Some(check.measured_tps))
         });
-        let predictions = self.predictions.iter().map(|prediction| {
-            point(&prediction.outcome, &prediction.variant, None, None)
-        });
+        let predictions = self
+            .predictions
+            .iter()
+            .map(|prediction| point(&prediction.outcome, &prediction.variant, None, None));
         checks.chain(predictions).collect()
     }
 
@@ -210,9 +209,9 @@ impl Report {
     #[must_use]
     pub fn caveats(&self) -> Vec<String> {
         let Assumptions { host_cores, sequencer_cores, link, sync_us, .. } = &self.assumptions;
-        let bits = link.bits_per_second.map_or("unlimited".to_owned(), |bits| {
-            format!("{} Gbit/s", bits / 1e9)
-        });
+        let bits = link
+            .bits_per_second
+            .map_or("unlimited".to_owned(), |bits| format!("{} Gbit/s", bits / 1e9));
         let mut caveats = vec![
             format!(
                 "MODEL: predictions are computed, not measured. Costs of stages are fitted to the \

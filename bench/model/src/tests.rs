@@ -7,9 +7,7 @@ use parsec_oracle::Oracle;
 use parsec_protocol::{Key, PartitionMap, Value};
 use proptest::prelude::*;
 
-use crate::{
-    Admission, Cost, Costs, Link, Load, Machine, Options, Outcome, Simulation, Stage,
-};
+use crate::{Admission, Cost, Costs, Link, Load, Machine, Options, Outcome, Simulation, Stage};
 
 /// No limit, and no way.
 const NEAR: Link =
@@ -125,8 +123,7 @@ fn dearer_is_slower_and_more_hosts_are_not() {
     let load = spread(8, 30, 4_000);
     let tps = |hosts: u16, micros: f64| {
         let costs = costs(&[(Stage::Execution, micros), (Stage::Storage, 10.0)]);
-        let options =
-            Options { hosts, partitions_per_host: 8 / hosts, ..options(1) };
+        let options = Options { hosts, partitions_per_host: 8 / hosts, ..options(1) };
         run(&load, &costs, options).tps
     };
     assert!(tps(2, 40.0) > 1.2 * tps(2, 80.0));
@@ -144,7 +141,10 @@ fn gateways_take_the_load_of_admission_off_the_sequencer() {
     let gateways = run(&load, &costs, Options { machine, admission, ..options(2) });
     assert_eq!(gateways.saturated(), "gateway CPU: admission");
     assert!((3.5..4.2).contains(&(gateways.tps / built.tps)), "{} {}", gateways.tps, built.tps);
-    assert_eq!(gateways.committed, gateways.answered, "each sender's transactions keep their order");
+    assert_eq!(
+        gateways.committed, gateways.answered,
+        "each sender's transactions keep their order"
+    );
 }
 
 #[test]

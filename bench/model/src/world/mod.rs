@@ -141,8 +141,16 @@ pub(super) enum Effect {
     /// A host was sent what it had not of the order.
     Served(usize, Vec<Frame>),
     /// A host sent what waited for a node.
-    Sent { from: usize, to: usize, frames: Vec<Frame> },
-    Worked { partition: PartitionId, pushes: Vec<Push>, receipts: Vec<Receipt> },
+    Sent {
+        from: usize,
+        to: usize,
+        frames: Vec<Frame>,
+    },
+    Worked {
+        partition: PartitionId,
+        pushes: Vec<Push>,
+        receipts: Vec<Receipt>,
+    },
     Stored(PartitionId, Box<FinishedEpoch>),
     Nothing,
 }

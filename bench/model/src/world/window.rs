@@ -75,8 +75,8 @@ impl Simulation<'_> {
 
     fn busy(&self) -> Vec<Busy> {
         let of_nodes = self.nodes.iter().enumerate();
-        let of_nodes = of_nodes
-            .flat_map(|(node, here)| here.places.values().map(move |place| (node, *place)));
+        let of_nodes =
+            of_nodes.flat_map(|(node, here)| here.places.values().map(move |place| (node, *place)));
         let of_shards = (1..).zip(&self.hosts).flat_map(|(node, host)| {
             let places = host.shards().flat_map(|shard| [shard.worker, shard.store]);
             places.flatten().map(move |place| (node, place))
@@ -120,8 +120,7 @@ impl Simulation<'_> {
             transactions: count as u64,
             seconds,
             epochs: end.epochs - begin.epochs,
-            multi_partition: (end.multi_partition - begin.multi_partition) as f64
-                / executed as f64,
+            multi_partition: (end.multi_partition - begin.multi_partition) as f64 / executed as f64,
             committed: self.client.committed as u64,
             answered: self.client.done as u64,
             work: work.collect(),
@@ -180,9 +179,8 @@ impl Simulation<'_> {
         }
         let bits = self.options.link.bits_per_second;
         for (node, (before, after)) in begin.bytes.iter().zip(&end.bytes).enumerate() {
-            let share = |bytes: u64| {
-                bits.map_or(0.0, |bits| bytes as f64 * 8e9 / (bits * time as f64))
-            };
+            let share =
+                |bytes: u64| bits.map_or(0.0, |bits| bytes as f64 * 8e9 / (bits * time as f64));
             if node != self.client_node() {
                 note(format!("{} link, sending", self.kind(node)), share(after.0 - before.0), None);
                 let received = share(after.1 - before.1);

@@ -95,13 +95,13 @@ fn print_costs(costs: &Costs) {
     println!("\nCosts fitted to the run, microseconds of a core:");
     for stage in Stage::ALL.into_iter().filter(|stage| costs.0.contains_key(stage)) {
         let cost = costs.of(stage);
-        let owner = if stage.is_of_sequencer() { "sequencer" } else { "" };
-        let owner = if matches!(stage, Stage::Execution | Stage::Storage | Stage::Messages) {
-            "host"
-        } else {
-            owner
+        let owner = match stage {
+            Stage::Generator => "client",
+            stage if stage.is_of_sequencer() => "sequencer",
+            _ => "host",
         };
-        let mut line = format!("  {owner:<10}{:<24}{:>9.2} transaction", stage.name(), cost.transaction);
+        let (name, micros) = (stage.name(), cost.transaction);
+        let mut line = format!("  {owner:<10}{name:<24}{micros:>9.2} transaction");
         let others = [(stage.part(), cost.part), (stage.event(), cost.event)];
         for (unit, micros) in others.iter().filter(|(_, micros)| *micros > 0.0) {
             line.push_str(&format!("; {micros:.2} {}", unit.unwrap_or_default()));
@@ -113,14 +113,21 @@ fn print_costs(costs: &Costs) {
 fn print_checks(checks: &[Check]) {
     println!("\nMODEL against what was measured:");
     println!(
-        "{:>6} {:>7} {:>11} {:>11} {:>8} {:>17} {:>17} {:>15}  MODEL: used up first",
-        "hosts", "multi", "measured/s", "MODEL/s", "error", "p50 ms (MODEL)", "p99 ms (MODEL)",
-        "CPU us (MODEL)"
+        "{:>6} {:>7} {:>11} {:>11} {:>8} {:>17} {:>17} {:>15} {:>17}  MODEL: used up first",
+        "hosts",
+        "multi",
+        "measured/s",
+        "MODEL/s",
+        "error",
+        "p50 ms (MODEL)",
+        "p99 ms (MODEL)",
+        "CPU us (MODEL)",
+        "seq. Mbit/s sent"
     );
     for check in checks {
         let pair = |measured: f64, model: f64| format!("{measured:.1} ({model:.1})");
         println!(
-            "{:>6} {:>7} {:>11.0} {:>11.0} {:>+7.1}% {:>17} {:>17} {:>15}  {}{}",
+            "{:>6} {:>7} {:>11.0} {:>11.0} {:>+7.1}% {:>17} {:>17} {:>15} {:>17}  {}{}",
             check.hosts,
             percent(check.model.multi_partition),
             check.measured_tps,
@@ -129,6 +136,9 @@ fn print_checks(checks: &[Check]) {
             pair(check.measured_p50_ms, check.model.p50_ms),
             pair(check.measured_p99_ms, check.model.p99_ms),
             pair(check.measured_micros, check.model_micros),
+            check.measured_sequencer_mbit.map_or("-".to_owned(), |measured| {
+                pair(measured, check.model.wire.sequencer_sent_mbit)
+            }),
             saturated(check.model.saturated(), check.model.utilisation()),
             if check.held_out { " [fitted without this number of hosts]" } else { "" },
         );
@@ -139,7 +149,14 @@ fn print_predictions(variant: &str, predictions: &[&Prediction]) {
     println!("\nMODEL, {variant}:");
     println!(
         "{:>6} {:>7} {:>11} {:>10} {:>9} {:>9} {:>12} {:>12} {:>9}  used up first",
-        "hosts", "multi", "tps", "efficiency", "p50 ms", "p99 ms", "Mbit/s host", "Mbit/s seq.",
+        "hosts",
+        "multi",
+        "tps",
+        "efficiency",
+        "p50 ms",
+        "p99 ms",
+        "Mbit/s host",
+        "Mbit/s seq.",
         "in flight"
     );
     for prediction in predictions {
