@@ -22,8 +22,9 @@ pub mod draw;
 pub mod load;
 pub mod record;
 pub mod report;
+pub mod twin;
+pub mod usl;
 pub mod workload;
 
 #[cfg(test)]
 mod testing;
-mod twin;

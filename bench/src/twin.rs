@@ -35,7 +35,7 @@ impl Source for State {
 }
 
 /// Admits, discovers and executes transactions one after another.
-pub(crate) struct Twin {
+pub struct Twin {
     runtimes: Runtimes,
     /// Only ever used alone; the lock lets a twin be looked at by many.
     sessions: Mutex<Sessions>,
@@ -53,11 +53,12 @@ impl std::fmt::Debug for Twin {
 /// Why a twin did not do what it should.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Failure(String);
+pub struct Failure(String);
 
 impl Twin {
     /// A host with an empty state.
-    pub(crate) fn new(chain_id: u64) -> Self {
+    #[must_use]
+    pub fn new(chain_id: u64) -> Self {
         let runtimes = Runtimes::standard(chain_id);
         let sessions = Mutex::new(runtimes.sessions());
         let epoch = EpochRecord {
@@ -79,7 +80,10 @@ impl Twin {
     }
 
     /// Runs a setup, of which everything has to commit, or be tolerated.
-    pub(crate) fn set_up(&mut self, workload: &dyn Workload) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// [`Failure`] if something of it does not.
+    pub fn set_up(&mut self, workload: &dyn Workload) -> Result<(), Failure> {
         self.endow(&workload.genesis());
         for Stage { purpose, transactions, tolerated } in workload.setup() {
             for LoadTransaction { transaction, .. } in transactions {
@@ -97,11 +101,11 @@ impl Twin {
         Ok(())
     }
 
-    /// Admits a transaction.
-    pub(crate) fn admit(
-        &self,
-        transaction: &Transaction,
-    ) -> Result<(Entry, Option<Footprint>), Failure> {
+    /// Admits a transaction. Returns also its footprint, as far as it is known without a trial.
+    ///
+    /// # Errors
+    /// [`Failure`] if it is refused.
+    pub fn admit(&self, transaction: &Transaction) -> Result<(Entry, Option<Footprint>), Failure> {
         let runtime = self.runtimes.get(transaction.runtime);
         let runtime = runtime.ok_or_else(|| Failure("no such runtime".to_owned()))?;
         let admitted = runtime.admit(transaction).map_err(|error| Failure(error.to_string()))?;
@@ -119,8 +123,10 @@ impl Twin {
     }
 
     /// What a transaction would touch now.
-    #[cfg(test)]
-    pub(crate) fn footprint(&mut self, transaction: &Transaction) -> Result<Footprint, Failure> {
+    ///
+    /// # Errors
+    /// [`Failure`] if it is refused, or a trial fails.
+    pub fn footprint(&mut self, transaction: &Transaction) -> Result<Footprint, Failure> {
         let (entry, known) = self.admit(transaction)?;
         match known {
             Some(known) => Ok(known),
@@ -186,6 +192,12 @@ impl Twin {
             };
         }
         Ok(done.receipt)
+    }
+
+    /// The state.
+    #[must_use]
+    pub fn into_state(self) -> BTreeMap<Key, Value> {
+        self.state.0
     }
 
     /// What is in the state under a key.

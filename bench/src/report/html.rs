@@ -193,10 +193,26 @@ impl Page {
              more work without wasting any; no limit on the hosts' processors can flatter it.",
             scaling::cpu(run),
         );
-        let rows: Vec<Vec<String>> = run.points.iter().map(point_row).collect();
+        let rows: Vec<Vec<String>> = run.points.iter().map(|point| point_row(run, point)).collect();
         self.table(
-            &["hosts", "multi-partition", "committed/s", "p50 ms", "p99 ms", "CPU µs", "verified"],
+            &[
+                "hosts",
+                "multi-partition",
+                "committed/s",
+                "efficiency",
+                "p50 ms",
+                "p99 ms",
+                "CPU µs",
+                "used up",
+                "verified",
+            ],
             &rows,
+        );
+        self.text(
+            "Medians of the repeats, with their range. Efficiency is throughput for each host, \
+             relative to the smallest cluster with the same share. Used up: who had used all that it \
+             may in most repeats; where nothing was, the number of transactions in flight was the \
+             limit.",
         );
         for usl in &run.usl {
             let share = usl
@@ -488,7 +504,7 @@ fn point_name(point: &Point) -> String {
     }
 }
 
-fn point_row(point: &Point) -> Vec<String> {
+fn point_row(run: &Run, point: &Point) -> Vec<String> {
     let cell = |of: fn(&Repeat) -> Option<f64>| match point.spread(of) {
         Some(MedianRange { median, min, max }) => {
             format!("{} ({} to {})", short(median), short(min), short(max))
@@ -499,9 +515,15 @@ fn point_row(point: &Point) -> Vec<String> {
         point.hosts.to_string(),
         point.multi_partition.map_or("–".to_owned(), |share| format!("{:.0} %", share * 100.0)),
         cell(|repeat| Some(repeat.tps)),
+        run.efficiency(point).map_or("–".to_owned(), |efficiency| format!("{efficiency:.2}")),
         cell(|repeat| timed(repeat, repeat.latency.p50_ms)),
         cell(|repeat| timed(repeat, repeat.latency.p99_ms)),
         cell(Repeat::cpu_micros),
+        match point.used_up() {
+            None => "not known".to_owned(),
+            Some(names) if names.is_empty() => "nothing".to_owned(),
+            Some(names) => names.join(", "),
+        },
         if point.verification.verified { "yes" } else { "NO" }.to_owned(),
     ]
 }
@@ -509,7 +531,9 @@ fn point_row(point: &Point) -> Vec<String> {
 fn describe_pace(run: &Run) -> String {
     match run.load.pace {
         Pace::Closed => format!(
-            "Closed loop: {} transactions in flight, each sent as soon as one before it is answered",
+            "Closed loop: {}{} transactions in flight, each sent as soon as one before it is answered",
+            // In proportion to the hosts.
+            if run.kind == RunKind::Scale { "up to " } else { "" },
             thousands(run.load.in_flight as f64)
         ),
         Pace::Open { rate, pacing, .. } => format!(

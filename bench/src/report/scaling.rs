@@ -26,7 +26,8 @@ pub(super) fn throughput(run: &Run) -> Option<String> {
         if index == 0 {
             values.push(ideal(last));
             let line = hosts.iter().map(|hosts| (*hosts, ideal(*hosts))).collect();
-            let text = format!("ideal: {} hosts, times the hosts", short(*base_hosts));
+            let plural = if *base_hosts > 1.0 { "s" } else { "" };
+            let text = format!("ideal: as {} host{plural}, in proportion", short(*base_hosts));
             series.push(Series::new(text, "ideal", vec![Mark::Dashed(line)]));
         }
         series.push(measured(*share, index, curve, "transactions a second"));
@@ -143,9 +144,10 @@ fn fitted(usl: &Usl, index: usize, last: f64) -> Series {
     Series::new(legend, colour(index), vec![Mark::Dashed(line)])
 }
 
-/// The model's points that lie within the measured hosts.
+/// What the model says of the measured points themselves: other clusters are not to be compared.
 fn predicted(run: &Run, last: f64) -> Option<Series> {
-    let within = run.model.iter().filter(|point| f64::from(point.hosts) <= last);
+    let measured = run.model.iter().filter(|point| point.measured_tps.is_some());
+    let within = measured.filter(|point| f64::from(point.hosts) <= last);
     let rings: Vec<_> = within
         .map(|point| {
             let share = point.multi_partition * 100.0;

@@ -1,11 +1,15 @@
 //! `parsec bench`: measures a cluster under load, verifies what came of it, and writes it down.
 
+mod cluster_files;
 mod compare;
 mod dashboard;
 pub(crate) mod environment;
+mod limit;
 mod lines;
 mod live;
+mod model;
 mod run;
+mod scale;
 mod session;
 mod summary;
 mod supply;
@@ -29,7 +33,10 @@ pub async fn bench(args: BenchArgs) -> Result<(), Failure> {
     match args.command {
         None => run::run(&args.run).await,
         Some(BenchCommand::Compare(args)) => compare::compare(&args),
+        Some(BenchCommand::Model(args)) => model::model(&args),
         Some(BenchCommand::Report { run }) => report_again(&run),
+        Some(BenchCommand::Scale(args)) => scale::scale(&args).await,
+        Some(BenchCommand::Cluster(args)) => cluster_files::write(&args),
         Some(BenchCommand::Workloads) => {
             list_workloads();
             Ok(())
