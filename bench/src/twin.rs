@@ -119,6 +119,7 @@ impl Twin {
     }
 
     /// What a transaction would touch now.
+    #[cfg(test)]
     pub(crate) fn footprint(&mut self, transaction: &Transaction) -> Result<Footprint, Failure> {
         let (entry, known) = self.admit(transaction)?;
         match known {
