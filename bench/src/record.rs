@@ -3,6 +3,7 @@
 //! The format is versioned by [`SCHEMA`] and documented field by field in `docs/bench.md`. Fields
 //! are only ever added; what a run does not know is `null` or an empty list, never zero.
 
+mod derived;
 mod histogram;
 mod resources;
 mod scaling;
@@ -11,6 +12,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+pub use derived::MedianRange;
 pub use histogram::{BadHistogram, HistogramText, Latency};
 pub use resources::{CpuUse, Limits, LogUse, MemorySample, MemoryUse, NetworkUse, Resources, Role};
 pub use scaling::{Cost, Lines, ModelPoint, Usl, UslPoint};
@@ -486,42 +488,6 @@ impl Point {
     #[must_use]
     pub fn spread(&self, of: impl Fn(&Repeat) -> Option<f64>) -> Option<MedianRange> {
         MedianRange::of(self.repeats.iter().filter_map(of))
-    }
-}
-
-impl Repeat {
-    /// Processor time of all processes for each transaction that committed meanwhile,
-    /// microseconds, if it is known.
-    #[must_use]
-    pub fn cpu_micros(&self) -> Option<f64> {
-        let seconds = self.resources.cpu_seconds()?;
-        (self.counts.completed > 0).then(|| seconds * 1e6 / self.counts.completed as f64)
-    }
-}
-
-/// Median and range of a few measurements.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct MedianRange {
-    /// The one in the middle, or the mean of the two.
-    pub median: f64,
-    /// The least.
-    pub min: f64,
-    /// The most.
-    pub max: f64,
-}
-
-impl MedianRange {
-    /// Those of some values; `None` if there are none, or one is no number.
-    #[must_use]
-    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
-        let mut values: Vec<f64> = values.into_iter().collect();
-        if values.iter().any(|value| !value.is_finite()) {
-            return None;
-        }
-        values.sort_by(f64::total_cmp);
-        let (min, max) = (*values.first()?, *values.last()?);
-        let (low, high) = (values[(values.len() - 1) / 2], values[values.len() / 2]);
-        Some(Self { median: (low + high) / 2.0, min, max })
     }
 }
 

@@ -106,6 +106,17 @@ impl Genesis {
         Self { entries: evm::genesis(&ChainParams::new(chain_id), &BTreeMap::new()) }
     }
 
+    /// The text of a genesis file in which these accounts have so many wei, and nothing else is;
+    /// none if there are none.
+    #[must_use]
+    pub fn file(balances: &[(Address, U256)]) -> Option<String> {
+        let account = |(address, balance): &(Address, U256)| {
+            (address.to_string(), serde_json::json!({ "balance": format!("{balance:#x}") }))
+        };
+        let accounts: serde_json::Map<_, _> = balances.iter().map(account).collect();
+        (!accounts.is_empty()).then(|| serde_json::json!({ "accounts": accounts }).to_string())
+    }
+
     /// Reads a genesis file; without one the state is empty.
     ///
     /// # Errors
@@ -206,6 +217,18 @@ mod tests {
             let problem = Genesis::parse(wrong, 5).unwrap_err().to_string();
             assert!(problem.contains(says), "{problem}");
         }
+    }
+
+    #[test]
+    fn balances_become_a_genesis_file() {
+        assert_eq!(Genesis::file(&[]), None);
+        let balances = [(Address::repeat_byte(1), U256::MAX), (Address::repeat_byte(2), U256::ONE)];
+        let written = Genesis::parse(&Genesis::file(&balances).unwrap(), 5).unwrap();
+        let account = |balance| GenesisAccount { balance, ..GenesisAccount::default() };
+        let accounts = balances.map(|(address, balance)| (address, account(balance)));
+        let mut entries = evm::genesis(&ChainParams::new(5), &accounts.into());
+        entries.sort_by(|a, b| a.0.cmp(&b.0));
+        assert_eq!(written.entries, entries);
     }
 
     #[test]

@@ -37,7 +37,8 @@ pub(super) struct Connection<T> {
     pub(super) cancelled: Cancelled,
     /// Told when there is nothing left to send.
     pub(super) dry: Option<watch::Sender<Option<Instant>>>,
-    /// When it had no room last: what was due before is late because of the cluster.
+    /// When it had no room last, or waited after a refusal: what was due before is late because of
+    /// the cluster.
     pub(super) free_since: Option<Instant>,
 }
 
@@ -112,6 +113,7 @@ impl<T: Target> Connection<T> {
             self.tally.retry(queue.iter().filter_map(|waiting| waiting.since));
             // Ends early if the load is cancelled, which the next turn notices.
             timeout(pause, self.cancelled.cancelled()).await.ok();
+            self.free_since = Some(Instant::now());
         }
         collectors.shutdown().await;
         self.give_up(&queue);

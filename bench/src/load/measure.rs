@@ -17,6 +17,9 @@ use super::{Cancel, Cancelled, LoadError, cancellation, divide, report, verdict}
 use crate::record::{self, Latency, Pace, Phase, Repeat, Resources, Sample};
 use crate::workload::LoadTransaction;
 
+/// When nothing is sent any more and nothing was answered for so long, what is in flight is lost.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
 /// How a load is measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MeasureOptions {
@@ -209,6 +212,7 @@ impl Run {
     ) -> Result<Vec<Sample>, LoadError> {
         let (mut cancelled, mut dry) = (cancelled.clone(), self.dry.clone());
         let mut phase = Phase::WarmUp;
+        let mut answered = Instant::now();
         on_event(Event::Phase(phase));
         let mut samples = Vec::new();
         loop {
@@ -226,6 +230,12 @@ impl Run {
                         let sample = sampler.take(phase, &self.tallies);
                         on_event(Event::Second(sample));
                         samples.push(sample);
+                        if sample.committed + sample.failed > 0 || phase != Phase::Draining {
+                            answered = Instant::now();
+                        }
+                        if answered.elapsed() >= SILENCE_MAX {
+                            self.cancel.cancel();
+                        }
                     }
                     if change.is_some_and(|change| Instant::now() >= change) {
                         phase = self.next_phase(phase);

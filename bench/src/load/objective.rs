@@ -130,10 +130,26 @@ impl Metric {
         })
     }
 
+    /// The share of the slowest that it says nothing of, if it is a latency: if no more than these
+    /// were not answered, it is known.
+    fn tail(self) -> f64 {
+        match self {
+            Self::P50 => 0.5,
+            Self::P90 => 0.1,
+            Self::P95 => 0.05,
+            Self::P99 => 0.01,
+            Self::P999 => 0.001,
+            Self::P9999 => 0.000_1,
+            Self::Mean | Self::Max => 0.0,
+            Self::Tps | Self::CpuMicros | Self::Share(_) => 1.0,
+        }
+    }
+
     /// What a measurement has of it, if that is known.
     fn of(self, repeat: &Repeat) -> Option<f64> {
         let latency = &repeat.latency;
-        let time = |value: f64| (latency.count > 0).then_some(value);
+        let is_known = latency.count > 0 && repeat.unanswered() <= self.tail();
+        let time = |value: f64| is_known.then_some(value);
         match self {
             Self::Tps => Some(repeat.tps),
             Self::Mean => time(latency.mean_ms),
@@ -203,7 +219,7 @@ impl Objective {
         let found: Vec<f64> = repeats.iter().filter_map(|repeat| self.metric.of(repeat)).collect();
         let complete = found.len() == repeats.len();
         let found = crate::record::MedianRange::of(found).filter(|_| complete);
-        let found = found.ok_or_else(|| format!("{}: that is not known", self.text))?.median;
+        let found = found.ok_or_else(|| self.unknown(repeats))?.median;
         let reached = match self.relation {
             Relation::Less => found < self.bound,
             Relation::LessOrEqual => found <= self.bound,
@@ -213,6 +229,20 @@ impl Objective {
         match reached {
             true => Ok(()),
             false => Err(format!("{}: it is {}", self.text, self.metric.show(found))),
+        }
+    }
+}
+
+impl Objective {
+    fn unknown(&self, repeats: &[Repeat]) -> String {
+        let unanswered = repeats.iter().map(Repeat::unanswered).fold(0.0, f64::max);
+        match unanswered > self.metric.tail() {
+            true => format!(
+                "{}: that is not known, since {:.2} % of what was offered got no receipt",
+                self.text,
+                unanswered * 100.0
+            ),
+            false => format!("{}: that is not known", self.text),
         }
     }
 }
@@ -274,6 +304,27 @@ mod tests {
         assert!(missed("cpu<=5000us,committed<=0%", &[1.0], &[1]).is_empty());
         assert_eq!(missed("p99<1s", &[1.0], &[]), ["p99<1s: that is not known"]);
         assert_eq!(missed("tps>1", &[], &[]), ["tps>1: that is not known"]);
+    }
+
+    #[test]
+    fn what_was_never_answered_is_slower_than_any_bound() {
+        let mut repeats = repeats(&[1.0], &[1_000; 100]);
+        repeats[0].counts =
+            record::Counts { offered: 1_000, unsent: 8, rejected: 4, lost: 8, ..repeats[0].counts };
+        let missed = |text: &str| text.parse::<Objectives>().unwrap().missed(&repeats);
+        assert!(missed("p50<2ms,p95<2ms,tps>=1").is_empty());
+        let says = "that is not known, since 2.00 % of what was offered got no receipt";
+        assert_eq!(
+            missed("p99<2ms,mean<2ms"),
+            [format!("p99<2ms: {says}"), format!("mean<2ms: {says}")]
+        );
+        repeats[0].counts.lost = 0;
+        assert_eq!(
+            "p99<2ms,p999<2ms,max<2ms".parse::<Objectives>().unwrap().missed(&repeats).len(),
+            3
+        );
+        repeats[0].counts.unsent = 6;
+        assert!("p99<2ms".parse::<Objectives>().unwrap().missed(&repeats).is_empty());
     }
 
     #[test]

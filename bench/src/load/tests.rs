@@ -31,7 +31,7 @@ pub(super) struct Cluster {
     script: Script,
     delay: Duration,
     /// Most transactions in flight; what comes beyond it is refused.
-    limit: usize,
+    pub(super) limit: usize,
     /// No answer comes between these times, but only after the latter.
     pub(super) stall: Option<(Instant, Instant)>,
     state: Arc<Mutex<ClusterState>>,

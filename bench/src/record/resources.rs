@@ -117,6 +117,12 @@ impl Resources {
         (!self.cpu.is_empty()).then(|| self.cpu.iter().map(|cpu| cpu.seconds).sum())
     }
 
+    /// Whether the cluster's processor time is known, and not the load generator's alone.
+    #[must_use]
+    pub fn knows_cluster(&self) -> bool {
+        self.cpu.iter().any(|cpu| cpu.role != Role::Client)
+    }
+
     /// Processor time of the processes with one role, seconds, if any is known.
     #[must_use]
     pub fn cpu_seconds_of(&self, role: Role) -> Option<f64> {

@@ -12,7 +12,7 @@ const DOTS_MAX: usize = 120;
 /// Transactions a second, over time, one line for each repeat.
 pub(super) fn throughput(run: &Run, point: &Point) -> Option<String> {
     let samples = || point.repeats.iter().flat_map(|repeat| &repeat.samples);
-    let (from, to) = range(samples().filter(whole).flat_map(|sample| [start(sample), sample.end]))?;
+    let (from, to) = span(point)?;
     let rate = |count: u64, sample: &Sample| count as f64 / sample.seconds.max(1e-9);
     let (_, highest) = range(samples().map(|sample| rate(sample.committed, sample)))?;
     let mut series = Vec::new();
@@ -40,7 +40,7 @@ pub(super) fn throughput(run: &Run, point: &Point) -> Option<String> {
         let marks = vec![Mark::Line(line), self::dots(dots.collect())];
         series.push(Series::new(format!("repeat {}", index + 1), colour(index), marks));
     }
-    let x = Axis::linear("seconds since measuring began", from, to);
+    let x = Axis::exact("seconds since measuring began", from, to);
     let y = Axis::linear("transactions committed per second", 0.0, most);
     let mut chart = Chart::new("throughput over time", x, y, series);
     chart.shades = shades(run, from, to);
@@ -55,14 +55,14 @@ pub(super) fn memory(run: &Run, point: &Point) -> Option<String> {
     for sample in samples {
         hosts.entry(&sample.host).or_default().push((sample.end, mebibytes(sample.bytes)));
     }
-    let (from, to) = range(samples.iter().map(|sample| sample.end))?;
+    let (from, to) = span(point)?;
     let (_, most) = range(samples.iter().map(|sample| mebibytes(sample.bytes)))?;
     let series = hosts.into_iter().enumerate().map(|(index, (host, line))| {
         let title = |x: f64, y: f64| format!("{host}, second {}: {} MiB", short(x), short(y));
         let dots = dots(line.iter().map(|(x, y)| (*x, *y, title(*x, *y))).collect());
         Series::new(host, colour(index), vec![Mark::Line(line), dots])
     });
-    let x = Axis::linear("seconds since measuring began", from, to);
+    let x = Axis::exact("seconds since measuring began", from, to);
     let y = Axis::linear("mebibytes resident", 0.0, most);
     let mut chart = Chart::new("memory over time", x, y, series.collect());
     chart.shades = shades(run, from, to);
@@ -82,10 +82,9 @@ pub(super) fn latency(run: &Run, point: &Point) -> Option<String> {
         ("the slowest", |sample| sample.max_ms),
     ];
     let mut series = Vec::new();
-    let (mut times, mut values) = (Vec::new(), Vec::new());
+    let mut values = Vec::new();
     for (index, (name, of)) in curves.into_iter().enumerate() {
         let points = by_second(point, of);
-        times.extend(points.iter().map(|(x, _)| *x));
         values.extend(points.iter().flat_map(|(_, spread)| [spread.min, spread.max]));
         let band = points.iter().map(|(x, spread)| (*x, spread.min, spread.max)).collect();
         let line = points.iter().map(|(x, spread)| (*x, spread.median)).collect();
@@ -96,8 +95,8 @@ pub(super) fn latency(run: &Run, point: &Point) -> Option<String> {
         let marks = vec![Mark::Line(line), Mark::Band(band), self::dots(dots.collect())];
         series.push(Series::new(name, colour(index), marks));
     }
-    let ((from, to), (low, high)) = (range(times)?, range(values)?);
-    let x = Axis::linear("seconds since measuring began", from, to);
+    let ((from, to), (low, high)) = (span(point)?, range(values)?);
+    let x = Axis::exact("seconds since measuring began", from, to);
     let y = Axis::log("milliseconds (logarithmic)", low, high);
     let mut chart = Chart::new("latency over time", x, y, series);
     chart.shades = shades(run, from, to);
@@ -130,6 +129,9 @@ pub(super) fn distribution(point: &Point) -> Option<String> {
             line.push((rarity, ms));
             rarity *= 1.15;
         }
+        // To the last dot.
+        let end = count.min(100_000.0);
+        line.push((end.max(2.0), histogram.value_at_quantile(1.0 - 1.0 / end) as f64 / 1_000.0));
         rarest = rarest.max(count.min(100_000.0));
         values.extend(line.iter().map(|(_, ms)| *ms));
         let latency = &repeat.latency;
@@ -212,6 +214,12 @@ fn by_second(point: &Point, of: fn(&Sample) -> Option<f64>) -> Vec<(f64, MedianR
         MedianRange::of(values).map(|spread| (second as f64 - 0.5, spread))
     };
     seconds.into_iter().filter_map(spread).collect()
+}
+
+/// From the first sample to the end of the last one, of all repeats.
+fn span(point: &Point) -> Option<(f64, f64)> {
+    let samples = point.repeats.iter().flat_map(|repeat| &repeat.samples).filter(whole);
+    range(samples.flat_map(|sample| [start(sample), sample.end]))
 }
 
 /// Whether a sample is long enough for its rate to mean something.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::text::{bytes, escape, shell, short, thousands, utc};
-use super::{charts, resources, scaling};
+use super::{charts, doubts, resources, scaling};
 use crate::record::{
     CheckResult, Counts, Deployment, MedianRange, Pace, Point, Repeat, Run, RunKind,
 };
@@ -94,12 +94,16 @@ impl Page {
             short(run.took_seconds)
         );
         self.text(&about);
-        if !run.verified() {
-            self.0.push_str(
+        self.0.push_str(match run.verified() {
+            true => {
+                "<p class=\"verified\">✓ Verified: nothing that was checked afterwards is wrong; see \
+                 <a href=\"#verification\">what was checked</a>.</p>"
+            }
+            false => {
                 "<p class=\"alarm\">UNVERIFIED. What follows is no result: see \
-                 <a href=\"#verification\">what does not hold</a>.</p>",
-            );
-        }
+                 <a href=\"#verification\">what does not hold</a>.</p>"
+            }
+        });
         if let [point] = &run.points[..] {
             self.cards(run, point);
         }
@@ -118,7 +122,7 @@ impl Page {
         card("99 of 100 within (p99)", "milliseconds", |repeat| {
             timed(repeat, repeat.latency.p99_ms)
         });
-        card("processor time", "µs of a core per transaction", Repeat::cpu_micros);
+        card("processor time, everything", "µs of a core per transaction", Repeat::cpu_micros);
         self.0.push_str("<div class=\"cards\">");
         for (label, unit, spread) in cards {
             let MedianRange { median, min, max } = spread;
@@ -149,24 +153,11 @@ impl Page {
     fn warnings(&mut self, run: &Run) {
         let mut warnings = Vec::new();
         for point in &run.points {
-            for (number, repeat) in (1..).zip(&point.repeats) {
-                let which = match run.points.len() {
-                    1 => format!("Repeat {number}"),
-                    _ => format!("{}, repeat {number}", point_name(point)),
-                };
-                if repeat.steady.steady == Some(false) {
-                    let (first, second) =
-                        (repeat.steady.first_half_tps, repeat.steady.second_half_tps);
-                    warnings.push(format!(
-                        "{which} was not steady: {}/s in its first half, {}/s in its second.",
-                        thousands(first),
-                        thousands(second)
-                    ));
-                }
-                if repeat.generator.limited {
-                    let reasons = repeat.generator.reasons.join("; ");
-                    warnings.push(format!("{which}: the load generator was the limit: {reasons}."));
-                }
+            for (number, doubt) in doubts(run.load.pace, point) {
+                warnings.push(match run.points.len() {
+                    1 => format!("Repeat {number}: {doubt}."),
+                    _ => format!("{}, repeat {number}: {doubt}.", point_name(point)),
+                });
             }
         }
         if warnings.is_empty() {
@@ -287,14 +278,17 @@ impl Page {
         );
         self.figure(
             "Distribution of latencies",
-            "How long the slowest one in so many transactions took, at least. Further right is \
-             rarer; a curve that stays low to the right means that nobody waits long.",
+            "How long the slowest one in so many transactions took, at least: one in a hundred took \
+             as long as the curve says at p99, or longer. Further right is rarer; a curve that stays \
+             low to the right means that nobody waits long.",
             charts::distribution(point),
         );
         self.figure(
             "Processor time by process and stage",
             "What each process used for each transaction that committed, by what its threads do; \
-             the number at the end is the sum. Mean of the repeats.",
+             the number at the end is the sum. Admission checks what clients send, signatures \
+             above all; dispatch hands what is ordered to the hosts; the client is the load \
+             generator. Mean of the repeats.",
             resources::by_host(point),
         );
         self.figure(
@@ -445,9 +439,12 @@ impl Page {
             row(
                 "measured",
                 format!(
-                    "{} times {} s, each after {} s of warm-up; {} connections, submissions of up \
-                     to {}",
-                    load.repeats, load.seconds, load.warm_up_seconds, load.connections, load.batch
+                    "{} of {} s, each after {} s of warm-up; {}, submissions of up to {}",
+                    several(load.repeats, "repeat"),
+                    load.seconds,
+                    load.warm_up_seconds,
+                    several(u32::try_from(load.connections).unwrap_or(u32::MAX), "connection"),
+                    thousands(load.batch as f64)
                 ),
             ),
             row("cluster", describe_cluster(run)),
@@ -549,6 +546,11 @@ fn describe_pace(run: &Run) -> String {
     }
 }
 
+/// A number of things.
+fn several(count: u32, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
 fn describe_cluster(run: &Run) -> String {
     let cluster = &run.cluster;
     let how = match cluster.how {
@@ -561,8 +563,10 @@ fn describe_cluster(run: &Run) -> String {
     let mut parts = vec![how.to_owned()];
     if cluster.hosts > 0 {
         parts.push(format!(
-            "{} hosts with {} partitions each, {} workers a partition",
-            cluster.hosts, cluster.partitions_per_host, cluster.workers_per_partition
+            "{} of {}, each with {}",
+            several(u32::from(cluster.hosts), "executor host"),
+            several(u32::from(cluster.partitions_per_host), "partition"),
+            several(u32::from(cluster.workers_per_partition), "worker")
         ));
     }
     let percent = |share: f64| format!("{} % of a core", short(share * 100.0));

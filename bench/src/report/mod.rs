@@ -5,6 +5,7 @@
 
 mod charts;
 pub mod compare;
+mod doubts;
 mod html;
 mod resources;
 mod scaling;
@@ -16,6 +17,7 @@ use std::fmt::Write as _;
 
 use crate::record::{Phase, Run};
 
+pub use doubts::doubts;
 pub use html::html;
 pub use text::{bytes, escape, shell, short, thousands, utc};
 

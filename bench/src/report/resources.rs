@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::svg::{Bars, COLOURS};
-use crate::record::{Lines, Point, Role};
+use crate::record::{Lines, Point, Repeat, Role};
 
 /// What the smaller stages are called together.
 const OTHERS: &str = "other stages";
@@ -30,6 +30,9 @@ pub(super) fn by_host(point: &Point) -> Option<String> {
 /// Processor time for each committed transaction, by stage, over all processes; and what can't be
 /// avoided, if that was measured.
 pub(super) fn by_stage(point: &Point, lines: Option<&Lines>) -> Option<String> {
+    if !point.repeats.iter().any(|repeat| repeat.resources.knows_cluster()) {
+        return None;
+    }
     let used = Used::of(point)?;
     let mut parts = used.stages();
     let total = |stage: &String| -> f64 {
@@ -59,13 +62,14 @@ struct Used(BTreeMap<(Role, String), BTreeMap<String, f64>>);
 
 impl Used {
     fn of(point: &Point) -> Option<Self> {
-        let completed: u64 = point.repeats.iter().map(|repeat| repeat.counts.completed).sum();
+        let completed = |repeat: &Repeat| repeat.counts.completed as f64;
+        let completed: f64 = point.repeats.iter().map(completed).sum();
         let mut used: BTreeMap<_, BTreeMap<String, f64>> = BTreeMap::new();
         for cpu in point.repeats.iter().flat_map(|repeat| &repeat.resources.cpu) {
             let stages = used.entry((cpu.role, cpu.host.clone())).or_default();
-            *stages.entry(cpu.stage.clone()).or_default() += cpu.seconds * 1e6 / completed as f64;
+            *stages.entry(cpu.stage.clone()).or_default() += cpu.seconds * 1e6 / completed;
         }
-        (!used.is_empty() && completed > 0).then_some(Self(used))
+        (!used.is_empty() && completed > 0.0).then_some(Self(used))
     }
 
     /// Processes, the sequencer first, hosts by their numbers.

@@ -31,17 +31,30 @@ pub(super) struct Axis {
     pub(super) ticks: Ticks,
     /// The texts of the ticks, if they are not the numbers.
     pub(super) texts: Option<Vec<String>>,
+    /// Where it begins and ends, if not at its first and last tick: then it ends between two.
+    pub(super) ends: Option<(f64, f64)>,
 }
 
 impl Axis {
     pub(super) fn linear(label: &str, low: f64, high: f64) -> Self {
         let ticks = Ticks::linear(low, high, 6);
-        Self { label: label.to_owned(), scale: Scale::Linear, ticks, texts: None }
+        Self { label: label.to_owned(), scale: Scale::Linear, ticks, texts: None, ends: None }
+    }
+
+    /// One that ends where its values do: for times, where room to the right looks like a pause.
+    pub(super) fn exact(label: &str, low: f64, high: f64) -> Self {
+        let mut axis = Self::linear(label, low, high);
+        if high > low {
+            let slack = (high - low) * 0.01;
+            axis.ticks.0.retain(|tick| (low - slack..=high + slack).contains(tick));
+            axis.ends = Some((low, high));
+        }
+        axis
     }
 
     pub(super) fn log(label: &str, low: f64, high: f64) -> Self {
         let ticks = Ticks::log(low, high);
-        Self { label: label.to_owned(), scale: Scale::Log, ticks, texts: None }
+        Self { label: label.to_owned(), scale: Scale::Log, ticks, texts: None, ends: None }
     }
 
     /// Where a value lies, from 0 to 1; what lies outside is moved to the end.
@@ -50,7 +63,8 @@ impl Axis {
             Scale::Linear => value,
             Scale::Log => value.max(f64::MIN_POSITIVE).ln(),
         };
-        let (low, high) = (at(self.ticks.low()), at(self.ticks.high()));
+        let (low, high) = self.ends.unwrap_or((self.ticks.low(), self.ticks.high()));
+        let (low, high) = (at(low), at(high));
         ((at(value) - low) / (high - low)).clamp(0.0, 1.0)
     }
 
@@ -141,7 +155,7 @@ impl Chart {
             }
             out.push_str("</g>");
         }
-        out.push_str("</svg>");
+        out.push_str("</svg></div>");
         out
     }
 
@@ -188,11 +202,14 @@ impl Chart {
         }
         for (index, tick) in self.x.ticks.0.iter().enumerate() {
             let (x, text) = (self.at_x(*tick), escape(&self.x.text(index, *tick)));
+            // A long text at the end would leave the picture.
+            let is_out = x + text.len() as f64 * 3.5 > WIDTH;
+            let anchor = if is_out { "end" } else { "middle" };
             push(
                 out,
                 format_args!(
                     "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{MARGIN_TOP}\" \
-                     y2=\"{bottom}\"/><text class=\"tick\" text-anchor=\"middle\" x=\"{x:.1}\" \
+                     y2=\"{bottom}\"/><text class=\"tick\" text-anchor=\"{anchor}\" x=\"{x:.1}\" \
                      y=\"{}\">{text}</text>",
                     bottom + 18.0
                 ),
@@ -331,7 +348,7 @@ impl Bars {
         push(
             &mut out,
             format_args!(
-                "<text class=\"label\" text-anchor=\"middle\" x=\"{x:.1}\" y=\"{y:.1}\">{label}</text></svg>"
+                "<text class=\"label\" text-anchor=\"middle\" x=\"{x:.1}\" y=\"{y:.1}\">{label}</text></svg></div>"
             ),
         );
         out
@@ -381,7 +398,8 @@ fn open(out: &mut String, title: &str, height: f64) {
     push(
         out,
         format_args!(
-            "<svg role=\"img\" viewBox=\"0 0 {WIDTH} {height:.0}\" aria-label=\"{title}\">"
+            "<div class=\"plot\"><svg role=\"img\" viewBox=\"0 0 {WIDTH} {height:.0}\" \
+             aria-label=\"{title}\">"
         ),
     );
 }

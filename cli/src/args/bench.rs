@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::scale::{ClusterFilesArgs, ScaleArgs};
+use alloy_primitives::{Address, U256};
 use clap::{Args, Subcommand};
 use parsec_bench::draw::{BadWorkload, Skew};
 use parsec_bench::load::Objectives;
@@ -11,6 +11,7 @@ use parsec_bench::record::Pacing;
 use parsec_bench::workload::{FootprintFrom, Spread, WorkloadName, WorkloadSpec};
 
 use super::ModelArgs;
+use super::scale::{ClusterFilesArgs, ScaleArgs};
 
 /// Options of `parsec bench`.
 #[derive(Debug, Clone, Args)]
@@ -311,12 +312,13 @@ impl WorkloadArgs {
         }
     }
 
-    /// Whether these knobs go together, as far as that can be told without a cluster.
+    /// Whether these knobs go together, as far as that can be told without a cluster. Returns what
+    /// the state of a new cluster must begin with: accounts with their wei.
     ///
     /// # Errors
     /// As [`WorkloadSpec::open`].
-    pub fn check(&self, partitions: u16) -> Result<(), BadWorkload> {
-        self.spec(crate::DEFAULT_CHAIN_ID, partitions, 1).open().map(drop)
+    pub fn check(&self, partitions: u16) -> Result<Vec<(Address, U256)>, BadWorkload> {
+        Ok(self.spec(crate::DEFAULT_CHAIN_ID, partitions, 1).open()?.genesis())
     }
 }
 
@@ -377,6 +379,8 @@ mod tests {
         assert!(parse("--participants 3").is_err());
         let knob = parse("--workload native-transfer --warehouses 3").unwrap();
         assert!(knob.run.workload.check(4).is_err());
-        assert!(parse("--workload native-transfer").unwrap().run.workload.check(4).is_ok());
+        let plain = parse("--workload native-transfer").unwrap();
+        assert_eq!(plain.run.workload.check(4).unwrap(), []);
+        assert_eq!(parse("--workload ether").unwrap().run.workload.check(4).unwrap().len(), 1);
     }
 }

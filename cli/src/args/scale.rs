@@ -207,4 +207,31 @@ mod tests {
             assert!(parse_loss(text).is_err(), "{text}");
         }
     }
+
+    #[test]
+    fn real_machines_have_no_quotas_and_shares_are_lists() {
+        use clap::Parser;
+
+        use crate::args::{Arguments, BenchCommand, Command};
+
+        let parse = |line: &str| {
+            let words = ["parsec", "bench", "scale"].into_iter().chain(line.split_whitespace());
+            match Arguments::try_parse_from(words).map(|arguments| arguments.command) {
+                Ok(Command::Bench(args)) => match args.command {
+                    Some(BenchCommand::Scale(args)) => Ok(args),
+                    other => panic!("{other:?}"),
+                },
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        let args = parse("").unwrap();
+        assert_eq!((args.hosts, args.repeat), (vec![1, 2, 4, 8, 16], 3));
+        let args = parse("--hosts 2,4 --multi-partition 0,0.1,1 --quota 8% --loss 0.1%").unwrap();
+        assert_eq!((args.multi_partition, args.sites.loss), (vec![0, 10, 100], Some(1_000)));
+        for bad in ["--hosts 0", "--hosts-file f --quota 8%", "--ssh x", "--quota 8", "--repeat 0"]
+        {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
 }

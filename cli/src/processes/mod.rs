@@ -11,6 +11,7 @@ pub mod plan;
 pub mod quota;
 pub mod relay;
 pub mod remote;
+pub mod scratch;
 pub mod ssh;
 pub mod stage;
 pub mod testbed;
@@ -26,13 +27,13 @@ use std::time::{Duration, Instant};
 use parsec_client::{Client, ClientConfig};
 use parsec_protocol::transport::tls::Trust;
 use serde::{Deserialize, Serialize};
-use tempfile::TempDir;
 
 use crate::cluster::log_directory;
 use crate::failure::{Context, Failure, failed};
 use child::Process;
 use plan::{ClusterPlan, data_of, file_of};
 use quota::Throttling;
+use scratch::Scratch;
 use usage::{ProcessUsage, directory_bytes, machine_busy_ns};
 
 /// How long the cluster may take to answer at first.
@@ -57,13 +58,22 @@ pub struct ProcessesOptions {
     pub directory: Option<PathBuf>,
     /// The program that has the command `node`; this program if it is not said.
     pub program: Option<PathBuf>,
+    /// The text of the genesis file; without one the state begins empty.
+    pub genesis: Option<String>,
 }
 
 impl ProcessesOptions {
     /// So many hosts and partitions, one worker each, in a directory that is removed at the end.
     #[must_use]
     pub fn new(hosts: u16, partitions: u16) -> Self {
-        Self { hosts, partitions, workers_per_partition: 1, directory: None, program: None }
+        Self {
+            hosts,
+            partitions,
+            workers_per_partition: 1,
+            directory: None,
+            program: None,
+            genesis: None,
+        }
     }
 }
 
@@ -136,7 +146,7 @@ pub struct Processes {
     nodes: Mutex<Vec<Process>>,
     directory: PathBuf,
     /// Removes the directory, if it is nobody's. ORDER: dropped after the processes.
-    _scratch: Option<TempDir>,
+    _scratch: Option<Scratch>,
 }
 
 impl Processes {
@@ -153,6 +163,7 @@ impl Processes {
         let mut plan = ClusterPlan::new(*clients, nodes, options.partitions);
         plan.workers_per_partition = options.workers_per_partition;
         let place = Place::new(options.directory.clone())?;
+        place.put_genesis(&mut plan, options.genesis.as_deref())?;
         plan.write(&place.directory, &[])?;
         Self::start_written(plan, place, options.program.as_deref(), |_, argv| argv)
     }
@@ -284,6 +295,8 @@ impl Processes {
     }
 }
 
+/// The genesis file, beside the configuration files.
+const GENESIS_FILE: &str = "genesis.json";
 /// Makes a node end when its standard input does.
 const STOP_AT_EOF: &str = "--stop-at-eof";
 
@@ -292,7 +305,7 @@ const STOP_AT_EOF: &str = "--stop-at-eof";
 pub(crate) struct Place {
     pub(crate) directory: PathBuf,
     /// Removes the directory.
-    scratch: Option<TempDir>,
+    scratch: Option<Scratch>,
 }
 
 impl Place {
@@ -305,10 +318,20 @@ impl Place {
                 Ok(Self { directory, scratch: None })
             }
             None => {
-                let scratch = tempfile::tempdir().context("can't make a directory")?;
+                let scratch = Scratch::new()?;
                 Ok(Self { directory: scratch.path().to_owned(), scratch: Some(scratch) })
             }
         }
+    }
+}
+
+impl Place {
+    /// Writes the genesis file of a cluster, if it has one.
+    fn put_genesis(&self, plan: &mut ClusterPlan, text: Option<&str>) -> Result<(), Failure> {
+        let Some(text) = text else { return Ok(()) };
+        plan.genesis = Some(GENESIS_FILE.into());
+        let file = self.directory.join(GENESIS_FILE);
+        std::fs::write(&file, text).context(file.display())
     }
 }
 

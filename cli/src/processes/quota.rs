@@ -96,7 +96,7 @@ impl Controller {
         mounted(&mounts, has_cpu).ok_or_else(|| failed("no cgroup controller `cpu` is mounted"))
     }
 
-    fn root(&self) -> &Path {
+    pub(super) fn root(&self) -> &Path {
         match self {
             Self::V1(root) | Self::V2(root) => root,
         }

@@ -14,14 +14,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use parsec_bench::record;
 use parsec_client::ClientConfig;
 use serde::{Deserialize, Serialize};
-use tempfile::TempDir;
 
 use super::hosts_file::{HostsFile, Machine};
 use super::owner::Owner;
 use super::plan::{data_of, file_of};
+use super::scratch::Scratch;
 use super::ssh::{Ssh, quoted};
 use super::usage::ProcessUsage;
-use super::{ClusterUsage, Place, Processes};
+use super::{ClusterUsage, GENESIS_FILE, Place, Processes};
 use crate::cluster::log_directory;
 use crate::failure::{Context, Failure, failed};
 
@@ -41,6 +41,8 @@ pub struct RemoteOptions {
     pub partitions: u16,
     /// Threads that execute the transactions of one partition.
     pub workers_per_partition: usize,
+    /// The text of the genesis file; without one the state begins empty.
+    pub genesis: Option<String>,
     /// What reaches them.
     pub ssh: Ssh,
 }
@@ -70,7 +72,7 @@ pub struct Remote {
     reporters: Mutex<Vec<Reporter>>,
     sites: Sites,
     /// Where the log is brought to.
-    fetched: TempDir,
+    fetched: Scratch,
 }
 
 impl Remote {
@@ -82,10 +84,11 @@ impl Remote {
         let mut plan = options.machines.plan(options.hosts, options.partitions)?;
         plan.workers_per_partition = options.workers_per_partition;
         let place = Place::new(None)?;
+        place.put_genesis(&mut plan, options.genesis.as_deref())?;
         plan.write_issued(&place.directory, &[], |_| plan.nodes.clone())?;
         let sites = Sites::new(&options.ssh, options.machines.machines(options.hosts));
         sites.install(&place.directory)?;
-        let fetched = tempfile::tempdir().context("can't make a directory")?;
+        let fetched = Scratch::new()?;
         let start = |node: u16, argv: Vec<OsString>| sites.start(node).unwrap_or(argv);
         let processes = Processes::start_written(plan, place, Some(Path::new("parsec")), start)?;
         Ok(Self { processes, reporters: Mutex::default(), sites, fetched })
@@ -270,7 +273,8 @@ fn installer(node: u16, directory: &str, written: &Path) -> Result<String, Failu
         directory = quoted(directory)
     );
     let names = ["ca.pem", "node.pem", "node.key"].map(|name| home.join(name));
-    for file in names.into_iter().chain([file_of(node)]) {
+    let genesis = Some(PathBuf::from(GENESIS_FILE)).filter(|file| written.join(file).exists());
+    for file in names.into_iter().chain([file_of(node)]).chain(genesis) {
         let path = written.join(&file);
         let text = std::fs::read_to_string(&path).context(path.display())?;
         let text = text.trim_end();

@@ -49,6 +49,8 @@ pub struct TestbedOptions {
     pub directory: Option<PathBuf>,
     /// The program of the nodes; this program if it is not said.
     pub program: Option<PathBuf>,
+    /// The text of the genesis file; without one the state begins empty.
+    pub genesis: Option<String>,
     /// Whether each node gets a network namespace; else all are on loopback.
     pub namespaces: bool,
     /// By what quotas are imposed; without it there are none.
@@ -135,6 +137,7 @@ impl Testbed {
         let mut plan = ClusterPlan::new(addresses.clients, &addresses.nodes, options.partitions);
         plan.workers_per_partition = options.workers_per_partition;
         let place = Place::new(options.directory.clone())?;
+        place.put_genesis(&mut plan, options.genesis.as_deref())?;
         let relay = match options.distance {
             Some(distance) => {
                 Some(addresses.start_relay(distance, &place, options.program.clone())?)
@@ -315,5 +318,63 @@ impl Addresses {
         }
         argv.extend(links.map(|link| link.to_string().into()));
         Process::start("the relay".to_owned(), &argv, place.directory.join("relay.stderr"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What this process has in the kernel now, as names of namespaces, interfaces and groups.
+    fn own() -> Vec<String> {
+        let mut names = Vec::new();
+        let mut directories = vec![PathBuf::from("/run/netns"), PathBuf::from("/sys/class/net")];
+        directories.extend(Controller::find().ok().map(|controller| controller.root().to_owned()));
+        for directory in directories {
+            let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+            names.extend(entries.map(|entry| entry.file_name().to_string_lossy().into_owned()));
+        }
+        let owner = |name: &String| Owner::of_name(name).or_else(|| Owner::of_interface(name));
+        names.retain(|name| owner(name).is_some_and(|one| one.process == std::process::id()));
+        names
+    }
+
+    /// Whatever of this the machine can do is tried; the rest is left out.
+    fn options(program: &str) -> TestbedOptions {
+        let Abilities { namespaces, quotas, .. } = Abilities::find();
+        TestbedOptions {
+            hosts: 2,
+            partitions: 2,
+            workers_per_partition: 1,
+            directory: None,
+            program: Some(program.into()),
+            genesis: None,
+            namespaces: namespaces.is_ok(),
+            controller: quotas.ok(),
+            quota: Some("20%".parse().unwrap()),
+            sequencer_quota: None,
+            distance: None,
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn whatever_fails_leaves_nothing_behind() {
+        let failure = Testbed::start(&options("/no/such/program")).unwrap_err();
+        assert!(failure.to_string().contains("/no/such/program"), "{failure}");
+        assert_eq!(own(), Vec::<String>::new());
+
+        // Something that runs and is no node.
+        let made = options("sleep");
+        let testbed = Testbed::start(&made);
+        let expected = [made.namespaces, made.controller.is_some()].contains(&true);
+        assert_eq!(!own().is_empty(), expected, "{testbed:?}");
+        let said = testbed.unwrap().reach().await.unwrap_err().to_string();
+        assert!(said.contains("node 0 ended") && said.contains("sleep"), "{said}");
+        assert_eq!(own(), Vec::<String>::new());
+
+        let testbed = Testbed::start(&made).unwrap();
+        abandon();
+        assert_eq!(own(), Vec::<String>::new());
+        drop(testbed);
     }
 }

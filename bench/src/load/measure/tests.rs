@@ -148,6 +148,17 @@ async fn what_a_cluster_is_too_slow_for_is_late_and_unsent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_cluster_refuses_is_not_the_generators_fault() {
+    // 8 at once, 10 ms each, and after a refusal a pause: less than the 1,000 a second.
+    let mut cluster = Cluster::committing();
+    cluster.limit = 8;
+    let options = options(open(1_000.0, Pacing::Fixed));
+    let repeat = measure_on(&[cluster], 8_000, &options).await.repeat;
+    assert!(repeat.counts.retried > 1_000 && repeat.counts.late > 4_000, "{:?}", repeat.counts);
+    assert!(!repeat.generator.limited, "{:?}", repeat.generator);
+}
+
+#[tokio::test(start_paused = true)]
 async fn phases_are_told_in_order_and_samples_on_time() {
     let told = Mutex::new(Vec::new());
     let on_event = |event: Event| told.lock().unwrap().push(event);
@@ -187,6 +198,18 @@ async fn a_cancelled_measurement_ends_and_says_so() {
         measure(&target, load(1_000, 7), &options, &cancelled, &cancelling).await.unwrap();
     assert!(measured.cancelled && measured.ran_out.is_none());
     assert_eq!(measured.repeat.counts.committed, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_is_silent_for_good_is_given_up() {
+    let start = Instant::now();
+    let cluster = Cluster::new(move |_| match start.elapsed() < Duration::from_secs(6) {
+        true => Fate::Says(receipt(Outcome::Committed)),
+        false => Fate::Hangs,
+    });
+    let measured = measure_on(&[cluster], 100_000, &options(Pace::Closed)).await;
+    assert_eq!((measured.repeat.counts.lost, measured.flow.lost), (100, 100));
+    assert!((60..80).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

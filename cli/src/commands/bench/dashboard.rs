@@ -34,6 +34,8 @@ static SHOWN: AtomicBool = AtomicBool::new(false);
 #[derive(Debug, Default)]
 struct Content {
     label: String,
+    /// Whether there was a sample since the label.
+    is_sampled: bool,
     samples: VecDeque<Sample>,
     messages: VecDeque<String>,
 }
@@ -66,6 +68,7 @@ impl Dashboard {
 
     pub(super) fn label(&mut self, label: &str) {
         label.clone_into(&mut self.content.label);
+        self.content.is_sampled = false;
         self.draw();
     }
 
@@ -109,6 +112,7 @@ impl Content {
     }
 
     fn second(&mut self, sample: Sample) {
+        self.is_sampled = true;
         self.samples.push_back(sample);
         while self.samples.len() > HISTORY {
             self.samples.pop_front();
@@ -129,7 +133,8 @@ fn render(frame: &mut Frame<'_>, content: &Content) {
         Constraint::Length(7),
     ];
     let [title, numbers, rate, latency, messages] = Layout::vertical(heights).areas(frame.area());
-    let phase = content.samples.back().map_or("", |sample| match sample.phase {
+    let last = content.samples.back().filter(|_| content.is_sampled);
+    let phase = last.map_or("", |sample| match sample.phase {
         Phase::WarmUp => ", warming up",
         Phase::Measuring => ", measuring",
         Phase::Draining => ", draining",
@@ -139,7 +144,7 @@ fn render(frame: &mut Frame<'_>, content: &Content) {
     frame.render_widget(Paragraph::new(text).style(title_style), title);
     frame.render_widget(
         Paragraph::new(describe(content.samples.back()))
-            .block(Block::bordered().title(" this second ")),
+            .block(Block::bordered().title(" last second ")),
         numbers,
     );
     let committed = |sample: &Sample| sample.committed as f64 / sample.seconds.max(1e-9);

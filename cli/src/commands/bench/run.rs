@@ -1,38 +1,49 @@
 //! A plain run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use alloy_primitives::{Address, U256};
 use parsec_bench::load::{self, Cancelled, MeasureOptions};
 use parsec_bench::record::{LoadSettings, Pace, Point, Run, RunKind, SCHEMA, WorkloadRecord};
 use parsec_bench::workload::WorkloadSpec;
 use parsec_client::{Client, ClientConfig};
 
 use super::live::Live;
-use super::session::{Outcome, Session, TRY};
+use super::session::{Outcome, Session, TRY, settled};
 use super::supply::Supply;
 use super::tested::{Tested, partitions};
 use super::{environment, summary, write};
 use crate::args::{Rate, RunArgs};
 use crate::failure::{Context, Failure, failed};
+use crate::genesis::Genesis;
+
+/// Where results are by default.
+pub(super) const RESULTS: &str = "bench-results";
 
 /// Runs it.
 ///
 /// # Errors
 /// If a part of it fails, the result is not verified, or it misses what was asserted of it.
 pub(super) async fn run(args: &RunArgs) -> Result<(), Failure> {
-    check(args)?;
+    let balances = check(args)?;
+    // Before hours are spent on what can't be written down.
+    let out = args.out.as_deref().unwrap_or(Path::new(RESULTS));
+    std::fs::create_dir_all(out).context(out.display())?;
     let cancelled = on_interrupt(|| ());
     let live = Live::new(args.dashboard);
     let (started_ms, started) = (environment::now_ms(), Instant::now());
-    let (tested, config) = Tested::start(&args.cluster).await?;
+    let (tested, config) = Tested::start(&args.cluster, Genesis::file(&balances)).await?;
     let outcome = tokio::select! {
-        outcome = measure(args, &tested, &config, cancelled, &live) => outcome,
+        outcome = measure(args, &tested, &config, cancelled.clone(), &live) => outcome,
         failure = tested.died() => Err(failure),
     };
     live.end();
     let stopped = tested.stop().await;
-    let mut run = outcome?;
+    let mut run = outcome.map_err(|failure| match cancelled.is_cancelled() {
+        true => failed("interrupted: there is no result"),
+        false => failure,
+    })?;
     stopped?;
     if !args.no_lines {
         let spec = serde_json::from_value(run.workload.spec.clone()).map_err(failed)?;
@@ -54,8 +65,9 @@ pub(super) async fn run(args: &RunArgs) -> Result<(), Failure> {
     }
 }
 
-/// What is wrong with the options, before anything is started.
-fn check(args: &RunArgs) -> Result<(), Failure> {
+/// What is wrong with the options, before anything is started. Returns who has wei in a cluster
+/// that is started.
+fn check(args: &RunArgs) -> Result<Vec<(Address, U256)>, Failure> {
     let find = args.pace.rate == Some(Rate::Find);
     if find != args.pace.slo.is_some() {
         return Err(failed("--rate find and --slo belong together: --rate find --slo 'p99<50ms'"));
@@ -65,11 +77,10 @@ fn check(args: &RunArgs) -> Result<(), Failure> {
         return Err(failed(format!("{in_flight} in flight are too few for {clients} clients")));
     }
     // How many partitions a cluster that is there has, it says itself.
-    if args.cluster.connect.is_none() {
-        let check = || args.workload.check(partitions(&args.cluster)?).map_err(failed);
-        tokio::task::block_in_place(check)?;
+    if args.cluster.connect.is_some() {
+        return Ok(Vec::new());
     }
-    Ok(())
+    tokio::task::block_in_place(|| args.workload.check(partitions(&args.cluster)?).map_err(failed))
 }
 
 /// Cancelled by the first ctrl-C, or when it is to terminate; the second time it ends at once, after
@@ -83,6 +94,7 @@ pub(super) fn on_interrupt(last: fn()) -> Cancelled {
         interrupted().await;
         super::live::restore_terminal();
         last();
+        crate::processes::scratch::abandon();
         std::process::exit(130);
     });
     cancelled
@@ -125,7 +137,7 @@ pub(super) async fn load(
     live: &Live,
 ) -> Result<(WorkloadRecord, u16, Outcome), Failure> {
     let client = Client::connect(config.clone()).await.context("can't connect to the cluster")?;
-    let status = load::settled(&client).await.context("status")?;
+    let status = settled(&client).await?;
     // What was there before has its own accounts: a run that goes on needs another seed.
     let seed = status.ordered.0.max(1);
     let spec = args.workload.spec(client.welcome().chain_id, status.partitions_total, seed);
@@ -138,7 +150,8 @@ pub(super) async fn load(
         name: supply.name(),
         spec: serde_json::to_value(supply.spec()).map_err(failed)?,
     };
-    let session = Session { args, tested, config, client: &client, cancelled, live };
+    let seed = supply.spec().seed;
+    let session = Session { args, tested, config, client: &client, cancelled, live, seed };
     let outcome = session.run(supply).await?;
     Ok((workload, status.partitions_total, outcome))
 }
@@ -195,7 +208,7 @@ fn record(
             seconds: f64::from(args.seconds),
             repeats: args.repeat,
         },
-        caveats: caveats(tested),
+        caveats: caveats(tested, pace),
         cluster,
         points: vec![point],
         search,
@@ -206,11 +219,19 @@ fn record(
 }
 
 /// What the run does not show.
-fn caveats(tested: &Tested) -> Vec<String> {
+fn caveats(tested: &Tested, pace: Pace) -> Vec<String> {
     let mut caveats = Vec::new();
     if cfg!(debug_assertions) {
         caveats.push(
             "Compiled without the release profile: figures are good for trying things out only."
+                .to_owned(),
+        );
+    }
+    if pace == Pace::Closed {
+        caveats.push(
+            "A closed loop asks a cluster that is slow for less, so that latencies say how long the \
+             load itself waits in line, not what clients would see at another rate: measure those \
+             with --rate."
                 .to_owned(),
         );
     }
@@ -244,5 +265,5 @@ pub(super) fn default_directory(run: &Run) -> PathBuf {
     let kept = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
     let name: String = run.name.chars().map(kept).collect();
     let time = parsec_bench::report::utc(run.started_ms).replace([':', ' '], "-");
-    PathBuf::from("bench-results").join(format!("{}-{time}", name.trim_start_matches('.')))
+    PathBuf::from(RESULTS).join(format!("{}-{time}", name.trim_start_matches('.')))
 }

@@ -12,6 +12,7 @@ use parsec_bench::record::{
 };
 use parsec_bench::workload::{Commits, LoadTransaction, Reverts, Workload};
 use parsec_client::{Client, ClientConfig};
+use parsec_protocol::message::ClusterStatus;
 
 use super::environment;
 use super::live::Live;
@@ -20,6 +21,7 @@ use super::tested::Tested;
 use super::verify::{self, Rest};
 use crate::args::{Rate, RunArgs};
 use crate::failure::{Context, Failure, failed};
+use crate::genesis::Genesis;
 use crate::processes::ClusterUsage;
 
 /// Transactions by which it is found out how many a second there will be.
@@ -41,6 +43,9 @@ const LOWER: f64 = 0.9;
 /// How long to wait for what is in flight after an interruption.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// How long all that is ordered may take until it is applied.
+const SETTLED_MAX: Duration = Duration::from_secs(120);
+
 /// What is at hand while a run goes on.
 pub(super) struct Session<'a> {
     pub(super) args: &'a RunArgs,
@@ -49,6 +54,8 @@ pub(super) struct Session<'a> {
     pub(super) client: &'a Client,
     pub(super) cancelled: Cancelled,
     pub(super) live: &'a Live,
+    /// The workload's seed.
+    pub(super) seed: u64,
 }
 
 /// What came of a run.
@@ -114,7 +121,14 @@ impl Session<'_> {
         let stages = tokio::task::block_in_place(|| workload.setup());
         let done = load::set_up(client, stages, &options, &self.cancelled, told).await;
         bar.finish_and_clear();
-        done.map_err(failed)
+        let needed = Genesis::file(&workload.genesis());
+        done.map_err(|error| match needed.filter(|_| matches!(self.tested, Tested::Existing)) {
+            Some(genesis) => failed(format!(
+                "{error}. The cluster's genesis must have {genesis}, which goes with --seed {}",
+                self.seed
+            )),
+            None => failed(error),
+        })
     }
 
     /// A first try, by which it is known how many transactions will be needed.
@@ -319,7 +333,7 @@ impl Session<'_> {
 
     /// Waits until nothing is in flight, and notes how the cluster is then.
     async fn rest(&self, progress: &mut Progress) -> Result<(), Failure> {
-        let status = load::settled(self.client).await.context("status")?;
+        let status = settled(self.client).await?;
         progress.rests.push(Rest::new(&status)?);
         Ok(())
     }
@@ -336,7 +350,7 @@ impl Session<'_> {
             flow.committed += report.committed;
             flow.lost += report.unknown;
         }
-        let status = load::settled(self.client).await.context("status")?;
+        let status = settled(self.client).await?;
         rests.push(Rest::new(&status)?);
         let mut checks = vec![self.audit(&*workload, sent, flow).await?];
         checks.extend(rests.last().map(verify::level));
@@ -410,6 +424,13 @@ impl Session<'_> {
         let seed = self.args.workload.knobs.seed.unwrap_or(1).wrapping_add(number);
         Pace::Open { rate, pacing: self.args.pace.pacing.into(), seed }
     }
+}
+
+/// Waits until nothing is in flight and all that is ordered is applied. Says how the cluster is then.
+pub(super) async fn settled(client: &Client) -> Result<ClusterStatus, Failure> {
+    let settled = tokio::time::timeout(SETTLED_MAX, load::settled(client)).await;
+    let late = |_| failed(format!("the cluster has not applied all within {SETTLED_MAX:?}"));
+    settled.map_err(late)?.context("status")
 }
 
 /// Whether these measurements of a rate, by their medians, keep to the objective.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use parsec_bench::record::{CheckResult, Counts, MedianRange, Point, Repeat, Run};
-use parsec_bench::report::thousands;
+use parsec_bench::report::{doubts, thousands};
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, failed};
@@ -18,8 +18,10 @@ const ROWS: [Row; 10] = [
     ("latency p90, ms", "p90_ms", 2, |repeat| timed(repeat, repeat.latency.p90_ms)),
     ("latency p95, ms", "p95_ms", 2, |repeat| timed(repeat, repeat.latency.p95_ms)),
     ("latency p99, ms", "p99_ms", 2, |repeat| timed(repeat, repeat.latency.p99_ms)),
-    ("latency p99.9, ms", "p999_ms", 2, |repeat| timed(repeat, repeat.latency.p999_ms)),
-    ("latency p99.99, ms", "p9999_ms", 2, |repeat| timed(repeat, repeat.latency.p9999_ms)),
+    ("latency p99.9, ms", "p999_ms", 2, |repeat| repeat.quantile(1_000, repeat.latency.p999_ms)),
+    ("latency p99.99, ms", "p9999_ms", 2, |repeat| {
+        repeat.quantile(10_000, repeat.latency.p9999_ms)
+    }),
     ("latency max, ms", "max_ms", 2, |repeat| timed(repeat, repeat.latency.max_ms)),
     ("CPU per committed, us", "cpu_us", 1, Repeat::cpu_micros),
 ];
@@ -53,7 +55,7 @@ pub(crate) fn print(
 }
 
 fn summary(run: &Run, missed: &[String], directory: &Path) -> Value {
-    let points: Vec<Value> = run.points.iter().map(point_json).collect();
+    let points: Vec<Value> = run.points.iter().map(|point| point_json(run, point)).collect();
     json!({
         "schema": run.schema,
         "name": run.name,
@@ -66,7 +68,7 @@ fn summary(run: &Run, missed: &[String], directory: &Path) -> Value {
     })
 }
 
-fn point_json(point: &Point) -> Value {
+fn point_json(run: &Run, point: &Point) -> Value {
     let metrics: serde_json::Map<String, Value> = ROWS
         .iter()
         .filter_map(|(_, key, _, of)| Some(((*key).to_owned(), json!(spread(point, *of)?))))
@@ -82,6 +84,9 @@ fn point_json(point: &Point) -> Value {
         "metrics": metrics,
         "counts": total(point),
         "steady": steady,
+        "doubts": doubts(run.load.pace, point).into_iter().map(|(number, doubt)| {
+            format!("repeat {number}: {doubt}")
+        }).collect::<Vec<_>>(),
         "generator_limited": point.repeats.iter().any(|repeat| repeat.generator.limited),
         "generator_notes": reasons,
         "checks": point.verification.checks,
@@ -124,7 +129,7 @@ fn describe(run: &Run, point: &Point) -> String {
         ));
     }
     text.push_str(&describe_counts(point));
-    text.push_str(&describe_verdicts(point));
+    text.push_str(&describe_verdicts(run, point));
     text
 }
 
@@ -152,25 +157,23 @@ fn describe_counts(point: &Point) -> String {
     text
 }
 
-fn describe_verdicts(point: &Point) -> String {
+fn describe_verdicts(run: &Run, point: &Point) -> String {
     let mut text = String::new();
     for (number, repeat) in (1..).zip(&point.repeats) {
-        let steady = &repeat.steady;
-        let (first, second) = (thousands(steady.first_half_tps), thousands(steady.second_half_tps));
-        match steady.steady {
-            Some(true) => {}
-            Some(false) => text.push_str(&format!(
-                "NOT STEADY: repeat {number} went from {first}/s in its first half to {second}/s \
-                 in its second\n"
-            )),
-            None => text.push_str(&format!(
+        if repeat.steady.steady.is_none() {
+            text.push_str(&format!(
                 "repeat {number} was too short to tell whether the rate was steady\n"
-            )),
+            ));
         }
-        let limit = if repeat.generator.limited { "GENERATOR LIMITED: " } else { "" };
+        if repeat.generator.limited {
+            continue;
+        }
         for reason in &repeat.generator.reasons {
-            text.push_str(&format!("load generator, repeat {number}: {limit}{reason}\n"));
+            text.push_str(&format!("repeat {number}, load generator: {reason}\n"));
         }
+    }
+    for (number, doubt) in doubts(run.load.pace, point) {
+        text.push_str(&format!("DOUBTFUL: repeat {number}: {doubt}\n"));
     }
     for check in &point.verification.checks {
         let result = match check.result {

@@ -7,14 +7,15 @@ use parsec_bench::record::{
 };
 use parsec_client::ClientConfig;
 use parsec_protocol::transport::tls::Trust;
-use tempfile::TempDir;
 
 use super::environment;
 use super::limit::{self, Capacity};
 use crate::args::ClusterArgs;
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::failure::{Context, Failure, failed};
+use crate::genesis::Genesis;
 use crate::processes::remote::Remote;
+use crate::processes::scratch::Scratch;
 use crate::processes::testbed::Testbed;
 use crate::processes::usage::{ProcessUsage, directory_bytes};
 use crate::processes::{ClusterUsage, Processes, ProcessesOptions};
@@ -28,29 +29,37 @@ pub(super) enum Tested {
     /// Processes on machines of their own.
     Remote(Box<Remote>),
     /// In this process.
-    Embedded { cluster: Box<Cluster>, log: PathBuf, _scratch: Option<TempDir> },
+    Embedded { cluster: Box<Cluster>, log: PathBuf, _scratch: Option<Scratch> },
     /// One that is there.
     Existing,
 }
 
 impl Tested {
-    /// Starts it, or finds it, and says how clients reach it.
-    pub(super) async fn start(args: &ClusterArgs) -> Result<(Self, ClientConfig), Failure> {
+    /// Starts it, or finds it, and says how clients reach it. `genesis` is the text of the genesis
+    /// file of one that is started.
+    pub(super) async fn start(
+        args: &ClusterArgs,
+        genesis: Option<String>,
+    ) -> Result<(Self, ClientConfig), Failure> {
         match (&args.connect, &args.ca) {
             (Some(address), Some(ca)) => {
                 let trust = Trust::load(ca).context(ca.display())?;
                 Ok((Self::Existing, ClientConfig::new(vec![*address], trust)))
             }
-            _ if args.embedded => Self::embedded(args).await,
-            _ => Self::processes(args).await,
+            _ if args.embedded => Self::embedded(args, genesis).await,
+            _ => Self::processes(args, genesis).await,
         }
     }
 
-    async fn processes(args: &ClusterArgs) -> Result<(Self, ClientConfig), Failure> {
+    async fn processes(
+        args: &ClusterArgs,
+        genesis: Option<String>,
+    ) -> Result<(Self, ClientConfig), Failure> {
         let partitions = partitions(args)?;
         let options = ProcessesOptions {
             workers_per_partition: usize::from(args.workers),
             directory: args.data.clone(),
+            genesis,
             ..ProcessesOptions::new(args.hosts, partitions)
         };
         let processes = Processes::start(&options)?;
@@ -58,11 +67,14 @@ impl Tested {
         Ok((Self::Processes(Box::new(processes)), config))
     }
 
-    async fn embedded(args: &ClusterArgs) -> Result<(Self, ClientConfig), Failure> {
+    async fn embedded(
+        args: &ClusterArgs,
+        genesis: Option<String>,
+    ) -> Result<(Self, ClientConfig), Failure> {
         partitions(args)?;
         let scratch = match &args.data {
             Some(_) => None,
-            None => Some(tempfile::tempdir().context("can't make a directory")?),
+            None => Some(Scratch::new()?),
         };
         let data = scratch.as_ref().map(|scratch| scratch.path().to_owned());
         let data = data.or_else(|| args.data.clone()).unwrap_or_default();
@@ -70,6 +82,9 @@ impl Tested {
         options.hosts = args.hosts;
         options.partitions_per_host = args.partitions;
         options.workers_per_partition = usize::from(args.workers);
+        if let Some(text) = genesis {
+            options.genesis = Genesis::parse(&text, options.chain_id)?;
+        }
         let cluster = Box::new(Cluster::start(&options).await?);
         let config = cluster.client_config().clone();
         Ok((Self::Embedded { cluster, log: options.log(), _scratch: scratch }, config))

@@ -105,8 +105,8 @@ pub(super) fn without_log() -> Check {
     Check {
         kind: CheckKind::Oracle,
         result: CheckResult::Skipped,
-        detail: "the cluster's log is on another machine: its order was not executed again on one \
-                 thread. `parsec replay` there does it"
+        detail: "the log of a cluster that was there is out of reach: its order was not executed \
+                 again on one thread. `parsec replay` where its sequencer runs does it"
             .to_owned(),
         transactions: None,
     }

@@ -6,6 +6,7 @@ mod site;
 mod table;
 mod visits;
 
+use std::path::Path;
 use std::time::Instant;
 
 use parsec_bench::load::Cancelled;
@@ -16,12 +17,13 @@ use self::points::Points;
 use self::site::Site;
 use self::visits::{Visit, visits};
 use super::live::Live;
-use super::run::{default_directory, load, on_interrupt};
+use super::run::{RESULTS, default_directory, load, on_interrupt};
 use super::session::Outcome;
 use super::{environment, summary, write};
 use crate::DEFAULT_CHAIN_ID;
 use crate::args::{ClusterArgs, PaceArgs, PacingName, RunArgs, ScaleArgs, WorkloadArgs};
-use crate::failure::{Failure, failed};
+use crate::failure::{Context, Failure, failed};
+use crate::genesis::Genesis;
 use crate::processes::testbed;
 
 /// Most transactions in one submission.
@@ -37,6 +39,9 @@ const ACCOUNTS: u32 = 4_096;
 /// # Errors
 /// If a part of it fails or is not verified. What was measured before is written all the same.
 pub(super) async fn scale(args: &ScaleArgs) -> Result<(), Failure> {
+    // Before hours are spent on what can't be written down.
+    let out = args.out.as_deref().unwrap_or(Path::new(RESULTS));
+    std::fs::create_dir_all(out).context(out.display())?;
     let cancelled = on_interrupt(testbed::abandon);
     let site = tokio::task::block_in_place(|| Site::find(&args.sites))?;
     let plan = tokio::task::block_in_place(|| Plan::new(args, &site))?;
@@ -111,8 +116,11 @@ impl<'a> Plan<'a> {
         cancelled: Cancelled,
         live: &Live,
     ) -> Result<(WorkloadRecord, Outcome), Failure> {
-        let args = self.run_args(visit, site.partitions(visit.hosts));
-        let (tested, config) = site.start(visit.hosts).await?;
+        let partitions = site.partitions(visit.hosts);
+        let args = self.run_args(visit, partitions);
+        let balances = || args.workload.check(partitions).map_err(failed);
+        let genesis = Genesis::file(&tokio::task::block_in_place(balances)?);
+        let (tested, config) = site.start(visit.hosts, genesis).await?;
         let outcome = tokio::select! {
             outcome = load(&args, &tested, &config, cancelled, live) => outcome,
             failure = tested.died() => Err(failure),

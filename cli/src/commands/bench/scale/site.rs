@@ -62,8 +62,12 @@ impl Site {
         }
     }
 
-    /// Starts a cluster, and says how clients reach it.
-    pub(super) async fn start(&self, hosts: u16) -> Result<(Tested, ClientConfig), Failure> {
+    /// Starts a cluster, and says how clients reach it. `genesis` is the text of its genesis file.
+    pub(super) async fn start(
+        &self,
+        hosts: u16,
+        genesis: Option<String>,
+    ) -> Result<(Tested, ClientConfig), Failure> {
         let workers_per_partition = usize::from(self.args.workers);
         match &self.place {
             Place::Here { namespaces, controller } => {
@@ -73,6 +77,7 @@ impl Site {
                     workers_per_partition,
                     directory: None,
                     program: None,
+                    genesis,
                     namespaces: *namespaces,
                     controller: controller.clone(),
                     quota: self.args.quota,
@@ -89,6 +94,7 @@ impl Site {
                     hosts,
                     partitions: self.args.partitions,
                     workers_per_partition,
+                    genesis,
                     ssh: Ssh::new(self.args.ssh.clone()),
                 };
                 let remote = tokio::task::block_in_place(|| Remote::start(&options))?;

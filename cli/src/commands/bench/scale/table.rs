@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use parsec_bench::record::{CheckResult, MedianRange, Point, Repeat, Role, Run, Usl};
+use parsec_bench::report::doubts;
 
 /// Prints the points, the law, and what is to be known.
 pub(super) fn print(run: &Run, directory: &Path) {
@@ -18,6 +19,12 @@ pub(super) fn print(run: &Run, directory: &Path) {
     text += "\nCPU µs of each transaction by stage, median of the repeats:\n";
     run.points.iter().for_each(|point| text += &stages(point));
     text += "\n";
+    for point in &run.points {
+        for (number, doubt) in doubts(run.load.pace, point) {
+            let share = percent(point.multi_partition);
+            text += &format!("{} hosts, {share}, repeat {number}: {doubt}\n", point.hosts);
+        }
+    }
     for caveat in &run.caveats {
         text += &format!("- {caveat}\n");
     }
