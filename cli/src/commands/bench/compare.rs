@@ -1,7 +1,8 @@
 //! `parsec bench compare`: what differs between two runs by more than the noise.
 
-use parsec_bench::record::Run;
+use parsec_bench::record::{MedianRange, Run};
 use parsec_bench::report::compare::{Comparison, Verdict};
+use parsec_bench::report::short;
 
 use crate::args::CompareArgs;
 use crate::failure::{Failure, failed};
@@ -48,8 +49,9 @@ fn print_points(comparison: &Comparison) {
             "", "before", "after", "change", "noise"
         );
         for row in &point.rows {
-            let show = |spread: &parsec_bench::record::MedianRange| {
-                format!("{:.2} ({:.2} to {:.2})", spread.median, spread.min, spread.max)
+            let show = |spread: &MedianRange| {
+                let MedianRange { median, min, max } = *spread;
+                format!("{} ({} to {})", short(median), short(min), short(max))
             };
             let verdict = match row.verdict {
                 Verdict::Better => "better",

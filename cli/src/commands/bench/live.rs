@@ -80,11 +80,15 @@ impl Live {
     /// Says what a repeat came to.
     pub(super) fn repeat(&self, repeat: &Repeat) {
         let latency = &repeat.latency;
+        let ms = |value: f64| match latency.count {
+            0 => "-".to_owned(),
+            _ => format!("{value:.2} ms"),
+        };
         self.say(&format!(
-            "  {} committed/s, p50 {:.2} ms, p99 {:.2} ms (not verified yet)",
+            "  {} committed/s, p50 {}, p99 {} (not verified yet)",
             thousands(repeat.tps),
-            latency.p50_ms,
-            latency.p99_ms
+            ms(latency.p50_ms),
+            ms(latency.p99_ms)
         ));
     }
 
@@ -102,7 +106,8 @@ fn line(sample: &Sample) -> String {
         Phase::Draining => "draining",
     };
     let rate = |count: u64| thousands(count as f64 / sample.seconds.max(1e-9));
-    let ms = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));
+    let ms =
+        |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"));
     format!(
         "{:>5.0} s  {phase:<9}  offered {:>8}/s  sent {:>8}/s  accepted {:>8}/s  committed {:>8}/s  \
          failed {:>6}/s  in flight {:>6}  p50 {:>7} ms  p99 {:>7} ms  max {:>7} ms",

@@ -1,5 +1,7 @@
 //! `parsec bench`: measures a cluster under load, verifies what came of it, and writes it down.
 
+#![allow(clippy::float_arithmetic, reason = "figures for people; nothing here is replicated")]
+
 mod compare;
 mod dashboard;
 pub(crate) mod environment;
@@ -52,7 +54,8 @@ pub(crate) fn write(run: &Run, directory: &Path) -> Result<(), Failure> {
 
 fn report_again(path: &Path) -> Result<(), Failure> {
     let run = Run::read(path).map_err(failed)?;
-    let directory = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new(".")) };
+    let directory =
+        if path.is_dir() { path } else { path.parent().unwrap_or_else(|| Path::new(".")) };
     write(&run, directory)?;
     eprintln!("{}", directory.join("report.html").display());
     Ok(())
