@@ -1,6 +1,6 @@
 //! What is shown while a run goes on, on standard error: a line each second, or a dashboard.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -56,7 +56,7 @@ impl Live {
     pub(super) fn label(&self, label: &str) {
         match &mut *self.dashboard() {
             Some(dashboard) => dashboard.label(label),
-            None => eprintln!("{label}"),
+            None => tell(label),
         }
     }
 
@@ -64,7 +64,7 @@ impl Live {
     pub(super) fn say(&self, text: &str) {
         match &mut *self.dashboard() {
             Some(dashboard) => dashboard.say(text),
-            None => eprintln!("{text}"),
+            None => tell(text),
         }
     }
 
@@ -73,7 +73,7 @@ impl Live {
         let Event::Second(sample) = event else { return };
         match &mut *self.dashboard() {
             Some(dashboard) => dashboard.second(sample),
-            None => eprintln!("{}", line(&sample)),
+            None => tell(&line(&sample)),
         }
     }
 
@@ -96,6 +96,11 @@ impl Live {
     pub(super) fn end(&self) {
         self.dashboard().take();
     }
+}
+
+/// Writes a line to standard error. That nobody reads it is no reason to end a measurement.
+fn tell(line: &str) {
+    writeln!(std::io::stderr(), "{line}").ok();
 }
 
 /// A second in a line.
