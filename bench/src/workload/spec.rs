@@ -18,6 +18,8 @@ const ROUNDS: u32 = 1_000;
 
 /// Warehouses of TPC-C by itself.
 const TPCC_WAREHOUSES: u32 = 2;
+/// Accounts that mint, if it is not said how many.
+const NFT_ACCOUNTS: u32 = 10_000;
 
 /// Who mints by itself: so many that none has two mints in flight. A mint that strays loses its
 /// place, and a later one of the same account is then invalid.
@@ -195,6 +197,7 @@ impl WorkloadSpec {
                 return Err(BadWorkload::Footprint { workload, footprint, reason });
             }
             WorkloadName::Nft => {
+                // Every mint is tried more than once, and its account's next one would overtake it.
                 let accounts = self.payments(NFT_ACCOUNTS, Skew::Turns);
                 Box::new(Nft::new(NftOptions { accounts, chain_id })?)
             }
