@@ -382,24 +382,7 @@ impl Page {
     fn lines(&mut self, run: &Run) {
         let Some(lines) = &run.lines else { return };
         self.heading("One thread, and what can't be avoided");
-        self.text(&format!(
-            "One thread that executes the same transactions in order, with no network, log or \
-             scheduling, does {} a second without checking signatures and {} with it.",
-            thousands(lines.one_thread_tps),
-            thousands(lines.one_thread_with_signatures_tps)
-        ));
-        let cores = f64::from(run.machine.cores);
-        if let Some(limit) = lines.limit_tps(cores) {
-            let best = run.points.iter().filter_map(|point| point.spread(|r| Some(r.tps)));
-            let best = best.map(|spread| spread.median).fold(0.0, f64::max);
-            self.text(&format!(
-                "What can't be avoided for each transaction takes {} µs of a core: {} a second on \
-                 {cores:.0} cores that did nothing else. This run reached {:.0} % of that.",
-                short(lines.limit_micros()),
-                thousands(limit),
-                best / limit * 100.0
-            ));
-        }
+        super::lines(run).iter().for_each(|sentence| self.text(sentence));
         let row = |cost: &crate::record::Cost| vec![cost.stage.clone(), short(cost.micros)];
         let rows: Vec<_> = lines.costs.iter().map(row).collect();
         self.table(&["unavoidable", "µs per transaction"], &rows);

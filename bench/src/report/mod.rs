@@ -7,6 +7,7 @@ mod charts;
 pub mod compare;
 mod doubts;
 mod html;
+mod lines;
 mod resources;
 mod scaling;
 mod svg;
@@ -19,6 +20,7 @@ use crate::record::{Phase, Run};
 
 pub use doubts::doubts;
 pub use html::html;
+pub use lines::lines;
 pub use text::{bytes, escape, shell, short, thousands, utc};
 
 /// Every sample of every repeat as CSV, one line a second.

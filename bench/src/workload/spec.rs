@@ -18,8 +18,6 @@ const ROUNDS: u32 = 1_000;
 
 /// Warehouses of TPC-C by itself.
 const TPCC_WAREHOUSES: u32 = 2;
-/// Accounts that mint, if it is not said how many.
-const NFT_ACCOUNTS: u32 = 10_000;
 
 /// Who mints by itself: so many that none has two mints in flight. A mint that strays loses its
 /// place, and a later one of the same account is then invalid.

@@ -46,10 +46,7 @@ pub(super) async fn run(args: &RunArgs) -> Result<(), Failure> {
     })?;
     stopped?;
     if !args.no_lines {
-        let spec = serde_json::from_value(run.workload.spec.clone()).map_err(failed)?;
-        let bar = live.bar("one thread");
-        let measure = || super::lines::measure(&spec, &bar);
-        run.lines = Some(tokio::task::block_in_place(measure)?);
+        run.lines = Some(super::lines::of(&run, &live.bar("one thread"))?);
     }
     (run.started_ms, run.took_seconds) = (started_ms, started.elapsed().as_secs_f64());
     let directory = args.out.clone().unwrap_or_else(|| default_directory(&run));

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use parsec_bench::record::{CheckResult, Counts, MedianRange, Point, Repeat, Run};
-use parsec_bench::report::{doubts, thousands};
+use parsec_bench::report::{doubts, lines, thousands};
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, failed};
@@ -45,6 +45,9 @@ pub(crate) fn print(
     for point in &run.points {
         text.push_str(&describe(run, point));
     }
+    for sentence in lines(run) {
+        text.push_str(&format!("{sentence}\n"));
+    }
     text.push_str(&format!("\nreport: {}\n", directory.join("report.html").display()));
     for objective in missed {
         text.push_str(&format!("MISSED {objective}\n"));
@@ -60,6 +63,7 @@ fn summary(run: &Run, missed: &[String], directory: &Path) -> Value {
         "workload": run.workload.name,
         "verified": run.verified(),
         "points": points,
+        "lines": run.lines,
         "found_rate": run.search.as_ref().and_then(|search| search.found),
         "missed": missed,
         "directory": directory.display().to_string(),

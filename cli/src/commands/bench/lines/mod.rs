@@ -9,7 +9,7 @@ mod plain;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
-use parsec_bench::record::{Cost, Lines};
+use parsec_bench::record::{Cost, Lines, Run};
 use parsec_bench::workload::{Commits, LoadTransaction, Reverts, Workload, WorkloadSpec};
 use parsec_protocol::message::{ClientMessage, ClientReceipt, ServerMessage};
 use parsec_protocol::transaction::Entry;
@@ -46,11 +46,20 @@ struct Spent {
     handled: usize,
 }
 
+/// Measures the lines of a run, with the first transactions of its workload.
+///
+/// # Errors
+/// As [`measure`].
+pub(super) fn of(run: &Run, bar: &ProgressBar) -> Result<Lines, Failure> {
+    let spec = serde_json::from_value(run.workload.spec.clone()).context("the workload")?;
+    tokio::task::block_in_place(|| measure(&spec, bar))
+}
+
 /// Measures the first transactions of a workload, after its set-up.
 ///
 /// # Errors
 /// If one thread does not come to what the workload says must be so.
-pub(super) fn measure(spec: &WorkloadSpec, bar: &ProgressBar) -> Result<Lines, Failure> {
+fn measure(spec: &WorkloadSpec, bar: &ProgressBar) -> Result<Lines, Failure> {
     let mut workload = spec.open().context("the workload")?;
     let mut thread = PlainThread::new(spec.chain_id);
     bar.set_message("one thread: setting up");

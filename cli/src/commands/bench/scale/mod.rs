@@ -53,6 +53,11 @@ pub(super) async fn scale(args: &ScaleArgs) -> Result<(), Failure> {
     }
     let mut run = record::record(&plan, &site, points, ended.as_ref().err());
     (run.started_ms, run.took_seconds) = (started_ms, started.elapsed().as_secs_f64());
+    // What was measured is not lost if this fails.
+    let lines = super::lines::of(&run, &Live::new(false).bar("one thread"));
+    if let Ok(lines) = &lines {
+        run.lines = Some(lines.clone());
+    }
     let directory = args.out.clone().unwrap_or_else(|| default_directory(&run));
     write(&run, &directory)?;
     match args.json {
@@ -60,6 +65,7 @@ pub(super) async fn scale(args: &ScaleArgs) -> Result<(), Failure> {
         false => table::print(&run, &directory),
     }
     ended?;
+    lines?;
     match run.verified() {
         true => Ok(()),
         false => Err(failed("UNVERIFIED: the run's numbers are no result; see above")),
@@ -155,6 +161,7 @@ impl<'a> Plan<'a> {
             repeat: 1,
             transactions: None,
             verify_transactions: None,
+            no_lines: true,
             objectives: None,
             dashboard: false,
             out: None,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use parsec_bench::record::{CheckResult, MedianRange, Point, Repeat, Role, Run, Usl};
-use parsec_bench::report::doubts;
+use parsec_bench::report::{doubts, lines};
 
 /// Prints the points, the law, and what is to be known.
 pub(super) fn print(run: &Run, directory: &Path) {
@@ -16,6 +16,10 @@ pub(super) fn print(run: &Run, directory: &Path) {
              |--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|---|\n";
     run.points.iter().for_each(|point| text += &row(run, point));
     run.usl.iter().for_each(|usl| text += &law(usl));
+    text += "\n";
+    for sentence in lines(run) {
+        text += &format!("{sentence}\n");
+    }
     text += "\nCPU µs of each transaction by stage, median of the repeats:\n";
     run.points.iter().for_each(|point| text += &stages(point));
     text += "\n";
