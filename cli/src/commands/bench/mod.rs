@@ -1,5 +1,7 @@
 //! `parsec bench`: measures a cluster under load, verifies what came of it, and writes it down.
 
+#![allow(clippy::float_arithmetic, reason = "figures for people; nothing here is replicated")]
+
 mod cluster_files;
 mod compare;
 mod dashboard;
