@@ -22,6 +22,7 @@ pub mod draw;
 pub mod load;
 pub mod record;
 pub mod report;
+pub mod usl;
 pub mod workload;
 
 #[cfg(test)]

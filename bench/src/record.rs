@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use derived::MedianRange;
 pub use histogram::{BadHistogram, HistogramText, Latency};
-pub use resources::{CpuUse, LogUse, MemorySample, MemoryUse, NetworkUse, Resources, Role};
+pub use resources::{CpuUse, Limits, LogUse, MemorySample, MemoryUse, NetworkUse, Resources, Role};
 pub use scaling::{Cost, Lines, ModelPoint, Usl, UslPoint};
 
 /// The version of the format that this program writes. It reads this one only.

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod bench;
+mod scale;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -9,9 +10,10 @@ use clap::{Args, Parser, Subcommand};
 use parsec_dev::accounts::MNEMONIC;
 
 pub use bench::{
-    BenchArgs, BenchCommand, ClusterArgs, CompareArgs, PaceArgs, PacingName, Rate, RunArgs,
-    WorkloadArgs,
+    BenchArgs, BenchCommand, ClusterArgs, CompareArgs, KnobArgs, PaceArgs, PacingName, Rate,
+    RunArgs, WorkloadArgs,
 };
+pub use scale::{ClusterFilesArgs, RelayArgs, ScaleArgs, SiteArgs, UsageArgs};
 
 /// Executes smart contracts and stored procedures in parallel, on many hosts, with the result
 /// that one thread would have produced.
@@ -110,6 +112,12 @@ pub enum Command {
         #[arg(long = "name", default_values = ["localhost", "127.0.0.1", "::1"])]
         names: Vec<String>,
     },
+    /// Carry datagrams with delay and loss: the network of a benchmark
+    #[command(hide = true)]
+    Relay(RelayArgs),
+    /// Say what a process uses, once for each line of standard input
+    #[command(hide = true)]
+    Usage(UsageArgs),
 }
 
 /// Options of `parsec demo`.

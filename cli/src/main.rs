@@ -33,6 +33,8 @@ fn main() -> ExitCode {
             }
             Command::Replay(args) => commands::replay(args).await,
             Command::Certs { out, nodes, names } => commands::certs(&out, nodes, &names),
+            Command::Relay(args) => commands::relay(args).await,
+            Command::Usage(args) => commands::usage(&args),
         }
     });
     match result {

@@ -20,6 +20,27 @@ pub struct Resources {
     /// What was written to logs and stores, by process.
     #[serde(default)]
     pub logs: Vec<LogUse>,
+    /// Who was at the limit of what it may use.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+/// Who was at the limit of what it may use, and what limits and networks did.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Limits {
+    /// Who used up what it may: `hosts` (one of them at least) or `sequencer` their quotas,
+    /// `machine` all of its cores. `null` if that is not known.
+    pub used_up: Option<Vec<String>>,
+    /// In which share of the periods in which they wanted to run hosts were made to stand still
+    /// because their quota was used up, 0 to 1; `null` without quotas.
+    pub hosts_throttled: Option<f64>,
+    /// The same of the sequencer.
+    pub sequencer_throttled: Option<f64>,
+    /// What the relay used that made delay and loss, seconds of one core. It is in none of the
+    /// other figures.
+    pub relay_seconds: Option<f64>,
+    /// How many cores other processes of the machine used meanwhile, or a hypervisor took away.
+    pub others_cores: Option<f64>,
 }
 
 /// What a process is for.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Point, Run};
+
 /// What one thread does with the same transactions, and what each of them costs at least.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Lines {
@@ -102,4 +104,40 @@ pub struct ModelPoint {
     /// What was measured with as many hosts, if it was: transactions a second.
     #[serde(default)]
     pub measured_tps: Option<f64>,
+}
+
+impl Run {
+    /// Throughput of each host of a point, relative to that at the fewest hosts with the same share
+    /// of multi-partition transactions: 1 is ideal. By the medians of the repeats.
+    #[must_use]
+    pub fn efficiency(&self, point: &Point) -> Option<f64> {
+        let of_share =
+            self.points.iter().filter(|other| other.multi_partition == point.multi_partition);
+        let base = of_share.min_by_key(|other| other.hosts)?;
+        let each = |point: &Point| {
+            let tps = point.spread(|repeat| Some(repeat.tps))?.median;
+            (point.hosts > 0).then(|| tps / f64::from(point.hosts))
+        };
+        let base = each(base).filter(|base| *base > 0.0)?;
+        Some(each(point)? / base)
+    }
+}
+
+impl Point {
+    /// Who was at its limit in more than half of the repeats; `None` if that is not known.
+    #[must_use]
+    pub fn used_up(&self) -> Option<Vec<&str>> {
+        let known =
+            self.repeats.iter().filter_map(|repeat| repeat.resources.limits.used_up.as_ref());
+        let all: Vec<&Vec<String>> = known.collect();
+        if all.is_empty() {
+            return None;
+        }
+        let mut names: Vec<&str> = all.iter().copied().flatten().map(String::as_str).collect();
+        names.sort_unstable();
+        names.dedup();
+        let of = |name: &str| all.iter().filter(|each| each.iter().any(|one| one == name)).count();
+        names.retain(|name| 2 * of(name) > all.len());
+        Some(names)
+    }
 }

@@ -184,3 +184,33 @@ fn the_law_and_the_limit_are_their_formulas() {
     assert_eq!(lines.limit_tps(2.0), Some(40_000.0));
     assert_eq!(Lines::default().limit_tps(2.0), None);
 }
+
+#[test]
+fn efficiency_is_by_the_smallest_cluster_of_the_same_share() {
+    let mut run = example(&[], &[]);
+    let point = |hosts, share, tps: &[f64]| {
+        let mut point = example(tps, &[]).points.remove(0);
+        (point.hosts, point.multi_partition) = (hosts, Some(share));
+        point
+    };
+    run.points = vec![
+        point(8, 0.0, &[700.0, 600.0, 900.0]),
+        point(2, 0.0, &[200.0]),
+        point(1, 1.0, &[10.0]),
+        point(4, 1.0, &[]),
+    ];
+    let efficiency: Vec<_> = run.points.iter().map(|point| run.efficiency(point)).collect();
+    assert_eq!(efficiency, [Some(0.875), Some(1.0), Some(1.0), None]);
+}
+
+#[test]
+fn who_was_at_its_limit_in_most_repeats_was_at_its_limit() {
+    let mut point = example(&[1.0, 1.0, 1.0], &[]).points.remove(0);
+    assert_eq!(point.used_up(), None);
+    for (repeat, names) in
+        point.repeats.iter_mut().zip([vec!["hosts"], vec!["machine"], vec!["hosts", "sequencer"]])
+    {
+        repeat.resources.limits.used_up = Some(names.into_iter().map(str::to_owned).collect());
+    }
+    assert_eq!(point.used_up(), Some(vec!["hosts"]));
+}

@@ -185,10 +185,26 @@ impl Page {
              more work without wasting any; no limit on the hosts' processors can flatter it.",
             scaling::cpu(run),
         );
-        let rows: Vec<Vec<String>> = run.points.iter().map(point_row).collect();
+        let rows: Vec<Vec<String>> = run.points.iter().map(|point| point_row(run, point)).collect();
         self.table(
-            &["hosts", "multi-partition", "committed/s", "p50 ms", "p99 ms", "CPU µs", "verified"],
+            &[
+                "hosts",
+                "multi-partition",
+                "committed/s",
+                "efficiency",
+                "p50 ms",
+                "p99 ms",
+                "CPU µs",
+                "used up",
+                "verified",
+            ],
             &rows,
+        );
+        self.text(
+            "Medians of the repeats, with their range. Efficiency is throughput for each host, \
+             relative to the smallest cluster with the same share. Used up: who had used all that it \
+             may in most repeats; where nothing was, the number of transactions in flight was the \
+             limit.",
         );
         for usl in &run.usl {
             let share = usl
@@ -488,7 +504,7 @@ fn point_name(point: &Point) -> String {
     }
 }
 
-fn point_row(point: &Point) -> Vec<String> {
+fn point_row(run: &Run, point: &Point) -> Vec<String> {
     let cell = |of: fn(&Repeat) -> Option<f64>| match point.spread(of) {
         Some(MedianRange { median, min, max }) => {
             format!("{} ({} to {})", short(median), short(min), short(max))
@@ -501,9 +517,16 @@ fn point_row(point: &Point) -> Vec<String> {
             .multi_partition
             .map_or_else(|| "–".to_owned(), |share| format!("{:.0} %", share * 100.0)),
         cell(|repeat| Some(repeat.tps)),
+        run.efficiency(point)
+            .map_or_else(|| "–".to_owned(), |efficiency| format!("{efficiency:.2}")),
         cell(|repeat| timed(repeat, repeat.latency.p50_ms)),
         cell(|repeat| timed(repeat, repeat.latency.p99_ms)),
         cell(Repeat::cpu_micros),
+        match point.used_up() {
+            None => "not known".to_owned(),
+            Some(names) if names.is_empty() => "nothing".to_owned(),
+            Some(names) => names.join(", "),
+        },
         if point.verification.verified { "yes" } else { "NO" }.to_owned(),
     ]
 }

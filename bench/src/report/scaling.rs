@@ -26,7 +26,8 @@ pub(super) fn throughput(run: &Run) -> Option<String> {
         if index == 0 {
             values.push(ideal(last));
             let line = hosts.iter().map(|hosts| (*hosts, ideal(*hosts))).collect();
-            let text = format!("ideal: {} hosts, times the hosts", short(*base_hosts));
+            let plural = if *base_hosts > 1.0 { "s" } else { "" };
+            let text = format!("ideal: as {} host{plural}, in proportion", short(*base_hosts));
             series.push(Series::new(text, "ideal", vec![Mark::Dashed(line)]));
         }
         series.push(measured(*share, index, curve, "transactions a second"));

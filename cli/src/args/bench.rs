@@ -10,6 +10,8 @@ use parsec_bench::load::Objectives;
 use parsec_bench::record::Pacing;
 use parsec_bench::workload::{FootprintFrom, Spread, WorkloadName, WorkloadSpec};
 
+use super::scale::{ClusterFilesArgs, ScaleArgs};
+
 /// Options of `parsec bench`.
 #[derive(Debug, Clone, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -38,6 +40,15 @@ pub enum BenchCommand {
     },
     /// List the workloads, and which knobs each has
     Workloads,
+    /// Measure clusters of several sizes, and fit a law of scaling
+    ///
+    /// Each host is a process of its own: as root with a network namespace and, with --quota, a
+    /// share of a core; else on loopback, which the report says. With --hosts-file, on machines of
+    /// its own over SSH. Every number of hosts and share of multi-partition transactions is measured
+    /// on a new cluster each time, and verified. See docs/scaling.md.
+    Scale(Box<ScaleArgs>),
+    /// Write configuration and certificates for a cluster on machines of its own
+    Cluster(ClusterFilesArgs),
 }
 
 /// Options of `parsec bench compare`.
@@ -192,10 +203,25 @@ impl From<PacingName> for Pacing {
     }
 }
 
-/// A workload and its knobs. One that the workload does not have is refused.
+/// A workload and its knobs, and how many partitions its transactions touch.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Workload")]
 pub struct WorkloadArgs {
+    /// The workload and its other knobs.
+    #[command(flatten)]
+    pub knobs: KnobArgs,
+    /// How many of 100 transactions touch several partitions. By default as accounts happen to lie.
+    #[arg(long, value_name = "PERCENT")]
+    pub multi_partition: Option<u8>,
+    /// How many partitions those touch.
+    #[arg(long, default_value_t = 2, requires = "multi_partition")]
+    pub participants: u16,
+}
+
+/// A workload and its knobs. One that the workload does not have is refused.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Workload")]
+pub struct KnobArgs {
     /// What is sent; `parsec bench workloads` lists them.
     #[arg(long, default_value = "erc20")]
     pub workload: WorkloadName,
@@ -213,12 +239,6 @@ pub struct WorkloadArgs {
     /// How many of 100 transactions touch one hot account.
     #[arg(long, value_name = "PERCENT")]
     pub conflict: Option<u8>,
-    /// How many of 100 transactions touch several partitions. By default as accounts happen to lie.
-    #[arg(long, value_name = "PERCENT")]
-    pub multi_partition: Option<u8>,
-    /// How many partitions those touch.
-    #[arg(long, default_value_t = 2, requires = "multi_partition")]
-    pub participants: u16,
     /// How many of 100 transactions (of YCSB: of accesses) only read.
     #[arg(long, value_name = "PERCENT")]
     pub read: Option<u8>,
@@ -260,23 +280,24 @@ impl WorkloadArgs {
     #[must_use]
     pub fn spec(&self, chain_id: u64, partitions: u16, seed: u64) -> WorkloadSpec {
         let spread = |percent| Spread { partitions, percent, participants: self.participants };
+        let knobs = &self.knobs;
         WorkloadSpec {
-            accounts: self.accounts,
-            skew: self.skew,
-            conflict: self.conflict,
+            accounts: knobs.accounts,
+            skew: knobs.skew,
+            conflict: knobs.conflict,
             spread: self.multi_partition.map(spread),
-            read: self.read,
-            footprint: self.footprint,
-            tokens: self.tokens,
-            signed: self.signed,
-            keys: self.keys,
-            field_bytes: self.field_bytes,
-            warehouses: self.warehouses,
-            items: self.items,
-            customers: self.customers,
-            remote: self.remote,
-            rounds: self.rounds,
-            ..WorkloadSpec::new(self.workload, self.seed.unwrap_or(seed), chain_id)
+            read: knobs.read,
+            footprint: knobs.footprint,
+            tokens: knobs.tokens,
+            signed: knobs.signed,
+            keys: knobs.keys,
+            field_bytes: knobs.field_bytes,
+            warehouses: knobs.warehouses,
+            items: knobs.items,
+            customers: knobs.customers,
+            remote: knobs.remote,
+            rounds: knobs.rounds,
+            ..WorkloadSpec::new(knobs.workload, knobs.seed.unwrap_or(seed), chain_id)
         }
     }
 
@@ -328,7 +349,7 @@ mod tests {
     #[test]
     fn a_run_has_defaults_and_commands_are_apart_from_it() {
         let run = parse("").unwrap().run;
-        assert_eq!((run.workload.workload, run.repeat), (WorkloadName::Erc20, 3));
+        assert_eq!((run.workload.knobs.workload, run.repeat), (WorkloadName::Erc20, 3));
         assert!(matches!(parse("compare a b").unwrap().command, Some(BenchCommand::Compare(_))));
         assert!(parse("--rate 5 compare a b").is_err());
         assert_eq!(parse("--rate find --slo p99<50ms").unwrap().run.pace.rate, Some(Rate::Find));

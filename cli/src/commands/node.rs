@@ -40,8 +40,11 @@ pub async fn node(file: &Path, stop_at_eof: bool) -> Result<(), Failure> {
     }
 }
 
-/// Returns when somebody wants the node to stop.
-fn asked_to_stop(stop_at_eof: bool) -> Result<impl Future<Output = Result<(), Failure>>, Failure> {
+/// Returns when somebody wants the process to stop: with ctrl-C, or by the end of its standard
+/// input if `stop_at_eof`.
+pub(super) fn asked_to_stop(
+    stop_at_eof: bool,
+) -> Result<impl Future<Output = Result<(), Failure>>, Failure> {
     let (ended, end) = tokio::sync::oneshot::channel::<()>();
     let mut waiting = Some(ended);
     if stop_at_eof {

@@ -4,11 +4,20 @@
 //! it ends: each watches its standard input, which is a pipe from here.
 
 pub mod child;
+pub mod hosts_file;
+pub mod network;
+pub mod owner;
 pub mod plan;
+pub mod quota;
+pub mod relay;
+pub mod remote;
 pub mod scratch;
+pub mod ssh;
 pub mod stage;
+pub mod testbed;
 pub mod usage;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -23,8 +32,9 @@ use crate::cluster::log_directory;
 use crate::failure::{Context, Failure, failed};
 use child::Process;
 use plan::{ClusterPlan, data_of, file_of};
+use quota::Throttling;
 use scratch::Scratch;
-use usage::{ProcessUsage, directory_bytes};
+use usage::{ProcessUsage, directory_bytes, machine_busy_ns};
 
 /// How long the cluster may take to answer at first.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -76,6 +86,13 @@ pub struct ClusterUsage {
     pub driver: ProcessUsage,
     /// Bytes of the log.
     pub log_bytes: u64,
+    /// Of the relay between them that makes delay and loss, if there is one.
+    pub relay: Option<ProcessUsage>,
+    /// Of everything on this machine, if that is known: for how long its cores were at work,
+    /// nanoseconds of one core.
+    pub machine_busy_ns: Option<u64>,
+    /// How often nodes with a quota were made to stand still.
+    pub throttling: BTreeMap<u16, Throttling>,
 }
 
 impl ClusterUsage {
@@ -83,8 +100,18 @@ impl ClusterUsage {
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let nodes = self.nodes.iter().zip(&earlier.nodes).map(|(now, then)| now.since(then));
+        let throttling = self.throttling.iter().map(|(node, now)| {
+            (*node, now.since(earlier.throttling.get(node).copied().unwrap_or_default()))
+        });
+        let relay_before = earlier.relay.clone().unwrap_or_default();
         Self {
             nodes: nodes.collect(),
+            relay: self.relay.as_ref().map(|relay| relay.since(&relay_before)),
+            machine_busy_ns: self
+                .machine_busy_ns
+                .zip(earlier.machine_busy_ns)
+                .map(|(now, then)| now.saturating_sub(then)),
+            throttling: throttling.collect(),
             driver: self.driver.since(&earlier.driver),
             log_bytes: self.log_bytes.saturating_sub(earlier.log_bytes),
         }
@@ -104,7 +131,7 @@ impl ClusterUsage {
         sum
     }
 
-    /// Processor time of everything, nanoseconds.
+    /// Processor time of everything but the relay, nanoseconds.
     #[must_use]
     pub fn cpu_ns(&self) -> u64 {
         self.nodes.iter().map(|node| node.cpu_ns).sum::<u64>() + self.driver.cpu_ns
@@ -128,18 +155,15 @@ impl Processes {
     /// # Errors
     /// If its files can't be written or a process not be started.
     pub fn start(options: &ProcessesOptions) -> Result<Self, Failure> {
-        let ports = free_ports(usize::from(options.hosts) + 2).context("can't find free ports")?;
+        let count = usize::from(options.hosts) + 2;
+        let ports = free_ports(Ipv4Addr::LOCALHOST, count).context("can't find free ports")?;
         let addresses: Vec<SocketAddr> =
             ports.into_iter().map(|port| (Ipv4Addr::LOCALHOST, port).into()).collect();
         let (clients, nodes) = addresses.split_first().ok_or_else(|| failed("no ports"))?;
         let mut plan = ClusterPlan::new(*clients, nodes, options.partitions);
         plan.workers_per_partition = options.workers_per_partition;
         let place = Place::new(options.directory.clone())?;
-        if let Some(text) = &options.genesis {
-            plan.genesis = Some(GENESIS_FILE.into());
-            let file = place.directory.join(GENESIS_FILE);
-            std::fs::write(&file, text).context(file.display())?;
-        }
+        place.put_genesis(&mut plan, options.genesis.as_deref())?;
         plan.write(&place.directory, &[])?;
         Self::start_written(plan, place, options.program.as_deref(), |_, argv| argv)
     }
@@ -227,6 +251,8 @@ impl Processes {
             nodes: self.ids().into_iter().map(ProcessUsage::of).collect::<Result<_, _>>()?,
             driver: ProcessUsage::of(std::process::id())?,
             log_bytes: directory_bytes(&self.log())?,
+            machine_busy_ns: machine_busy_ns().ok(),
+            ..ClusterUsage::default()
         })
     }
 
@@ -299,10 +325,19 @@ impl Place {
     }
 }
 
-/// UDP ports of loopback that nobody has at the moment.
-fn free_ports(count: usize) -> std::io::Result<Vec<u16>> {
+impl Place {
+    /// Writes the genesis file of a cluster, if it has one.
+    fn put_genesis(&self, plan: &mut ClusterPlan, text: Option<&str>) -> Result<(), Failure> {
+        let Some(text) = text else { return Ok(()) };
+        plan.genesis = Some(GENESIS_FILE.into());
+        let file = self.directory.join(GENESIS_FILE);
+        std::fs::write(&file, text).context(file.display())
+    }
+}
+
+/// UDP ports of an address of this machine that nobody has at the moment.
+fn free_ports(ip: Ipv4Addr, count: usize) -> std::io::Result<Vec<u16>> {
     // All at once, so that they differ.
-    let sockets: Result<Vec<_>, _> =
-        (0..count).map(|_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))).collect();
+    let sockets: Result<Vec<_>, _> = (0..count).map(|_| UdpSocket::bind((ip, 0))).collect();
     sockets?.iter().map(|socket| socket.local_addr().map(|address| address.port())).collect()
 }

@@ -96,22 +96,50 @@ impl ClusterPlan {
         names: &[String],
         reached: impl Fn(u16) -> Vec<NodeAddress>,
     ) -> Result<(), Failure> {
+        match self.is_local() {
+            true => self.write_development(directory, reached),
+            false => self.write_issued(directory, names, reached),
+        }
+    }
+
+    fn write_development(
+        &self,
+        directory: &Path,
+        reached: impl Fn(u16) -> Vec<NodeAddress>,
+    ) -> Result<(), Failure> {
         let certificates = directory.join("certs");
         std::fs::create_dir_all(&certificates).context(certificates.display())?;
-        let issued = match self.is_local() {
-            true => None,
-            false => Some(self.issue(&certificates, names)?),
-        };
-        if issued.is_none() {
-            // Now, and not by whichever node is first: clients need its certificate to try.
-            development_authority(&certificates).map_err(failed)?;
-        }
+        // Now, and not by whichever node is first: clients need its certificate to try.
+        development_authority(&certificates).map_err(failed)?;
+        let tls = || TlsConfig { development: Some("certs".into()), ..TlsConfig::default() };
+        self.write_nodes(directory, |_| tls(), reached)
+    }
+
+    /// As [`ClusterPlan::write_reached`], with certificates of their own even if all nodes are on
+    /// this machine: each node needs no files but `node-N.toml` and `certs/node-N`.
+    ///
+    /// # Errors
+    /// Those of [`ClusterPlan::write`].
+    pub fn write_issued(
+        &self,
+        directory: &Path,
+        names: &[String],
+        reached: impl Fn(u16) -> Vec<NodeAddress>,
+    ) -> Result<(), Failure> {
+        let certificates = directory.join("certs");
+        std::fs::create_dir_all(&certificates).context(certificates.display())?;
+        self.issue(&certificates, names)?;
+        self.write_nodes(directory, issued_to, reached)
+    }
+
+    fn write_nodes(
+        &self,
+        directory: &Path,
+        tls: impl Fn(u16) -> TlsConfig,
+        reached: impl Fn(u16) -> Vec<NodeAddress>,
+    ) -> Result<(), Failure> {
         for node in self.nodes.iter().map(|node| node.node) {
-            let tls = match issued {
-                None => TlsConfig { development: Some("certs".into()), ..TlsConfig::default() },
-                Some(()) => issued_to(node),
-            };
-            let config = self.config(node, tls, &reached(node));
+            let config = self.config(node, tls(node), &reached(node));
             let text = toml::to_string(&config).context("can't write a configuration")?;
             NodeConfig::parse(&text).map_err(failed)?;
             let file = directory.join(file_of(node));

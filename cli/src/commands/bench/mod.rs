@@ -2,11 +2,14 @@
 
 #![allow(clippy::float_arithmetic, reason = "figures for people; nothing here is replicated")]
 
+mod cluster_files;
 mod compare;
 mod dashboard;
 pub(crate) mod environment;
+mod limit;
 mod live;
 mod run;
+mod scale;
 mod session;
 mod summary;
 mod supply;
@@ -31,6 +34,8 @@ pub async fn bench(args: BenchArgs) -> Result<(), Failure> {
         None => run::run(&args.run).await,
         Some(BenchCommand::Compare(args)) => compare::compare(&args),
         Some(BenchCommand::Report { run }) => report_again(&run),
+        Some(BenchCommand::Scale(args)) => scale::scale(&args).await,
+        Some(BenchCommand::Cluster(args)) => cluster_files::write(&args),
         Some(BenchCommand::Workloads) => print(&list_workloads()),
     }
 }

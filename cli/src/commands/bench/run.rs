@@ -19,7 +19,7 @@ use crate::failure::{Context, Failure, failed};
 use crate::genesis::Genesis;
 
 /// Where results are by default.
-const RESULTS: &str = "bench-results";
+pub(super) const RESULTS: &str = "bench-results";
 
 /// Runs it.
 ///
@@ -30,7 +30,7 @@ pub(super) async fn run(args: &RunArgs) -> Result<(), Failure> {
     // Before hours are spent on what can't be written down.
     let out = args.out.as_deref().unwrap_or_else(|| Path::new(RESULTS));
     std::fs::create_dir_all(out).context(out.display())?;
-    let cancelled = on_interrupt();
+    let cancelled = on_interrupt(|| ());
     let live = Live::new(args.dashboard);
     let (started_ms, started) = (environment::now_ms(), Instant::now());
     let (tested, config) = Tested::start(&args.cluster, Genesis::file(&balances)).await?;
@@ -77,8 +77,9 @@ fn check(args: &RunArgs) -> Result<Vec<(Address, U256)>, Failure> {
     tokio::task::block_in_place(|| args.workload.check(partitions(&args.cluster)?).map_err(failed))
 }
 
-/// Cancelled by the first ctrl-C, or when it is to terminate; the second time it ends at once.
-fn on_interrupt() -> Cancelled {
+/// Cancelled by the first ctrl-C, or when it is to terminate; the second time it ends at once, after
+/// `last` has removed what would be left behind.
+pub(super) fn on_interrupt(last: fn()) -> Cancelled {
     let (cancel, cancelled) = load::cancellation();
     tokio::spawn(async move {
         interrupted().await;
@@ -86,6 +87,7 @@ fn on_interrupt() -> Cancelled {
         cancel.cancel();
         interrupted().await;
         super::live::restore_terminal();
+        last();
         crate::processes::scratch::abandon();
         std::process::exit(130);
     });
@@ -95,15 +97,16 @@ fn on_interrupt() -> Cancelled {
 /// Waits for the next signal to end; for ever, if there can be none.
 async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
+    let signalled = |kind: SignalKind| async move {
+        match signal(kind) {
             Ok(mut signal) => drop(signal.recv().await),
             Err(_) => std::future::pending().await,
         }
     };
     tokio::select! {
-        Ok(()) = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
+        () = signalled(SignalKind::interrupt()) => {}
+        () = signalled(SignalKind::terminate()) => {}
+        () = signalled(SignalKind::hangup()) => {}
     }
 }
 
@@ -114,6 +117,19 @@ async fn measure(
     cancelled: Cancelled,
     live: &Live,
 ) -> Result<Run, Failure> {
+    let (workload, partitions, outcome) = load(args, tested, config, cancelled, live).await?;
+    Ok(record(args, tested, partitions, workload, outcome))
+}
+
+/// Loads a cluster that runs, measures and verifies it. Returns what was sent, how many partitions
+/// there are, and what came of it.
+pub(super) async fn load(
+    args: &RunArgs,
+    tested: &Tested,
+    config: &ClientConfig,
+    cancelled: Cancelled,
+    live: &Live,
+) -> Result<(WorkloadRecord, u16, Outcome), Failure> {
     let client = Client::connect(config.clone()).await.context("can't connect to the cluster")?;
     let status = settled(&client).await?;
     // What was there before has its own accounts: a run that goes on needs another seed.
@@ -131,7 +147,7 @@ async fn measure(
     let seed = supply.spec().seed;
     let session = Session { args, tested, config, client: &client, cancelled, live, seed };
     let outcome = session.run(supply).await?;
-    Ok(record(args, tested, status.partitions_total, workload, outcome))
+    Ok((workload, status.partitions_total, outcome))
 }
 
 /// How many transactions are built before it is known how many a second there will be.
@@ -166,7 +182,7 @@ fn record(
     let cluster = tested.record(&args.cluster, partitions);
     let point = Point { hosts: cluster.hosts, multi_partition: share, repeats, verification };
     let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
-    let name = args.name.clone().unwrap_or_else(|| args.workload.workload.to_string());
+    let name = args.name.clone().unwrap_or_else(|| args.workload.knobs.workload.to_string());
     Run {
         schema: SCHEMA,
         name,
@@ -219,6 +235,7 @@ fn caveats(tested: &Tested, pace: Pace) -> Vec<String> {
              loopback: no network is between them, and what the load generator uses the cluster \
              lacks.",
         ),
+        Tested::Testbed(_) | Tested::Remote(_) => None,
         Tested::Embedded { .. } => Some(
             "Everything ran in one process: what the cluster used can't be told from what the \
              load generator used.",
@@ -238,7 +255,7 @@ fn missed(args: &RunArgs, run: &Run) -> Vec<String> {
 }
 
 /// `bench-results/NAME-TIME`, without anything in it that has a meaning in paths.
-fn default_directory(run: &Run) -> PathBuf {
+pub(super) fn default_directory(run: &Run) -> PathBuf {
     let kept = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
     let name: String = run.name.chars().map(kept).collect();
     let time = parsec_bench::report::utc(run.started_ms).replace([':', ' '], "-");

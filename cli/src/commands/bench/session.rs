@@ -84,6 +84,7 @@ impl Session<'_> {
         let connections = usize::try_from(self.args.clients).unwrap_or(usize::MAX);
         let clients = load::connect(self.config, connections).await.map_err(failed)?;
         self.set_up(&clients[0], supply.workload()).await?;
+        self.tested.impose()?;
         let mut progress = Progress {
             supply,
             clients,
@@ -104,6 +105,7 @@ impl Session<'_> {
                 (self.open(rate, 0), repeats, Some(search))
             }
         };
+        self.tested.lift()?;
         let verification = self.verify(progress).await?;
         Ok(Outcome { pace, repeats, search, verification })
     }
@@ -319,7 +321,8 @@ impl Session<'_> {
         if self.tested.is_apart() {
             repeat.generator.used(mine, cores);
         }
-        let is_here = matches!(self.tested, Tested::Processes(_));
+        repeat.resources.limits = self.tested.limits(used, repeat.seconds);
+        let is_here = matches!(self.tested, Tested::Processes(_) | Tested::Testbed(_));
         if is_here && all > 0.95 * cores && !repeat.generator.limited {
             repeat.generator.reasons.push(format!(
                 "all {cores:.0} cores of the machine were busy, and the load generator took \
@@ -351,8 +354,9 @@ impl Session<'_> {
         rests.push(Rest::new(&status)?);
         let mut checks = vec![self.audit(&*workload, sent, flow).await?];
         checks.extend(rests.last().map(verify::level));
-        let needs_oracle = self.tested.log().is_some();
-        checks.push(match self.tested.log() {
+        let log = self.tested.log().await?;
+        let needs_oracle = log.is_some();
+        checks.push(match log {
             None => verify::without_log(),
             Some(log) => {
                 let bar = self.live.bar("replaying on one thread");
@@ -417,7 +421,7 @@ impl Session<'_> {
 
     /// An open loop with that rate; `number` makes it random in another way.
     fn open(&self, rate: f64, number: u64) -> Pace {
-        let seed = self.args.workload.seed.unwrap_or(1).wrapping_add(number);
+        let seed = self.args.workload.knobs.seed.unwrap_or(1).wrapping_add(number);
         Pace::Open { rate, pacing: self.args.pace.pacing.into(), seed }
     }
 }

@@ -3,16 +3,20 @@
 use std::path::{Path, PathBuf};
 
 use parsec_bench::record::{
-    ClusterRecord, CpuUse, Deployment, LogUse, MemoryUse, NetworkUse, Resources, Role,
+    ClusterRecord, CpuUse, Deployment, Limits, LogUse, MemoryUse, NetworkUse, Resources, Role,
 };
 use parsec_client::ClientConfig;
 use parsec_protocol::transport::tls::Trust;
 
+use super::environment;
+use super::limit::{self, Capacity};
 use crate::args::ClusterArgs;
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::failure::{Context, Failure, failed};
 use crate::genesis::Genesis;
+use crate::processes::remote::Remote;
 use crate::processes::scratch::Scratch;
+use crate::processes::testbed::Testbed;
 use crate::processes::usage::{ProcessUsage, directory_bytes};
 use crate::processes::{ClusterUsage, Processes, ProcessesOptions};
 
@@ -20,6 +24,10 @@ use crate::processes::{ClusterUsage, Processes, ProcessesOptions};
 pub(super) enum Tested {
     /// Processes of its own.
     Processes(Box<Processes>),
+    /// Processes with networks and quotas of their own.
+    Testbed(Box<Testbed>),
+    /// Processes on machines of their own.
+    Remote(Box<Remote>),
     /// In this process.
     Embedded { cluster: Box<Cluster>, log: PathBuf, _scratch: Option<Scratch> },
     /// One that is there.
@@ -86,6 +94,9 @@ impl Tested {
     pub(super) fn record(&self, args: &ClusterArgs, partitions: u16) -> ClusterRecord {
         let how = match self {
             Self::Processes(_) => Deployment::Processes,
+            Self::Testbed(testbed) if testbed.has_namespaces() => Deployment::Namespaces,
+            Self::Testbed(_) => Deployment::Processes,
+            Self::Remote(_) => Deployment::Remote,
             Self::Embedded { .. } => Deployment::Embedded,
             Self::Existing => Deployment::Existing,
         };
@@ -111,6 +122,9 @@ impl Tested {
     pub(super) fn used(&self) -> Result<ClusterUsage, Failure> {
         match self {
             Self::Processes(processes) => processes.usage(),
+            Self::Testbed(testbed) => testbed.usage(),
+            // It waits for other machines.
+            Self::Remote(remote) => tokio::task::block_in_place(|| remote.usage()),
             Self::Embedded { log, .. } => Ok(ClusterUsage {
                 driver: ProcessUsage::of(std::process::id())?,
                 log_bytes: directory_bytes(log)?,
@@ -145,7 +159,9 @@ impl Tested {
     pub(super) fn memory(&self) -> Vec<(String, u64)> {
         let mut processes = match self {
             Self::Processes(processes) => processes.ids(),
-            Self::Embedded { .. } | Self::Existing => Vec::new(),
+            Self::Testbed(testbed) => testbed.processes().ids(),
+            // Of nodes on other machines it is known at the end.
+            Self::Remote(_) | Self::Embedded { .. } | Self::Existing => Vec::new(),
         };
         let mut names: Vec<String> = (0..processes.len()).map(node_name).collect();
         processes.push(std::process::id());
@@ -160,11 +176,42 @@ impl Tested {
     }
 
     /// Where its log is, if that is within reach.
-    pub(super) fn log(&self) -> Option<PathBuf> {
-        match self {
+    pub(super) async fn log(&self) -> Result<Option<PathBuf>, Failure> {
+        Ok(match self {
             Self::Processes(processes) => Some(processes.log()),
+            Self::Testbed(testbed) => Some(testbed.processes().log()),
+            Self::Remote(remote) => Some(remote.fetch_log().await?),
             Self::Embedded { log, .. } => Some(Path::to_owned(log)),
             Self::Existing => None,
+        })
+    }
+
+    /// Imposes the quotas, if there are any: set-up and verification are not held to them.
+    pub(super) fn impose(&self) -> Result<(), Failure> {
+        match self {
+            Self::Testbed(testbed) => testbed.impose(),
+            Self::Processes(_) | Self::Remote(_) | Self::Embedded { .. } | Self::Existing => Ok(()),
+        }
+    }
+
+    /// Lifts them.
+    pub(super) fn lift(&self) -> Result<(), Failure> {
+        match self {
+            Self::Testbed(testbed) => testbed.lift(),
+            Self::Processes(_) | Self::Remote(_) | Self::Embedded { .. } | Self::Existing => Ok(()),
+        }
+    }
+
+    /// Who used up what it may in so many seconds, and what else quotas and network did.
+    pub(super) fn limits(&self, used: &ClusterUsage, seconds: f64) -> Limits {
+        let cores = u64::from(environment::cores());
+        match self {
+            Self::Processes(_) => limit::limits(Capacity::new(cores), used, seconds),
+            Self::Testbed(testbed) => {
+                let (host, sequencer) = testbed.quotas();
+                limit::limits(Capacity { host, sequencer, ..Capacity::new(cores) }, used, seconds)
+            }
+            Self::Remote(_) | Self::Embedded { .. } | Self::Existing => Limits::default(),
         }
     }
 
@@ -172,6 +219,8 @@ impl Tested {
     pub(super) async fn died(&self) -> Failure {
         match self {
             Self::Processes(processes) => processes.died().await,
+            Self::Testbed(testbed) => testbed.processes().died().await,
+            Self::Remote(remote) => remote.processes().died().await,
             Self::Embedded { cluster, .. } => cluster.failed().await,
             Self::Existing => std::future::pending().await,
         }
@@ -181,6 +230,8 @@ impl Tested {
     pub(super) async fn stop(self) -> Result<(), Failure> {
         match self {
             Self::Processes(processes) => processes.stop().await,
+            Self::Testbed(testbed) => testbed.stop().await,
+            Self::Remote(remote) => remote.stop().await,
             Self::Embedded { cluster, .. } => cluster.stop().await,
             Self::Existing => Ok(()),
         }
