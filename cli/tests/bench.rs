@@ -71,6 +71,17 @@ fn a_run_is_verified_written_down_and_compared() {
 }
 
 #[test]
+fn who_stops_reading_gets_no_panic() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = parsec(home.path(), &["bench", "workloads"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let child = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
 fn what_can_not_be_written_is_found_before_anything_is_run() {
     let home = tempfile::tempdir().unwrap();
     std::fs::write(home.path().join("file"), "").unwrap();

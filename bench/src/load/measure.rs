@@ -28,7 +28,8 @@ pub struct MeasureOptions {
     /// Most transactions in flight, over all connections together. In an open loop, too: what is
     /// due then waits, and its latency runs.
     pub in_flight: usize,
-    /// Most transactions in one submission.
+    /// Most transactions in one submission; no more than half of what a connection may have in
+    /// flight.
     pub batch: usize,
     /// How long the load runs before it counts.
     pub warm_up: Duration,
@@ -177,7 +178,8 @@ impl Run {
                 target: target.clone(),
                 tally,
                 in_flight,
-                batch: options.batch.min(in_flight),
+                // More at once would have to wait until nothing is in flight.
+                batch: options.batch.min(in_flight.div_ceil(2)),
                 started,
                 until: Some(from + options.seconds + grace),
                 drain: options.drain,
@@ -221,7 +223,7 @@ impl Run {
                 Phase::Measuring => self.window.to,
                 Phase::Draining => None,
             };
-            let next = change.map_or(sampler.next(), |change| change.min(sampler.next()));
+            let next = change.map_or_else(|| sampler.next(), |change| change.min(sampler.next()));
             let may_run_dry = self.may_run_dry();
             let may_be_cancelled = !self.cancel.is_cancelled();
             tokio::select! {

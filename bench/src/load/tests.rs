@@ -63,6 +63,10 @@ impl Cluster {
         }
     }
 
+    pub(super) fn submission_most(&self) -> usize {
+        self.state.lock().unwrap().submission_most
+    }
+
     pub(super) fn committing() -> Self {
         Self::new(|_| Fate::Says(receipt(Outcome::Committed)))
     }

@@ -9,11 +9,10 @@ fn histogram(micros: &[u64]) -> Histogram<u64> {
     histogram
 }
 
-/// A run with something in each of its lists.
-pub(crate) fn example(tps: &[f64], latencies: &[u64]) -> Run {
-    let repeat = |tps: &f64| Repeat {
+fn repeat(tps: f64, latencies: &[u64]) -> Repeat {
+    Repeat {
         seconds: 10.0,
-        tps: *tps,
+        tps,
         counts: Counts { offered: 100, sent: 100, completed: 100, ..Counts::default() },
         failures: [("Busy".to_owned(), 3)].into(),
         first_failure: Some("<rejected> & more".into()),
@@ -51,7 +50,11 @@ pub(crate) fn example(tps: &[f64], latencies: &[u64]) -> Run {
             memory_samples: vec![MemorySample { host: "host-1".into(), end: 1.0, bytes: 1 << 20 }],
             ..Resources::default()
         },
-    };
+    }
+}
+
+/// A run with something in each of its lists.
+pub(crate) fn example(tps: &[f64], latencies: &[u64]) -> Run {
     let check = Check {
         kind: CheckKind::Audit,
         result: CheckResult::Passed,
@@ -84,7 +87,7 @@ pub(crate) fn example(tps: &[f64], latencies: &[u64]) -> Run {
         points: vec![Point {
             hosts: 2,
             multi_partition: Some(0.1),
-            repeats: tps.iter().map(repeat).collect(),
+            repeats: tps.iter().map(|tps| repeat(*tps, latencies)).collect(),
             verification: Verification { verified: true, checks: vec![check] },
         }],
         search: None,

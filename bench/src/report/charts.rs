@@ -76,7 +76,8 @@ fn dots(dots: Vec<(f64, f64, String)>) -> Mark {
 
 /// Latency over time: the median of all repeats in each second, and their range.
 pub(super) fn latency(run: &Run, point: &Point) -> Option<String> {
-    let curves: [(&str, fn(&Sample) -> Option<f64>); 3] = [
+    type Curve = (&'static str, fn(&Sample) -> Option<f64>);
+    let curves: [Curve; 3] = [
         ("half took at most this long (p50)", |sample| sample.p50_ms),
         ("99 of 100 took at most this long (p99)", |sample| sample.p99_ms),
         ("the slowest", |sample| sample.max_ms),

@@ -1,9 +1,13 @@
 //! Two runs side by side, and which of their differences are beyond the noise.
 
-use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::text::thousands;
 use crate::draw::Draws;
-use crate::record::{MedianRange, Pace, Point, Repeat, Run};
+use crate::record::{MedianRange, Point, Repeat, Run};
 
 /// Repeats that each run needs before anything can be told.
 const REPEATS_MIN: usize = 3;
@@ -88,7 +92,7 @@ impl Comparison {
     pub const METHOD: &'static str = "A difference is beyond the noise if it is larger than the \
         noise floor (the larger of both runs' ranges over their repeats, relative to their \
         medians), the ranges don't overlap, and the middle 95 % of 2,000 bootstrapped differences \
-        of medians don't include none. The repeats of one run can't show how the machine drifts \
+        of medians lie on one side of zero. The repeats of one run can't show how the machine drifts \
         from run to run: repeat both, in turns, before you believe a small difference.";
 
     /// Compares a run with an earlier one.
@@ -122,55 +126,53 @@ fn title(point: &Point) -> String {
     }
 }
 
-/// What was run that differs.
+/// Settings that may differ: each repeat has another seed of its distances, more repeats only tell
+/// more, and other kernels are warned of.
+const FREE: [&str; 4] = ["load.pace.seed", "load.repeats", "machine.kernel", "cluster.notes"];
+
+/// What was run that differs, setting by setting.
 fn differences(before: &Run, after: &Run) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut differ = |what: &str, one: String, other: String| {
-        if one != other {
-            found.push(format!("{what}: {one} and {other}"));
-        }
-    };
-    let spec = |run: &Run| run.workload.spec.to_string();
-    differ("workload", spec(before), spec(after));
-    differ("pace", pace(before.load.pace), pace(after.load.pace));
-    let load = |run: &Run| {
-        let load = &run.load;
-        format!(
-            "{} in flight, submissions of {}, {} connections, {} s after {} s",
-            load.in_flight, load.batch, load.connections, load.seconds, load.warm_up_seconds
-        )
-    };
-    differ("load", load(before), load(after));
-    let cluster = |run: &Run| {
-        let cluster = &run.cluster;
-        format!(
-            "{:?}, {} hosts with {} partitions of {} workers, quota {:?}, sequencer's {:?}, delay \
-             {:?} ms, loss {:?}",
-            cluster.how,
-            cluster.hosts,
-            cluster.partitions_per_host,
-            cluster.workers_per_partition,
-            cluster.quota,
-            cluster.sequencer_quota,
-            cluster.delay_ms,
-            cluster.loss
-        )
-    };
-    differ("cluster", cluster(before), cluster(after));
-    let machine = |run: &Run| {
-        let machine = &run.machine;
-        format!("{}, {} cores, {} bytes", machine.cpu, machine.cores, machine.memory_bytes)
-    };
-    differ("machine", machine(before), machine(after));
-    differ("profile", before.versions.profile.clone(), after.versions.profile.clone());
+    let (one, other) = (settings(before), settings(after));
+    let names: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+    let show = |value: Option<&String>| value.map_or("not set", String::as_str).to_owned();
+    let differ = |name: &&String| one.get(*name) != other.get(*name);
+    let names = names.into_iter().filter(|name| !FREE.contains(&name.as_str())).filter(differ);
+    names
+        .map(|name| format!("{name}: {} and {}", show(one.get(name)), show(other.get(name))))
+        .collect()
+}
+
+/// What was run, on what: each setting by its name in `run.json`, if it is set.
+fn settings(run: &Run) -> BTreeMap<String, String> {
+    let value = json!({
+        "kind": run.kind,
+        "objective": run.search.as_ref().map(|search| &search.objective),
+        "workload": run.workload.spec,
+        "load": run.load,
+        "cluster": run.cluster,
+        "machine": run.machine,
+        "profile": run.versions.profile,
+    });
+    let mut found = BTreeMap::new();
+    flatten(String::new(), &value, &mut found);
+    if run.search.is_some() {
+        // It is what was found, not what was set.
+        found.remove("load.pace.rate");
+    }
     found
 }
 
-fn pace(pace: Pace) -> String {
-    match pace {
-        Pace::Closed => "closed loop".to_owned(),
-        // The seed of the distances is no matter: each repeat has another one.
-        Pace::Open { rate, pacing, .. } => format!("open loop, {rate}/s, {pacing:?}"),
+fn flatten(name: String, value: &Value, found: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Null => {}
+        Value::Object(fields) => {
+            for (field, value) in fields {
+                let dot = if name.is_empty() { "" } else { "." };
+                flatten(format!("{name}{dot}{field}"), value, found);
+            }
+        }
+        Value::String(text) => drop(found.insert(name, text.clone())),
+        value => drop(found.insert(name, value.to_string())),
     }
 }
 
@@ -196,6 +198,16 @@ fn warnings(before: &Run, after: &Run) -> Vec<String> {
     };
     if version(before) != version(after) {
         found.push(format!("versions: {} and {}", version(before), version(after)));
+    }
+    let rate = |run: &Run| run.search.as_ref().and_then(|search| search.found);
+    if let (Some(one), Some(other)) = (rate(before), rate(after))
+        && one.total_cmp(&other).is_ne()
+    {
+        found.push(format!(
+            "rates found: {} and {} per s; latencies and processor time are at these",
+            thousands(one),
+            thousands(other)
+        ));
     }
     if before.machine.kernel != after.machine.kernel {
         found.push(format!("kernels: {} and {}", before.machine.kernel, after.machine.kernel));
@@ -266,6 +278,7 @@ mod tests {
 
     use super::*;
     use crate::record::tests::example;
+    use crate::record::{Pace, Pacing, Search};
 
     fn tps_row(before: &[f64], after: &[f64]) -> Row {
         let comparison = Comparison::new(&example(before, &[1_000]), &example(after, &[1_000]));
@@ -305,7 +318,15 @@ mod tests {
         assert!(
             changed(|run| run.workload.spec["seed"] = 8.into()).differences[0].contains("seed")
         );
-        assert!(!changed(|run| run.load.in_flight = 1).comparable);
+        assert_eq!(
+            changed(|run| run.load.in_flight = 1).differences,
+            ["load.in_flight: 2000 and 1"]
+        );
+        assert_eq!(
+            changed(|run| run.cluster.delay_ms = Some(2.0)).differences,
+            ["cluster.delay_ms: not set and 2.0"]
+        );
+        assert!(changed(|run| run.load.repeats = 9).comparable);
         assert!(!changed(|run| run.load.pace = Pace::Closed).comparable);
         assert!(!changed(|run| run.cluster.quota = None).comparable);
         assert!(!changed(|run| run.machine.cores = 64).comparable);
@@ -315,6 +336,23 @@ mod tests {
         assert!(other.comparable && other.warnings[0].contains("abc"));
         let unverified = changed(|run| run.points[0].verification.verified = false);
         assert!(unverified.warnings[0].contains("UNVERIFIED"));
+    }
+
+    #[test]
+    fn rates_that_were_found_may_differ() {
+        let found = |rate: f64| {
+            let mut run = example(&[rate; 3], &[1]);
+            run.load.pace = Pace::Open { rate, pacing: Pacing::Poisson, seed: 1 };
+            run.search =
+                Some(Search { objective: "p99<9ms".into(), probes: Vec::new(), found: Some(rate) });
+            run
+        };
+        let comparison = Comparison::new(&found(1_000.0), &found(2_000.0));
+        assert!(comparison.comparable, "{:?}", comparison.differences);
+        assert!(comparison.warnings[0].contains("1,000 and 2,000"));
+        let mut other = found(1_000.0);
+        other.search.as_mut().unwrap().objective = "p99<8ms".into();
+        assert!(!Comparison::new(&found(1_000.0), &other).comparable);
     }
 
     proptest! {

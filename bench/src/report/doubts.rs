@@ -12,8 +12,13 @@ pub fn doubts(pace: Pace, point: &Point) -> Vec<(usize, String)> {
     let numbered = (1..).zip(&point.repeats);
     numbered
         .flat_map(|(number, repeat)| {
-            let found =
-                [unsteady(repeat), limited(repeat), failing(repeat), unanswered(pace, repeat)];
+            let found = [
+                unsteady(repeat),
+                limited(repeat),
+                failing(repeat),
+                unanswered(pace, repeat),
+                unstarted(repeat),
+            ];
             found.into_iter().flatten().map(move |doubt| (number, doubt))
         })
         .collect()
@@ -62,6 +67,11 @@ fn unanswered(pace: Pace, repeat: &Repeat) -> Option<String> {
     })
 }
 
+fn unstarted(repeat: &Repeat) -> Option<String> {
+    let nothing = repeat.counts.offered == 0;
+    nothing.then(|| "nothing started while it was measured, so that no latency is known".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +97,9 @@ mod tests {
         assert!(found.iter().all(|(number, _)| *number == 2));
         assert!(found[1].1.ends_with("busy") && found[2].1.starts_with("11.1 % of what was sent"));
         assert!(found[3].1.starts_with("10 % of what was to be sent"));
+        point.repeats[0].counts = Counts::default();
+        assert!(doubts(open, &point)[0].1.starts_with("nothing started"));
+        point.repeats.remove(0);
         // Nobody was to send anything at a time in a closed loop.
         assert_eq!(doubts(Pace::Closed, &point).len(), 3);
     }

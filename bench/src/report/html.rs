@@ -122,7 +122,8 @@ impl Page {
         card("99 of 100 within (p99)", "milliseconds", |repeat| {
             timed(repeat, repeat.latency.p99_ms)
         });
-        card("processor time, everything", "µs of a core per transaction", Repeat::cpu_micros);
+        let unit = "µs of a core per transaction, client included";
+        card("processor time", unit, Repeat::cpu_micros);
         self.0.push_str("<div class=\"cards\">");
         for (label, unit, spread) in cards {
             let MedianRange { median, min, max } = spread;
@@ -236,8 +237,9 @@ impl Page {
         self.figure(
             "Latency by rate",
             &format!(
-                "Each rate was tried in a short run of its own. The rate that was found is the \
-                 highest that kept to {} and of which at least 95 % committed in time.",
+                "Each rate was tried in a short run of its own; the last one was then measured in \
+                 whole repeats. The rate that was found is the highest that kept to {} in those, \
+                 too, and of which at least 95 % committed in time.",
                 search.objective
             ),
             charts::search(search),
@@ -293,7 +295,7 @@ impl Page {
         );
         self.figure(
             "Processor time by stage, and what can't be avoided",
-            "All processes together. Below it, if it was measured in the same run, what each \
+            "All processes together, the mean of the repeats. Below it, if it was measured in the same run, what each \
              transaction costs at least: checking its signature, executing it, encoding it. What is \
              between the two is what ordering, network, storage and scheduling add.",
             resources::by_stage(point, run.lines.as_ref()),
@@ -313,7 +315,8 @@ impl Page {
     }
 
     fn counts(&mut self, point: &Point) {
-        let what: [(&str, &str, fn(&Counts) -> u64); 13] = [
+        type Row = (&'static str, &'static str, fn(&Counts) -> u64);
+        let what: [Row; 13] = [
             ("offered", "were to be sent in the measured time", |counts| counts.offered),
             ("sent", "were sent", |counts| counts.sent),
             ("accepted", "were checked and taken by the cluster", |counts| counts.accepted),
@@ -510,7 +513,9 @@ fn point_row(run: &Run, point: &Point) -> Vec<String> {
     };
     vec![
         point.hosts.to_string(),
-        point.multi_partition.map_or("–".to_owned(), |share| format!("{:.0} %", share * 100.0)),
+        point
+            .multi_partition
+            .map_or_else(|| "–".to_owned(), |share| format!("{:.0} %", share * 100.0)),
         cell(|repeat| Some(repeat.tps)),
         run.efficiency(point)
             .map_or_else(|| "–".to_owned(), |efficiency| format!("{efficiency:.2}")),
@@ -529,9 +534,8 @@ fn point_row(run: &Run, point: &Point) -> Vec<String> {
 fn describe_pace(run: &Run) -> String {
     match run.load.pace {
         Pace::Closed => format!(
-            "Closed loop: {}{} transactions in flight, each sent as soon as one before it is answered",
-            // In proportion to the hosts.
-            if run.kind == RunKind::Scale { "up to " } else { "" },
+            "Closed loop: up to {} transactions in flight, and as those are answered, as many are \
+             sent",
             thousands(run.load.in_flight as f64)
         ),
         Pace::Open { rate, pacing, .. } => format!(

@@ -64,7 +64,8 @@ pub(super) fn cpu(run: &Run) -> Option<String> {
 
 /// What the model says of any number of hosts, beyond what was measured.
 pub(super) fn model(run: &Run) -> Option<String> {
-    let mut groups: BTreeMap<(String, u64), Vec<(f64, f64, String)>> = BTreeMap::new();
+    type Dots = Vec<(f64, f64, String)>;
+    let mut groups: BTreeMap<(String, u64), Dots> = BTreeMap::new();
     for point in &run.model {
         let title = format!(
             "MODEL, {} hosts: {}/s, p50 {} ms, p99 {} ms, {} Mbit/s per host; used up first: {}",

@@ -63,7 +63,7 @@ impl Axis {
             Scale::Linear => value,
             Scale::Log => value.max(f64::MIN_POSITIVE).ln(),
         };
-        let (low, high) = self.ends.unwrap_or((self.ticks.low(), self.ticks.high()));
+        let (low, high) = self.ends.unwrap_or_else(|| (self.ticks.low(), self.ticks.high()));
         let (low, high) = (at(low), at(high));
         ((at(value) - low) / (high - low)).clamp(0.0, 1.0)
     }

@@ -23,7 +23,7 @@ use super::{BuildProgress, LoadTransaction, Workload, WorkloadSpec};
 use crate::draw::BadWorkload;
 
 /// Grows with each change of what workloads build or of how it is written.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const MAGIC: &[u8; 8] = b"parsecld";
 /// Transactions in one block.
 const BLOCK_TRANSACTIONS: usize = 16_384;

@@ -117,7 +117,7 @@ impl WorkloadName {
             }
             Self::Nft => {
                 "Signed mints of an OpenZeppelin ERC-721 that numbers its tokens: all write one \
-                 counter, and the key that each writes depends on it."
+                 counter, and the key that each writes depends on it. Accounts take turns."
             }
             Self::LuaPay => {
                 "Calls of PArSEC's pay contract in Lua: unsigned, or signed in its own manner \

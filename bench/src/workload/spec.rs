@@ -18,6 +18,8 @@ const ROUNDS: u32 = 1_000;
 
 /// Warehouses of TPC-C by itself.
 const TPCC_WAREHOUSES: u32 = 2;
+/// Accounts that mint, if it is not said how many.
+const NFT_ACCOUNTS: u32 = 10_000;
 
 /// Where footprints come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -190,7 +192,11 @@ impl WorkloadSpec {
                 let reason = "the slot that each mint writes depends on those before it";
                 return Err(BadWorkload::Footprint { workload, footprint, reason });
             }
-            WorkloadName::Nft => Box::new(Nft::new(NftOptions { accounts: payments, chain_id })?),
+            WorkloadName::Nft => {
+                // Every mint is tried more than once, and its account's next one would overtake it.
+                let accounts = self.payments(NFT_ACCOUNTS, Skew::Turns);
+                Box::new(Nft::new(NftOptions { accounts, chain_id })?)
+            }
             WorkloadName::LuaPay => {
                 let signed = self.signed.unwrap_or(false);
                 let options = LuaPayOptions { payments, signed, declared };

@@ -39,8 +39,8 @@ impl Kind {
 
 /// A workload that tells how many of its transactions touch several partitions.
 enum Spreading {
-    Native(NativeTransfer),
-    Erc20(Erc20),
+    Native(Box<NativeTransfer>),
+    Erc20(Box<Erc20>),
 }
 
 /// A share of multi-partition transactions, their participants, and what came of it.
@@ -69,10 +69,12 @@ impl Point {
         let payments =
             PaymentOptions { seed, accounts: options.accounts, ..PaymentOptions::default() };
         let workload = match kind {
-            Kind::Native => NativeTransfer::spread(payments, spread).map(Spreading::Native),
+            Kind::Native => {
+                NativeTransfer::spread(payments, spread).map(Box::new).map(Spreading::Native)
+            }
             Kind::Erc20 => {
                 let options = Erc20Options { payments, chain_id: DEFAULT_CHAIN_ID };
-                Erc20::spread(options, spread).map(Spreading::Erc20)
+                Erc20::spread(options, spread).map(Box::new).map(Spreading::Erc20)
             }
         };
         let workload = workload.context(spread)?;
@@ -81,8 +83,8 @@ impl Point {
 
     pub(crate) fn workload(&self) -> &dyn Workload {
         match &self.workload {
-            Spreading::Native(workload) => workload,
-            Spreading::Erc20(workload) => workload,
+            Spreading::Native(workload) => &**workload,
+            Spreading::Erc20(workload) => &**workload,
         }
     }
 

@@ -165,7 +165,7 @@ pub struct ClusterArgs {
 pub struct PaceArgs {
     /// Send so many transactions a second, whatever the cluster does, and count latency from when
     /// each was to be sent; or search for the highest rate that keeps to --slo: find. By default a
-    /// closed loop: each is sent as soon as one before it is answered.
+    /// closed loop: as many are sent as are answered.
     #[arg(long, value_parser = parse_rate)]
     pub rate: Option<Rate>,
     /// What the rate to find must keep to, such as 'p99<50ms'.
@@ -320,6 +320,7 @@ fn parse_rate(text: &str) -> Result<Rate, String> {
         None => (text, 1.0),
     };
     let digits = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    #[allow(clippy::float_arithmetic, reason = "a rate of load; nothing that is executed")]
     let rate = number.parse::<f64>().ok().filter(|_| digits).map(|rate| rate * factor);
     match rate.filter(|rate| (0.1..=10_000_000.0).contains(rate)) {
         Some(rate) => Ok(Rate::PerSecond(rate)),

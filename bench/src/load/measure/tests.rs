@@ -54,6 +54,14 @@ async fn a_closed_loop_counts_what_started_after_the_warm_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_closed_loop_never_waits_until_nothing_is_in_flight() {
+    let cluster = Cluster::committing();
+    let options = MeasureOptions { in_flight: 10, batch: 250, ..options(Pace::Closed) };
+    measure_on(std::slice::from_ref(&cluster), 20_000, &options).await;
+    assert_eq!(cluster.submission_most(), 5);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_left_goes_on_where_it_stopped() {
     let cluster = Cluster::committing();
     let target = std::slice::from_ref(&cluster);

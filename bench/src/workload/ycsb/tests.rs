@@ -56,7 +56,7 @@ fn mixes_are_those_of_the_letters() {
                 .or_default() += 1;
         }
         let all: usize = counts.values().sum();
-        let reads = counts.get("read").or(counts.get("scan")).copied().unwrap_or(0);
+        let reads = counts.get("read").or_else(|| counts.get("scan")).copied().unwrap_or(0);
         assert!((reads * 100 / all).abs_diff(letter.read().into()) <= 3, "{letter}: {counts:?}");
         assert_eq!(counts.contains_key("insert"), letter.inserts(), "{letter}");
         assert_eq!(counts.contains_key("scan"), letter == Letter::E, "{letter}");

@@ -1,7 +1,8 @@
 //! `parsec bench compare`: what differs between two runs by more than the noise.
 
-use parsec_bench::record::Run;
+use parsec_bench::record::{MedianRange, Run};
 use parsec_bench::report::compare::{Comparison, Verdict};
+use parsec_bench::report::short;
 
 use crate::args::CompareArgs;
 use crate::failure::{Failure, failed};
@@ -15,12 +16,13 @@ pub(super) fn compare(args: &CompareArgs) -> Result<(), Failure> {
     let after = Run::read(&args.after).map_err(failed)?;
     let comparison = Comparison::new(&before, &after);
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&comparison).map_err(failed)?);
+        super::print(&(serde_json::to_string_pretty(&comparison).map_err(failed)? + "\n"))?;
     } else {
-        print_differences(&comparison);
+        let mut text = describe_differences(&comparison);
         if comparison.comparable || args.force {
-            print_points(&comparison);
+            text.push_str(&describe_points(&comparison));
         }
+        super::print(&text)?;
     }
     match comparison.comparable || args.force {
         true => Ok(()),
@@ -31,25 +33,28 @@ pub(super) fn compare(args: &CompareArgs) -> Result<(), Failure> {
     }
 }
 
-fn print_differences(comparison: &Comparison) {
+fn describe_differences(comparison: &Comparison) -> String {
+    let mut text = String::new();
     for difference in &comparison.differences {
-        println!("settings differ: {difference}");
+        text.push_str(&format!("settings differ: {difference}\n"));
     }
     for warning in &comparison.warnings {
-        println!("note: {warning}");
+        text.push_str(&format!("note: {warning}\n"));
     }
+    text
 }
 
-fn print_points(comparison: &Comparison) {
+fn describe_points(comparison: &Comparison) -> String {
+    let mut text = String::new();
     for point in &comparison.points {
-        println!("\n{}", point.title);
-        println!(
-            "{:<24} {:>32} {:>32} {:>9} {:>9}  verdict",
-            "", "before", "after", "change", "noise"
-        );
+        text.push_str(&format!(
+            "\n{}\n{:<24} {:>32} {:>32} {:>9} {:>9}  verdict\n",
+            point.title, "", "before", "after", "change", "noise"
+        ));
         for row in &point.rows {
-            let show = |spread: &parsec_bench::record::MedianRange| {
-                format!("{:.2} ({:.2} to {:.2})", spread.median, spread.min, spread.max)
+            let show = |spread: &MedianRange| {
+                let MedianRange { median, min, max } = *spread;
+                format!("{} ({} to {})", short(median), short(min), short(max))
             };
             let verdict = match row.verdict {
                 Verdict::Better => "better",
@@ -57,15 +62,16 @@ fn print_points(comparison: &Comparison) {
                 Verdict::Noise => "within the noise",
                 Verdict::Unknown => "too few repeats to tell",
             };
-            println!(
-                "{:<24} {:>32} {:>32} {:>+8.1}% {:>8.1}%  {verdict}",
+            text.push_str(&format!(
+                "{:<24} {:>32} {:>32} {:>+8.1}% {:>8.1}%  {verdict}\n",
                 row.name,
                 show(&row.before),
                 show(&row.after),
                 row.change * 100.0,
                 row.noise * 100.0
-            );
+            ));
         }
     }
-    println!("\n{}", Comparison::METHOD);
+    text.push_str(&format!("\n{}\n", Comparison::METHOD));
+    text
 }

@@ -164,7 +164,7 @@ fn render(frame: &mut Frame<'_>, content: &Content) {
 fn describe(sample: Option<&Sample>) -> Vec<Line<'static>> {
     let Some(sample) = sample else { return vec![Line::from("nothing was sent yet")] };
     let rate = |count: u64| thousands(count as f64 / sample.seconds.max(1e-9));
-    let ms = |value: Option<f64>| value.map_or("-".to_owned(), short);
+    let ms = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), short);
     let texts = [
         format!(
             "offered {}/s   sent {}/s   accepted {}/s",

@@ -1,6 +1,6 @@
 //! What is shown while a run goes on, on standard error: a line each second, or a dashboard.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -56,7 +56,7 @@ impl Live {
     pub(super) fn label(&self, label: &str) {
         match &mut *self.dashboard() {
             Some(dashboard) => dashboard.label(label),
-            None => eprintln!("{label}"),
+            None => tell(label),
         }
     }
 
@@ -64,7 +64,7 @@ impl Live {
     pub(super) fn say(&self, text: &str) {
         match &mut *self.dashboard() {
             Some(dashboard) => dashboard.say(text),
-            None => eprintln!("{text}"),
+            None => tell(text),
         }
     }
 
@@ -73,18 +73,22 @@ impl Live {
         let Event::Second(sample) = event else { return };
         match &mut *self.dashboard() {
             Some(dashboard) => dashboard.second(sample),
-            None => eprintln!("{}", line(&sample)),
+            None => tell(&line(&sample)),
         }
     }
 
     /// Says what a repeat came to.
     pub(super) fn repeat(&self, repeat: &Repeat) {
         let latency = &repeat.latency;
+        let ms = |value: f64| match latency.count {
+            0 => "-".to_owned(),
+            _ => format!("{value:.2} ms"),
+        };
         self.say(&format!(
-            "  {} committed/s, p50 {:.2} ms, p99 {:.2} ms (not verified yet)",
+            "  {} committed/s, p50 {}, p99 {} (not verified yet)",
             thousands(repeat.tps),
-            latency.p50_ms,
-            latency.p99_ms
+            ms(latency.p50_ms),
+            ms(latency.p99_ms)
         ));
     }
 
@@ -92,6 +96,11 @@ impl Live {
     pub(super) fn end(&self) {
         self.dashboard().take();
     }
+}
+
+/// Writes a line to standard error. That nobody reads it is no reason to end a measurement.
+fn tell(line: &str) {
+    writeln!(std::io::stderr(), "{line}").ok();
 }
 
 /// A second in a line.
@@ -102,7 +111,8 @@ fn line(sample: &Sample) -> String {
         Phase::Draining => "draining",
     };
     let rate = |count: u64| thousands(count as f64 / sample.seconds.max(1e-9));
-    let ms = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));
+    let ms =
+        |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"));
     format!(
         "{:>5.0} s  {phase:<9}  offered {:>8}/s  sent {:>8}/s  accepted {:>8}/s  committed {:>8}/s  \
          failed {:>6}/s  in flight {:>6}  p50 {:>7} ms  p99 {:>7} ms  max {:>7} ms",

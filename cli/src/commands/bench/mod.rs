@@ -36,10 +36,7 @@ pub async fn bench(args: BenchArgs) -> Result<(), Failure> {
         Some(BenchCommand::Report { run }) => report_again(&run),
         Some(BenchCommand::Scale(args)) => scale::scale(&args).await,
         Some(BenchCommand::Cluster(args)) => cluster_files::write(&args),
-        Some(BenchCommand::Workloads) => {
-            list_workloads();
-            Ok(())
-        }
+        Some(BenchCommand::Workloads) => print(&list_workloads()),
     }
 }
 
@@ -57,21 +54,33 @@ pub(crate) fn write(run: &Run, directory: &Path) -> Result<(), Failure> {
     file("report.html", report::html(run).as_bytes())
 }
 
+/// Writes to standard output. That nobody reads on, as behind `| head`, is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    use std::io::{ErrorKind, Write};
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(failed(error)),
+        _ => Ok(()),
+    }
+}
+
 fn report_again(path: &Path) -> Result<(), Failure> {
     let run = Run::read(path).map_err(failed)?;
-    let directory = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new(".")) };
+    let directory =
+        if path.is_dir() { path } else { path.parent().unwrap_or_else(|| Path::new(".")) };
     write(&run, directory)?;
     eprintln!("{}", directory.join("report.html").display());
     Ok(())
 }
 
-fn list_workloads() {
+fn list_workloads() -> String {
+    let mut text = String::new();
     for workload in WorkloadName::ALL {
-        println!("{workload}");
-        println!("  {}", workload.describe().replace('\n', "\n  "));
+        text.push_str(&format!("{workload}\n  {}\n", workload.describe().replace('\n', "\n  ")));
         let knobs: Vec<_> = workload.knobs().iter().map(|knob| flag(knob)).collect();
-        println!("  knobs: {}\n", knobs.join(" "));
+        text.push_str(&format!("  knobs: {}\n\n", knobs.join(" ")));
     }
+    text
 }
 
 /// The option that sets a knob.

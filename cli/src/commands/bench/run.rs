@@ -28,7 +28,7 @@ pub(super) const RESULTS: &str = "bench-results";
 pub(super) async fn run(args: &RunArgs) -> Result<(), Failure> {
     let balances = check(args)?;
     // Before hours are spent on what can't be written down.
-    let out = args.out.as_deref().unwrap_or(Path::new(RESULTS));
+    let out = args.out.as_deref().unwrap_or_else(|| Path::new(RESULTS));
     std::fs::create_dir_all(out).context(out.display())?;
     let cancelled = on_interrupt(|| ());
     let live = Live::new(args.dashboard);

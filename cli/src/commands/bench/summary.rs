@@ -39,8 +39,7 @@ pub(crate) fn print(
 ) -> Result<(), Failure> {
     if as_json {
         let object = summary(run, missed, directory);
-        println!("{}", serde_json::to_string_pretty(&object).map_err(failed)?);
-        return Ok(());
+        return super::print(&(serde_json::to_string_pretty(&object).map_err(failed)? + "\n"));
     }
     let mut text = String::new();
     for point in &run.points {
@@ -50,8 +49,7 @@ pub(crate) fn print(
     for objective in missed {
         text.push_str(&format!("MISSED {objective}\n"));
     }
-    print!("{text}");
-    Ok(())
+    super::print(&text)
 }
 
 fn summary(run: &Run, missed: &[String], directory: &Path) -> Value {

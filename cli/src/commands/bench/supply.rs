@@ -83,10 +83,7 @@ impl Supply {
 
     /// Says that the last `untouched` of what was put back were never looked at. Returns the
     /// workload as it is when everything else has been sent, and what of that was not.
-    pub(super) fn close(
-        mut self,
-        untouched: usize,
-    ) -> Result<(Box<dyn Workload>, Vec<LoadTransaction>, usize), Failure> {
+    pub(super) fn close(mut self, untouched: usize) -> Result<Closed, Failure> {
         let holes = self.ready.len().saturating_sub(untouched);
         self.ready.truncate(holes);
         let sent = self.built - untouched;
@@ -96,6 +93,9 @@ impl Supply {
     }
 }
 
+/// A workload of which so many transactions are built as are sent at the end, those that were left
+/// out between others, and how many that is.
+type Closed = (Box<dyn Workload>, Vec<LoadTransaction>, usize);
 type Built = (Box<dyn Workload>, Vec<LoadTransaction>);
 
 fn build(
