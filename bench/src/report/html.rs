@@ -500,7 +500,8 @@ fn point_row(run: &Run, point: &Point) -> Vec<String> {
             .multi_partition
             .map_or_else(|| "–".to_owned(), |share| format!("{:.0} %", share * 100.0)),
         cell(|repeat| Some(repeat.tps)),
-        run.efficiency(point).map_or("–".to_owned(), |efficiency| format!("{efficiency:.2}")),
+        run.efficiency(point)
+            .map_or_else(|| "–".to_owned(), |efficiency| format!("{efficiency:.2}")),
         cell(|repeat| timed(repeat, repeat.latency.p50_ms)),
         cell(|repeat| timed(repeat, repeat.latency.p99_ms)),
         cell(Repeat::cpu_micros),

@@ -178,7 +178,7 @@ fn leftovers(
     // "7: NAME@OTHER: <…"
     let name = |line: &str| {
         let word = line.split_ascii_whitespace().nth(1)?.trim_end_matches(':').to_owned();
-        Some(word.split('@').next().map_or(word.clone(), str::to_owned))
+        Some(word.split('@').next().map_or_else(|| word.clone(), str::to_owned))
     };
     let links = links
         .lines()

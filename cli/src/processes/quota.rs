@@ -31,6 +31,7 @@ pub struct CpuShare {
 impl CpuShare {
     /// In cores: 0.08 for 8 %.
     #[must_use]
+    #[allow(clippy::float_arithmetic, reason = "a figure for people")]
     pub fn cores(self) -> f64 {
         f64::from(self.hundredths) / 10_000.0
     }
@@ -176,6 +177,7 @@ impl Throttling {
 
     /// In which share of the periods it stood still, 0 to 1; `None` if there were none.
     #[must_use]
+    #[allow(clippy::float_arithmetic, reason = "a figure for people")]
     pub fn share(self) -> Option<f64> {
         (self.periods > 0).then(|| self.throttled as f64 / self.periods as f64)
     }

@@ -40,7 +40,7 @@ const ACCOUNTS: u32 = 4_096;
 /// If a part of it fails or is not verified. What was measured before is written all the same.
 pub(super) async fn scale(args: &ScaleArgs) -> Result<(), Failure> {
     // Before hours are spent on what can't be written down.
-    let out = args.out.as_deref().unwrap_or(Path::new(RESULTS));
+    let out = args.out.as_deref().unwrap_or_else(|| Path::new(RESULTS));
     std::fs::create_dir_all(out).context(out.display())?;
     let cancelled = on_interrupt(testbed::abandon);
     let site = tokio::task::block_in_place(|| Site::find(&args.sites))?;
@@ -49,7 +49,8 @@ pub(super) async fn scale(args: &ScaleArgs) -> Result<(), Failure> {
     let mut points = Points::default();
     let ended = plan.measure_all(&site, cancelled, &mut points).await;
     if points.is_empty() {
-        return ended.and(Err(failed("there was nothing to measure")));
+        ended?;
+        return Err(failed("there was nothing to measure"));
     }
     let mut run = record::record(&plan, &site, points, ended.as_ref().err());
     (run.started_ms, run.took_seconds) = (started_ms, started.elapsed().as_secs_f64());

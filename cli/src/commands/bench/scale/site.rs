@@ -157,10 +157,10 @@ impl Site {
         };
         let cores = environment::cores();
         let (quota, sequencer) = (self.args.quota, self.args.sequencer_quota);
-        let quotas = controller.as_ref().and(quota.or(sequencer)).is_some();
+        let quotas = controller.is_some() && quota.or(sequencer).is_some();
         caveats.push(if quotas {
             let says = |share: Option<crate::processes::quota::CpuShare>| {
-                share.map_or("no quota".to_owned(), |share| format!("{share} of a core"))
+                share.map_or_else(|| "no quota".to_owned(), |share| format!("{share} of a core"))
             };
             format!(
                 "Quotas while it was measured: {} for each host, {} for the sequencer, none for the \

@@ -42,7 +42,7 @@ pub(super) fn print(run: &Run, directory: &Path) {
 
 fn row(run: &Run, point: &Point) -> String {
     let show = |of: &dyn Fn(&Repeat) -> Option<f64>, digits: usize| {
-        point.spread(of).map_or("-".to_owned(), |spread| shown(spread, digits))
+        point.spread(of).map_or_else(|| "-".to_owned(), |spread| shown(spread, digits))
     };
     let role = |role: Role| {
         show(&move |repeat: &Repeat| micros(repeat, repeat.resources.cpu_seconds_of(role)), 1)
@@ -51,7 +51,7 @@ fn row(run: &Run, point: &Point) -> String {
         point.hosts.to_string(),
         percent(point.multi_partition),
         show(&|repeat| Some(repeat.tps), 0),
-        run.efficiency(point).map_or("-".to_owned(), |value| format!("{value:.2}")),
+        run.efficiency(point).map_or_else(|| "-".to_owned(), |value| format!("{value:.2}")),
         show(&|repeat| Some(repeat.latency.p50_ms), 1),
         show(&|repeat| Some(repeat.latency.p99_ms), 1),
         show(&Repeat::cpu_micros, 1),
@@ -66,10 +66,7 @@ fn row(run: &Run, point: &Point) -> String {
 }
 
 fn used_up(point: &Point) -> String {
-    let mut names = match point.used_up() {
-        None => return "-".to_owned(),
-        Some(names) => names,
-    };
+    let Some(mut names) = point.used_up() else { return "-".to_owned() };
     let limited = point.repeats.iter().filter(|repeat| repeat.generator.limited).count();
     if 2 * limited > point.repeats.len() {
         names.push("generator");
@@ -97,7 +94,7 @@ fn shown(MedianRange { median, min, max }: MedianRange, digits: usize) -> String
 }
 
 fn percent(share: Option<f64>) -> String {
-    share.map_or("-".to_owned(), |share| format!("{:.0} %", share * 100.0))
+    share.map_or_else(|| "-".to_owned(), |share| format!("{:.0} %", share * 100.0))
 }
 
 fn law(usl: &Usl) -> String {
