@@ -440,3 +440,6 @@ fn notes(run: &Run, twins: &[Twin], costs: &Costs) -> Vec<String> {
     }
     notes
 }
+
+#[cfg(test)]
+mod tests;

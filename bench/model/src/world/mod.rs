@@ -2,6 +2,7 @@
 
 mod client;
 mod host;
+mod network;
 mod options;
 mod sequencer;
 mod window;
@@ -13,7 +14,7 @@ use ahash::AHashMap;
 use parsec_executor_core::{FinishedEpoch, Routes};
 use parsec_protocol::message::{ClientReceipt, PeerMessage};
 use parsec_protocol::{
-    Batch, EpochRecord, Key, NodeId, PartitionId, PartitionMap, Push, Receipt, Value, codec,
+    Batch, EpochRecord, Key, NodeId, PartitionId, PartitionMap, Push, Receipt, Value,
 };
 use parsec_runtimes::Sessions;
 use parsec_sequencer_core::{CutEpoch, Layout};
@@ -39,10 +40,6 @@ const SEQUENCER_NODE: usize = 0;
 const STALLED_AFTER: Nanos = 600 * SECOND;
 /// The number of every session: links do not go down here.
 const SESSION: u64 = 1;
-/// Most frames that a node takes in one go.
-const FRAMES_TAKEN_MAX: usize = 32;
-/// Bytes of a frame before its message.
-const FRAME_HEADER_BYTES: usize = 4;
 
 /// Why there is no outcome.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -452,55 +449,8 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    fn begin_receive(&mut self, node: usize) -> (Work, Effect) {
-        let here = &mut self.nodes[node];
-        here.receives = false;
-        let count = here.arrived.len().min(FRAMES_TAKEN_MAX);
-        let frames: Vec<Frame> = here.arrived.drain(..count).collect();
-        let transactions = frames.iter().map(|frame| frame.parcel.receipts() as u64).sum();
-        // What a gateway spends on messages is part of what admission costs.
-        let work = match node > self.client_node() {
-            true => Work::default(),
-            false => Work { transactions, parts: 0, events: frames.len() as u64 },
-        };
-        let here = &mut self.nodes[node];
-        here.taken += 1;
-        let effect = Effect::Received(node, here.taken, frames);
-        if !here.arrived.is_empty() {
-            self.receive_soon(node);
-        }
-        (work, effect)
-    }
-
-    fn finish_receive(&mut self, node: usize) {
-        loop {
-            let here = &mut self.nodes[node];
-            let Some(frames) = here.early.remove(&(here.received + 1)) else { break };
-            here.received += 1;
-            self.take_frames(node, frames);
-        }
-        match node {
-            SEQUENCER_NODE => self.turn(),
-            host if host <= self.hosts.len() => self.carry_out(host),
-            _ => {}
-        }
-    }
-
-    fn take_frames(&mut self, node: usize, frames: Vec<Frame>) {
-        for frame in frames {
-            match node {
-                SEQUENCER_NODE => self.on_sequencer(frame),
-                host if host <= self.hosts.len() => self.on_host(host, frame),
-                client if client == self.client_node() => self.on_client(frame.parcel),
-                gateway => self.on_gateway(gateway, frame.parcel),
-            }
-        }
-    }
-
-    fn on_gateway(&mut self, gateway: usize, parcel: Parcel) {
-        if let Parcel::Submission(submission) = parcel {
-            self.start(gateway, Stage::Admission, Task::Admit(gateway, Box::new(submission)));
-        }
+    fn stop(&mut self, reason: impl Into<String>) {
+        self.broken.get_or_insert(Broken::Stopped(reason.into()));
     }
 
     fn client_node(&self) -> usize {
@@ -521,76 +471,6 @@ impl<'a> Simulation<'a> {
     fn start_at(&mut self, place: Place, task: Task) {
         self.processors[place.processor].push(place.lane, task);
         self.pump(place.processor);
-    }
-}
-
-/// The network.
-impl Simulation<'_> {
-    fn frame(&self, from: usize, to: usize, parcel: Parcel, bytes: usize) -> Frame {
-        let wire_bytes = self.options.link.wire_bytes(bytes + FRAME_HEADER_BYTES);
-        Frame { from, to, parcel, wire_bytes }
-    }
-
-    fn peer_frame(&self, from: usize, to: usize, message: PeerMessage) -> Frame {
-        let bytes = codec::encode(&message).len();
-        self.frame(from, to, Parcel::Peer(message), bytes)
-    }
-
-    fn send(&mut self, from: usize, to: usize, parcel: Parcel, bytes: usize) {
-        let frame = self.frame(from, to, parcel, bytes);
-        self.depart(frame);
-    }
-
-    fn depart(&mut self, frame: Frame) {
-        let port = &mut self.nodes[frame.from].port;
-        let at = port.send(&self.options.link, self.now, frame.wire_bytes);
-        self.agenda.plan(at, Event::Arrival(Box::new(frame)));
-    }
-
-    fn depart_all(&mut self, frames: Vec<Frame>) {
-        frames.into_iter().for_each(|frame| self.depart(frame));
-    }
-
-    fn arrive(&mut self, frame: Box<Frame>) {
-        let port = &mut self.nodes[frame.to].port;
-        let at = port.receive(&self.options.link, self.now, frame.wire_bytes);
-        match at > self.now {
-            true => self.agenda.plan(at, Event::Delivery(frame)),
-            false => self.deliver(*frame),
-        }
-    }
-
-    fn deliver(&mut self, frame: Frame) {
-        let node = frame.to;
-        self.nodes[node].arrived.push_back(frame);
-        self.receive_soon(node);
-    }
-
-    fn receive_soon(&mut self, node: usize) {
-        if !std::mem::replace(&mut self.nodes[node].receives, true) {
-            let stage = match node {
-                SEQUENCER_NODE => Stage::Ordering,
-                host if host <= self.hosts.len() => Stage::Messages,
-                client if client == self.client_node() => Stage::Generator,
-                _ => Stage::Admission,
-            };
-            self.start(node, stage, Task::Receive(node));
-        }
-    }
-
-    fn stop(&mut self, reason: impl Into<String>) {
-        self.broken.get_or_insert(Broken::Stopped(reason.into()));
-    }
-}
-
-impl Parcel {
-    /// How many receipts there are in it.
-    fn receipts(&self) -> usize {
-        match self {
-            Self::Peer(PeerMessage::Receipts { receipts, .. }) => receipts.len(),
-            Self::Receipts(_, receipts) => receipts.len(),
-            _ => 0,
-        }
     }
 }
 
