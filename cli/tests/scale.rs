@@ -1,5 +1,7 @@
 //! `parsec bench scale`: with all that this machine can do, without it, and over a stand-in for SSH.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod support;
 
 use std::os::unix::fs::PermissionsExt;
