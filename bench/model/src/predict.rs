@@ -181,7 +181,7 @@ impl Report {
         let variant = variant(series, admission);
         let each = |outcome: &Outcome| outcome.tps / f64::from(outcome.hosts.max(1));
         let first = self.predictions.iter().find(|earlier| earlier.variant == variant);
-        let base = first.map_or(each(&outcome), |first| each(&first.outcome));
+        let base = first.map_or_else(|| each(&outcome), |first| each(&first.outcome));
         let efficiency = each(&outcome) / base.max(1e-9);
         let tokens = series.tokens;
         let prediction = Prediction { variant, tokens, admission, in_flight, efficiency, outcome };
@@ -211,7 +211,7 @@ impl Report {
         let Assumptions { host_cores, sequencer_cores, link, sync_us, .. } = &self.assumptions;
         let bits = link
             .bits_per_second
-            .map_or("unlimited".to_owned(), |bits| format!("{} Gbit/s", bits / 1e9));
+            .map_or_else(|| "unlimited".to_owned(), |bits| format!("{} Gbit/s", bits / 1e9));
         let mut caveats = vec![
             format!(
                 "MODEL: predictions are computed, not measured. Costs of stages are fitted to the \

@@ -394,12 +394,12 @@ impl Simulation<'_> {
 impl Outgoing {
     /// Adds a message. How far a host is takes the place of how far it was.
     fn add(&mut self, message: PeerMessage) {
-        let is_newer = |old: &PeerMessage| match (old, &message) {
-            (PeerMessage::Progress(_), PeerMessage::Progress(_)) => true,
-            (
-                PeerMessage::Watermarks { resume: false, .. },
-                PeerMessage::Watermarks { resume: false, .. },
-            ) => true,
+        use PeerMessage::{Progress, Watermarks};
+        let is_newer = |old: &PeerMessage| match old {
+            Progress(_) => matches!(message, Progress(_)),
+            Watermarks { resume: false, .. } => {
+                matches!(message, Watermarks { resume: false, .. })
+            }
             _ => false,
         };
         match self.messages.iter_mut().find(|old| is_newer(old)) {

@@ -450,7 +450,7 @@ impl<'a> Simulation<'a> {
     }
 
     fn stop(&mut self, reason: impl Into<String>) {
-        self.broken.get_or_insert(Broken::Stopped(reason.into()));
+        self.broken.get_or_insert_with(|| Broken::Stopped(reason.into()));
     }
 
     fn client_node(&self) -> usize {

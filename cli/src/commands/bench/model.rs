@@ -136,9 +136,10 @@ fn print_checks(checks: &[Check]) {
             pair(check.measured_p50_ms, check.model.p50_ms),
             pair(check.measured_p99_ms, check.model.p99_ms),
             pair(check.measured_micros, check.model_micros),
-            check.measured_sequencer_mbit.map_or("-".to_owned(), |measured| {
-                pair(measured, check.model.wire.sequencer_sent_mbit)
-            }),
+            check.measured_sequencer_mbit.map_or_else(
+                || "-".to_owned(),
+                |measured| { pair(measured, check.model.wire.sequencer_sent_mbit) }
+            ),
             saturated(check.model.saturated(), check.model.utilisation()),
             if check.held_out { " [fitted without this number of hosts]" } else { "" },
         );
