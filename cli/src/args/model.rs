@@ -1,5 +1,7 @@
 //! The arguments of `parsec bench model`.
 
+#![allow(clippy::float_arithmetic, reason = "cores, bandwidths and times of a model")]
+
 use std::path::PathBuf;
 use std::time::Duration;
 

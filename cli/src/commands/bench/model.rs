@@ -1,6 +1,11 @@
 //! `parsec bench model`: what clusters of many hosts would do, by a model that is fitted to a
 //! measured run and checked against it.
 
+#![allow(
+    clippy::float_arithmetic,
+    reason = "what a model says is for people; nothing here is replicated"
+)]
+
 use std::path::Path;
 
 use parsec_bench::record::Run;
