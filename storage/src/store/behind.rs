@@ -145,7 +145,7 @@ impl Front {
 
     /// The first epoch that is not on disk.
     fn first(&self) -> Option<EpochNumber> {
-        self.runs().filter_map(Run::first).last()
+        self.runs().rev().find_map(Run::first)
     }
 
     fn take(&mut self, commit: EpochCommit, applied: Applied) {
@@ -300,15 +300,15 @@ impl Store for WriteBehindStore {
         };
         // A run that is being written may be there already.
         epochs.retain(|(epoch, _)| first.is_none_or(|first| *epoch < first));
-        let mut count = epochs.iter().map(|(_, receipts)| receipts.len()).sum::<usize>();
-        for receipt in front.runs().rev().flat_map(|run| run.receipts_from(from)) {
+        let on_disk = epochs.iter().map(|(_, receipts)| receipts.len()).sum::<usize>();
+        let in_memory = front.runs().rev().flat_map(|run| run.receipts_from(from));
+        for (before, receipt) in (on_disk..).zip(in_memory) {
             let epoch = receipt.position.epoch;
             match epochs.last_mut() {
                 Some((last, receipts)) if *last == epoch => receipts.push(receipt.clone()),
-                _ if count >= limit => break,
+                _ if before >= limit => break,
                 _ => epochs.push((epoch, vec![receipt.clone()])),
             }
-            count += 1;
         }
         Ok(epochs)
     }
