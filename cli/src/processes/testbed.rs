@@ -359,7 +359,10 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn whatever_fails_leaves_nothing_behind() {
-        let failure = Testbed::start(&options("/no/such/program")).unwrap_err();
+        // The relay is the last to be made before the nodes.
+        let distance = Distance { delay: Duration::ZERO, loss_millionths: 0, seed: 1 };
+        let absent = TestbedOptions { distance: Some(distance), ..options("/no/such/program") };
+        let failure = Testbed::start(&absent).unwrap_err();
         assert!(failure.to_string().contains("/no/such/program"), "{failure}");
         assert_eq!(own(), Vec::<String>::new());
 
