@@ -119,11 +119,11 @@ impl SequencerConfig {
             lane: LaneId(0),
             cluster,
             map,
-            hosts,
             directory,
             genesis: Vec::new(),
             in_flight_max: limits::CONNECTION_IN_FLIGHT_MAX,
-            lane_options: LaneOptions::default(),
+            lane_options: LaneOptions::for_hosts(hosts.len()),
+            hosts,
             chain: None,
             workers: 0,
         }

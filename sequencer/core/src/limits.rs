@@ -27,6 +27,11 @@ pub const RETAINED_BYTES_MAX: usize = 1_024 * 1_024 * 1_024;
 pub const RETAINED_EPOCHS_MAX: usize = 65_536;
 /// Microseconds between epochs under load, at least.
 pub const EPOCH_INTERVAL_MIN_US: u64 = 1_000;
+/// Microseconds between epochs under load for each host, which all get a message in each epoch, at
+/// least ...
+pub const EPOCH_INTERVAL_PER_HOST_US: u64 = 500;
+/// ... but never more than that: it is what waiting for an epoch adds to latency.
+pub const EPOCH_INTERVAL_MAX_US: u64 = 20_000;
 
 /// Most ids written to the index at a time.
 pub const INDEX_IDS_PER_WRITE: usize = 16_384;

@@ -51,3 +51,30 @@ impl Default for LaneOptions {
         }
     }
 }
+
+impl LaneOptions {
+    /// The usual ones of a cluster with so many hosts. An epoch costs a message to each of them,
+    /// whatever is in it, so those of larger clusters are further apart.
+    #[must_use]
+    pub fn for_hosts(hosts: usize) -> Self {
+        let hosts = u64::try_from(hosts).unwrap_or(u64::MAX);
+        let interval = limits::EPOCH_INTERVAL_PER_HOST_US.saturating_mul(hosts);
+        let epoch_interval_min_us =
+            interval.clamp(limits::EPOCH_INTERVAL_MIN_US, limits::EPOCH_INTERVAL_MAX_US);
+        Self { epoch_interval_min_us, ..Self::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_are_further_apart_the_more_hosts_there_are_up_to_a_limit() {
+        let interval = |hosts| LaneOptions::for_hosts(hosts).epoch_interval_min_us;
+        assert_eq!(
+            [0, 1, 2, 16, 40, 1_024].map(interval),
+            [1_000, 1_000, 1_000, 8_000, 20_000, 20_000]
+        );
+    }
+}

@@ -75,7 +75,14 @@ impl SequencerNode {
         let mut outboxes = Vec::new();
         outboxes.resize_with(connections, || Outbox { next: 1, ..Outbox::default() });
         Self {
-            orderer: Orderer::new(LANE, LaneOptions::default(), homes, ledger, begin, begin),
+            orderer: Orderer::new(
+                LANE,
+                LaneOptions::for_hosts(layout.hosts().len()),
+                homes,
+                ledger,
+                begin,
+                begin,
+            ),
             followers: Followers::new(layout.clone(), begin, ring),
             cutter: Cutter::new(LANE, (**map).clone(), layout.clone()),
             durability: Durability::new(begin),
