@@ -80,7 +80,7 @@ fn what_frames_and_epochs_and_parts_cost_counts() {
     for stage in Stage::ALL {
         let units = [(stage.part(), 0), (stage.event(), 1)];
         for (_, unit) in units.into_iter().filter(|(name, _)| name.is_some()) {
-            let mut costs = costs(&[(Stage::Execution, 10.0)]);
+            let mut costs = costs(&[(Stage::Execution, 1.0)]);
             let cost = match unit {
                 0 => Cost { part: 500.0, ..costs.of(stage) },
                 _ if stage.is_of_sequencer() => Cost { event: 20_000.0, ..costs.of(stage) },
