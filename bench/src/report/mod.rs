@@ -1,4 +1,4 @@
-//! What is made of a [`Run`](crate::record::Run): a page with charts, a table of samples, and the
+//! What is made of a [`Run`]: a page with charts, a table of samples, and the
 //! comparison with another run.
 //!
 //! The page is one file that needs no network and no scripts: the charts are SVG, drawn here.

@@ -86,7 +86,7 @@ impl Invocation {
     }
 }
 
-/// The limits of arguments are the procedures' own: see [`Invocation::fault`].
+/// The limits of arguments are the procedures' own: see `Invocation::fault`.
 impl Wire for Invocation {
     fn check(&self) -> Result<(), Malformed> {
         Ok(())
