@@ -78,7 +78,7 @@ fn limit(run: &Run, lines: &Lines) -> Option<String> {
     let cpu = run.points.iter().filter_map(|point| point.spread(crate::record::Repeat::cpu_micros));
     if let Some(least) = cpu.map(|spread| spread.median).reduce(f64::min) {
         text += &format!(
-            " All processes together used {} µs, load generator included: {:.0} % of it was \
+            " At best, all processes together used {} µs, load generator included: {:.0} % of it was \
              unavoidable.",
             short(least),
             unavoidable / least * 100.0
