@@ -7,7 +7,7 @@ use parsec_protocol::limits::FRAME_BYTES_TARGET;
 use parsec_protocol::message::{Answer, Outcomes, PartitionDigest, PeerMessage, Query, short};
 use parsec_protocol::transport::{Channel, Inbox, Received};
 use parsec_protocol::{EpochNumber, PartitionId, Position};
-use parsec_storage::{Store, StoreError};
+use parsec_storage::{Digest, Store, StoreError};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -51,10 +51,7 @@ async fn answer_one(host: &Host, query: Query) -> Result<Answer, String> {
     match query {
         Query::Read { partition, epoch, keys } => {
             let shard = shard(host, partition)?;
-            let waited = tokio::time::timeout(WAIT_MAX, shard.wait_for(epoch)).await;
-            if !waited.unwrap_or(false) {
-                return Err(format!("{partition} has not applied {epoch} in {WAIT_MAX:?}"));
-            }
+            wait_for(&shard, epoch).await?;
             let read = move || shard.store.read_at(epoch, &keys);
             match blocking(read).await {
                 Ok(values) => Ok(Answer::Values(values)),
@@ -66,15 +63,13 @@ async fn answer_one(host: &Host, query: Query) -> Result<Answer, String> {
         Query::Outcomes { partition, epochs, after } => {
             outcomes(shard(host, partition)?, epochs, after).await
         }
+        Query::States { epochs } => states(host, epochs).await,
         Query::Digests => Ok(Answer::Digests(host.shards.values().map(digest).collect())),
     }
 }
 
 async fn receipt(shard: Arc<Shard>, position: Position) -> Result<Answer, String> {
-    let waited = tokio::time::timeout(WAIT_MAX, shard.wait_for(position.epoch)).await;
-    if !waited.unwrap_or(false) {
-        return Err(format!("{} has not applied {} yet", shard.id, position.epoch));
-    }
+    wait_for(&shard, position.epoch).await?;
     let read = move || shard.store.receipt(position);
     blocking(read).await.map(Answer::Receipt).map_err(|error| error.to_string())
 }
@@ -85,12 +80,44 @@ async fn outcomes(
     after: Option<Position>,
 ) -> Result<Answer, String> {
     let last = epochs.iter().max().copied().unwrap_or_default();
-    let waited = tokio::time::timeout(WAIT_MAX, shard.wait_for(last)).await;
-    if !waited.unwrap_or(false) {
-        return Err(format!("{} has not applied {last} in {WAIT_MAX:?}", shard.id));
-    }
+    wait_for(&shard, last).await?;
     let read = move || read_outcomes(&*shard.store, &epochs, after, FRAME_BYTES_TARGET);
     blocking(read).await.map(Answer::Outcomes).map_err(|error| error.to_string())
+}
+
+/// The digest of the state of all partitions here, after each epoch.
+async fn states(host: &Host, epochs: Vec<EpochNumber>) -> Result<Answer, String> {
+    let last = epochs.iter().max().copied().unwrap_or_default();
+    let mut stores = Vec::new();
+    for shard in host.shards.values() {
+        wait_for(shard, last).await?;
+        stores.push(shard.store.clone());
+    }
+    let read = move || read_states(&stores, &epochs);
+    blocking(read).await.map(Answer::States).map_err(|error| error.to_string())
+}
+
+fn read_states(
+    stores: &[Arc<dyn Store>],
+    epochs: &[EpochNumber],
+) -> Result<Vec<[u8; 32]>, StoreError> {
+    let sum = |epoch: &EpochNumber| {
+        let mut sum = Digest::ZERO;
+        for store in stores {
+            sum.add(store.state_digest(*epoch)?);
+        }
+        Ok(sum.0)
+    };
+    epochs.iter().map(sum).collect()
+}
+
+/// Waits until a partition has applied an epoch, but not for ever.
+async fn wait_for(shard: &Shard, epoch: EpochNumber) -> Result<(), String> {
+    let waited = tokio::time::timeout(WAIT_MAX, shard.wait_for(epoch)).await;
+    match waited.unwrap_or(false) {
+        true => Ok(()),
+        false => Err(format!("{} has not applied {epoch} in {WAIT_MAX:?}", shard.id)),
+    }
 }
 
 /// What epochs did to a partition, with receipts until they take `bytes`.

@@ -62,7 +62,7 @@ pub(crate) async fn send_all(outgoing: &Outgoing<Parcel>, network: &PeerNetwork,
         if parcels.is_empty() {
             return;
         }
-        let mut pushes = Vec::new();
+        let (mut pushes, mut messages) = (Vec::new(), Vec::new());
         let mut receipts: BTreeMap<PartitionId, Vec<Receipt>> = BTreeMap::new();
         for parcel in parcels {
             match parcel {
@@ -70,10 +70,7 @@ pub(crate) async fn send_all(outgoing: &Outgoing<Parcel>, network: &PeerNetwork,
                 Parcel::Receipt(from, receipt) => {
                     receipts.entry(from).or_default().push(Arc::unwrap_or_clone(receipt));
                 }
-                Parcel::Message(Addressed { session, channel, message }) => {
-                    count_pushes(&message);
-                    noted(peer, network.send_on(peer, session, channel, &message).await);
-                }
+                Parcel::Message(message) => messages.push(message),
             }
         }
         for frame in push_frames(pushes) {
@@ -85,6 +82,11 @@ pub(crate) async fn send_all(outgoing: &Outgoing<Parcel>, network: &PeerNetwork,
                 let message = PeerMessage::Receipts { partition, receipts };
                 send(network, peer, Channel::Order, message).await;
             }
+        }
+        // After the receipts: who hears that an epoch is applied then has what became of it.
+        for Addressed { session, channel, message } in messages {
+            count_pushes(&message);
+            noted(peer, network.send_on(peer, session, channel, &message).await);
         }
     }
 }

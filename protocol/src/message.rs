@@ -106,7 +106,7 @@ impl Wire for PeerMessage {
             Self::Answer { answer: Answer::Outcomes(outcomes), .. } => {
                 outcomes.receipts.iter().try_for_each(Receipt::check)
             }
-            Self::Query { query: Query::Outcomes { epochs, .. }, .. }
+            Self::Query { query: Query::Outcomes { epochs, .. } | Query::States { epochs }, .. }
                 if epochs.is_empty() || epochs.len() > OUTCOME_EPOCHS_MAX =>
             {
                 Err(Malformed::ReadLength { keys: epochs.len() })
@@ -146,6 +146,12 @@ pub enum Query {
         /// Receipts up to and with this position are left out: they are known.
         after: Option<Position>,
     },
+    /// The digest of the state of all partitions of the host together, after each of these epochs.
+    /// Waits until the last of them is applied.
+    States {
+        /// The epochs, ascending.
+        epochs: Vec<EpochNumber>,
+    },
 }
 
 /// What epochs did to a partition.
@@ -181,6 +187,8 @@ pub enum Answer {
         /// The oldest epoch after which it is.
         oldest: EpochNumber,
     },
+    /// The digest of the state after each of the epochs, in the order asked for.
+    States(Vec<[u8; 32]>),
 }
 
 /// What a partition holds, as digests and counts.

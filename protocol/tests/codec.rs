@@ -230,6 +230,7 @@ fn query() -> impl Strategy<Value = Query> {
         Just(Query::Digests),
         (partition(), vec(epoch_number(), 1..4), option::of(position()))
             .prop_map(|(partition, epochs, after)| Query::Outcomes { partition, epochs, after }),
+        vec(epoch_number(), 1..4).prop_map(|epochs| Query::States { epochs }),
     ]
 }
 
@@ -240,6 +241,7 @@ fn answer() -> impl Strategy<Value = Answer> {
         vec(partition_digest(), 0..3).prop_map(Answer::Digests),
         any::<String>().prop_map(|reason| Answer::Failed { reason }),
         epoch_number().prop_map(|oldest| Answer::NotKept { oldest }),
+        vec(any::<[u8; 32]>(), 0..3).prop_map(Answer::States),
         (vec(any::<[u8; 32]>(), 0..3), vec(receipt(), 0..3), any::<bool>()).prop_map(
             |(states, receipts, complete)| Answer::Outcomes(Outcomes {
                 states,

@@ -433,9 +433,11 @@ impl Session {
             return failed_as(request, ErrorCode::Unsupported, detail);
         };
         let mut head = blocks.head();
+        let wanted = blocks.want();
         let there = head.wait_for(|head| head.is_some_and(|head| head.number >= from));
         // Without it, the answer is that there is none yet.
         tokio::time::timeout(BLOCKS_WAIT, there).await.ok();
+        drop(wanted);
         let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(BLOCKS_MAX);
         let blocks = blocks.clone();
         let read = tokio::task::spawn_blocking(move || blocks.read(from, offset, limit));

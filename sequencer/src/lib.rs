@@ -58,7 +58,7 @@ use tokio::task::JoinSet;
 use crate::admission::Admission;
 use crate::asking::Asking;
 use crate::cache::ReplicatedCache;
-use crate::chronicle::{Blocks, Recent, Sealer, Summarizer};
+use crate::chronicle::{Blocks, Job, Recent, Sealer, Summarizer, press_all};
 use crate::clients::Service;
 use crate::discovery::Discovery;
 use crate::dispatch::{Dispatcher, HostSender};
@@ -367,8 +367,12 @@ impl Parts {
         };
         spawn(&mut tasks, &stop, indexer.run(indexables));
         spawn(&mut tasks, &stop, self.rediscoverer(&inputs).run(strays));
-        if let (Some(sealer), Some(blocks)) = (self.sealer(), &self.blocks) {
+        let mut threads = Vec::new();
+        let (press, jobs) = mpsc::channel(1);
+        if let (Some(sealer), Some(blocks)) = (self.sealer(press), &self.blocks) {
             spawn(&mut tasks, &stop, sealer.run());
+            let kept = blocks.clone();
+            threads.push(thread("parsec-seal", &stop, move || press_all(&kept, jobs))?);
             let (blocks, inputs, stop_) = (blocks.clone(), inputs.clone(), stop.clone());
             let summarizer = Summarizer { blocks, inputs, stop: stop_ };
             spawn(&mut tasks, &stop, summarizer.run(to_summarize));
@@ -382,13 +386,14 @@ impl Parts {
             cutter: self.cutter(),
             hosts: self.hosts.clone(),
             cache: self.cache.clone(),
-            recent: self.blocks.is_some().then(|| self.recent.clone()),
+            recent: self.recent(),
         };
         let cut_thread = thread("parsec-dispatch", &stop, move || {
             dispatcher.cut_all(ordered, &to_index);
         })?;
         spawn(&mut tasks, &stop, self.serve(index, inputs, clients));
-        Ok(Sequencer { stop, view, tasks, threads: vec![log_thread, cut_thread] })
+        threads.extend([log_thread, cut_thread]);
+        Ok(Sequencer { stop, view, tasks, threads })
     }
 
     fn cutter(&self) -> Cutter {
@@ -406,7 +411,12 @@ impl Parts {
         }
     }
 
-    fn sealer(&self) -> Option<Sealer> {
+    /// Where epochs and receipts are kept for the chronicle, if blocks are sealed.
+    fn recent(&self) -> Option<Arc<Recent>> {
+        self.blocks.is_some().then(|| self.recent.clone())
+    }
+
+    fn sealer(&self, press: mpsc::Sender<Job>) -> Option<Sealer> {
         let config = &self.config;
         Some(Sealer {
             chain_id: config.chain?,
@@ -417,6 +427,7 @@ impl Parts {
             queries: self.queries.clone(),
             applied: self.hosts.applied_by_all(),
             genesis: config.genesis.iter().map(|load| load.id).collect(),
+            press,
             stop: self.stop.clone(),
         })
     }
@@ -449,6 +460,7 @@ impl Parts {
             queries: self.queries.clone(),
             view: self.view.clone(),
             inputs: inputs.clone(),
+            recent: self.recent(),
             stop: self.stop.clone(),
         };
         spawn_until_stop(tasks, &self.stop, receiver.run(links, order));

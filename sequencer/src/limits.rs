@@ -47,6 +47,8 @@ pub const INDEX_CACHE_BYTES: u64 = 64 * 1_024 * 1_024;
 pub const CHRONICLE_EPOCHS_MAX: usize = 4_096;
 /// Most transactions in these epochs.
 pub const CHRONICLE_RECENT_TRANSACTIONS_MAX: u64 = 32_768;
+/// How long blocks are gathered before they are sealed, while nobody waits for one.
+pub const SEAL_INTERVAL: Duration = Duration::from_millis(100);
 /// Bytes of the cache of sealed blocks.
 pub const BLOCKS_CACHE_BYTES: u64 = 16 * 1_024 * 1_024;
 /// Bytes of sealed blocks that are gathered in memory before they are sorted onto the disk.

@@ -9,6 +9,7 @@ use parsec_protocol::{
     EpochNumber, ErrorCode, Key, NodeId, PartitionId, PartitionMap, Receipt, Value,
 };
 use parsec_sequencer_core::Place;
+use parsec_storage::Digest;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 
@@ -239,6 +240,30 @@ impl Queries {
             all.complete = piece.complete;
         }
         Ok(all)
+    }
+
+    /// The digest of the whole state after each of these epochs, which are ascending. Waits until
+    /// they are applied everywhere.
+    pub(crate) async fn states(&self, epochs: &[EpochNumber]) -> Result<Vec<Digest>, QueryError> {
+        let mut asked = JoinSet::new();
+        for (host, _) in self.0.hosts.iter() {
+            let (queries, query) = (self.clone(), Query::States { epochs: epochs.to_vec() });
+            asked.spawn(async move { (host, queries.ask(host, query).await) });
+        }
+        let mut sums = vec![Digest::ZERO; epochs.len()];
+        while let Some(answer) = asked.join_next().await {
+            let (host, answer) = match answer {
+                Ok((host, answer)) => (host, answer?),
+                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+            };
+            match answer {
+                Answer::States(states) if states.len() == sums.len() => {
+                    sums.iter_mut().zip(states).for_each(|(sum, state)| sum.add(Digest(state)));
+                }
+                _ => return Err(mismatch(host)),
+            }
+        }
+        Ok(sums)
     }
 
     /// The digests of all partitions whose hosts answer, in order.

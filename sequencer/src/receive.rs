@@ -6,6 +6,7 @@ use parsec_protocol::message::PeerMessage;
 use parsec_protocol::transport::{Channel, Inbox, LinkEvent, Links, PeerNetwork, Received};
 use tokio::sync::mpsc;
 
+use crate::chronicle::Recent;
 use crate::driver::{Input, View};
 use crate::hosts::Hosts;
 use crate::queries::Queries;
@@ -18,6 +19,8 @@ pub(crate) struct Receiver {
     pub(crate) queries: Queries,
     pub(crate) view: Arc<View>,
     pub(crate) inputs: mpsc::Sender<Input>,
+    /// Where the chronicle takes receipts from, if there is one.
+    pub(crate) recent: Option<Arc<Recent>>,
     pub(crate) stop: Stop,
 }
 
@@ -68,6 +71,9 @@ impl Receiver {
                 }
             }
             PeerMessage::Receipts { receipts, .. } => {
+                if let Some(recent) = &self.recent {
+                    recent.on_receipts(&receipts);
+                }
                 self.inputs.send(Input::Receipts(receipts)).await.ok()?;
             }
             other => {

@@ -6,10 +6,11 @@ pub const MAIN: &str = "main";
 pub const ENDED: &str = "ended threads";
 
 /// Beginnings of thread names, as the system shows them (15 bytes), and their stages.
-const STAGES: [(&str, &str); 10] = [
+const STAGES: [(&str, &str); 11] = [
     ("parsec-admit", "admission"),
     ("parsec-dispatch", "dispatch"),
     ("parsec-log", "log"),
+    ("parsec-seal", "blocks"),
     ("worker-", "scheduling, execution"),
     ("commit-", "storage"),
     ("sync", "storage"),
@@ -37,6 +38,7 @@ mod tests {
             ("parsec-admit-0", "admission"),
             ("parsec-dispatch", "dispatch"),
             ("parsec-log", "log"),
+            ("parsec-seal", "blocks"),
             ("worker-p12-0", "scheduling, execution"),
             ("commit-p12", "storage"),
             ("fjall:worker", "storage"),

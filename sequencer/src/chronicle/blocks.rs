@@ -59,6 +59,17 @@ pub(crate) struct Blocks {
     through: watch::Sender<EpochNumber>,
     /// The hashes of the last blocks.
     hashes: Mutex<BlockHashes>,
+    /// How many wait for a block that is not sealed.
+    waiting: watch::Sender<usize>,
+}
+
+/// Somebody waits for a block, as long as this is there.
+pub(crate) struct Wanted<'a>(&'a Blocks);
+
+impl Drop for Wanted<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.send_modify(|waiting| *waiting -= 1);
+    }
 }
 
 impl Blocks {
@@ -84,6 +95,7 @@ impl Blocks {
             head,
             through: watch::Sender::default(),
             hashes: Mutex::default(),
+            waiting: watch::Sender::default(),
         };
         opened.claim(cluster)?;
         opened.recall()?;
@@ -140,6 +152,17 @@ impl Blocks {
     /// The epoch through which all blocks are sealed, now and from now on.
     pub(crate) fn through(&self) -> watch::Receiver<EpochNumber> {
         self.through.subscribe()
+    }
+
+    /// Has blocks sealed at once, instead of many together, while somebody waits for one.
+    pub(crate) fn want(&self) -> Wanted<'_> {
+        self.waiting.send_modify(|waiting| *waiting += 1);
+        Wanted(self)
+    }
+
+    /// How many wait for a block that is not sealed, now and from now on.
+    pub(crate) fn wanted(&self) -> watch::Receiver<usize> {
+        self.waiting.subscribe()
     }
 
     /// The hashes of the last blocks.

@@ -5,11 +5,13 @@
 //! has applied, and holds up nobody: while it is behind, only those wait who ask for blocks.
 
 mod blocks;
+mod press;
 mod seal;
 mod source;
 mod summary;
 
 pub(crate) use blocks::{Blocks, Piece};
+pub(crate) use press::{Job, press_all};
 pub(crate) use seal::Sealer;
 pub(crate) use source::Recent;
 pub(crate) use summary::Summarizer;

@@ -1,26 +1,23 @@
-//! The task that seals blocks.
+//! The task that finds out what becomes of epochs, and has blocks sealed of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parsec_ethereum::Block;
-use parsec_protocol::message::Outcomes;
-use parsec_protocol::{EpochNumber, EpochRecord, PartitionId, Receipt, RuntimeId, TxId};
-use parsec_runtimes::evm::chronicle::{Chronicle, ChronicleError, Executed, Parent, is_block};
-use parsec_storage::Digest;
+use parsec_protocol::{EpochNumber, PartitionId, Receipt, TxId};
+use parsec_runtimes::evm::chronicle::{Chronicle, ChronicleError, Parent, is_block};
 use parsec_storage::log::LogError;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::blocks::{Blocks, BlocksError};
-use super::source::Recent;
-use crate::driver::Ordered;
-use crate::limits::RETRY_DELAY;
+use super::press::{Became, Job};
+use super::source::{Recent, Taken};
+use crate::limits::{RETRY_DELAY, SEAL_INTERVAL};
 use crate::queries::{Queries, QueryError};
 use crate::stop::Stop;
 
-/// Seals blocks, in order, as far as all partitions are.
+/// Has blocks sealed, in order, as far as all partitions are.
 pub(crate) struct Sealer {
     pub(crate) chain_id: u64,
     pub(crate) blocks: Arc<Blocks>,
@@ -31,12 +28,14 @@ pub(crate) struct Sealer {
     pub(crate) applied: watch::Receiver<EpochNumber>,
     /// The transactions of the genesis.
     pub(crate) genesis: BTreeSet<TxId>,
+    /// The thread that seals them.
+    pub(crate) press: mpsc::Sender<Job>,
     pub(crate) stop: Stop,
 }
 
 /// Why no more can be sealed, for ever.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(super) enum Failure {
     #[error(transparent)]
     Blocks(#[from] BlocksError),
     #[error("the log can't be read: {0}")]
@@ -45,14 +44,6 @@ enum Failure {
     Chronicle(#[from] ChronicleError),
     #[error("{partition} has other receipts of {epoch} than the log says")]
     Receipts { partition: PartitionId, epoch: EpochNumber },
-}
-
-/// What became of some epochs, over all partitions.
-struct Became {
-    /// The digest of the whole state after each of them.
-    states: Vec<Digest>,
-    /// All receipts, by position.
-    receipts: Vec<Receipt>,
 }
 
 impl Sealer {
@@ -76,9 +67,9 @@ impl Sealer {
     }
 
     async fn seal_all(&mut self) -> Result<std::convert::Infallible, Failure> {
+        let chronicle = Arc::new(self.chronicle().await?);
         let head = *self.blocks.head().borrow();
         let mut parent = head.map(|head| Parent { number: head.number, hash: head.hash.into() });
-        let mut chronicle = None;
         let mut next = match &parent {
             Some(_) => {
                 self.genesis.clear();
@@ -88,26 +79,22 @@ impl Sealer {
             None => EpochNumber(1),
         };
         if self.genesis.is_empty() && parent.is_none() {
-            let genesis = self.chronicle(&mut chronicle).await?.genesis(None, [0; 32])?;
+            let genesis = chronicle.genesis(None, [0; 32])?;
             parent = Some((&genesis).into());
             self.blocks.append(&[genesis], EpochNumber(0))?;
         }
         loop {
             let through = self.applied_from(next).await;
             let epochs = self.recent.epochs(&self.log, next, through).await?;
-            let Some(last) = epochs.last().map(|ordered| ordered.record.number) else {
+            let Some(last) = epochs.last().map(|taken| taken.ordered.record.number) else {
                 // The log is ahead of what is applied, unless somebody cut it.
                 tokio::time::sleep(RETRY_DELAY).await;
                 continue;
             };
-            let sealed = self.seal(&mut chronicle, parent.clone(), &epochs).await?;
-            if let Some(block) = sealed.last() {
-                parent = Some(block.into());
-                metrics::gauge!("parsec_sequencer_sealed_block")
-                    .set(u32::try_from(block.number).unwrap_or(u32::MAX));
-            }
-            self.blocks.append(&sealed, last)?;
+            let became = self.became(epochs).await?;
+            parent = self.press(&chronicle, parent, became, last).await?;
             next = last.next();
+            self.gather().await;
         }
     }
 
@@ -121,105 +108,108 @@ impl Sealer {
         }
     }
 
-    /// The blocks that are among these epochs.
-    async fn seal(
-        &mut self,
-        chronicle: &mut Option<Chronicle>,
-        mut parent: Option<Parent>,
-        epochs: &[Ordered],
-    ) -> Result<Vec<Block>, Failure> {
-        let mut of_interest = Vec::new();
-        for ordered in epochs {
-            if self.ends_genesis(ordered) || is_block(&ordered.record) {
-                of_interest.push(ordered);
-            }
+    /// Waits for more to be sealed together, unless somebody waits for a block: each time costs a
+    /// message to every host.
+    async fn gather(&self) {
+        let mut wanted = self.blocks.wanted();
+        let wanted = wanted.wait_for(|waiting| *waiting > 0);
+        // That the time is over, and that there is nobody to want anything, come to the same.
+        tokio::time::timeout(SEAL_INTERVAL, wanted).await.ok();
+    }
+
+    /// Has blocks made of epochs, and kept. Returns the last block.
+    async fn press(
+        &self,
+        chronicle: &Arc<Chronicle>,
+        parent: Option<Parent>,
+        became: Vec<Became>,
+        through: EpochNumber,
+    ) -> Result<Option<Parent>, Failure> {
+        let (answer, pressed) = oneshot::channel();
+        let job = Job { chronicle: chronicle.clone(), parent, became, through, answer };
+        // The thread ends only when everything does.
+        if self.press.send(job).await.is_err() {
+            return std::future::pending().await;
         }
-        if of_interest.is_empty() {
-            return Ok(Vec::new());
+        match pressed.await {
+            Ok(pressed) => pressed,
+            Err(_) => std::future::pending().await,
         }
-        let numbers: Vec<_> = of_interest.iter().map(|ordered| ordered.record.number).collect();
-        let became = self.became(&numbers).await?;
-        let chronicle = self.chronicle(chronicle).await?;
-        let mut receipts = became.receipts.into_iter().peekable();
-        let mut sealed = Vec::new();
-        for (ordered, state) in of_interest.into_iter().zip(became.states) {
-            let record = &ordered.record;
-            let mut of_epoch = Vec::new();
-            while let Some(receipt) =
-                receipts.next_if(|receipt| receipt.position.epoch == record.number)
-            {
-                of_epoch.push(receipt);
-            }
-            let block = match &parent {
-                None => chronicle.genesis(Some(record), state.0)?,
-                Some(parent) => {
-                    let executed = executed(ordered, of_epoch)?;
-                    chronicle.block(parent, record, state.0, executed)?
-                }
-            };
-            parent = Some((&block).into());
-            sealed.push(block);
-        }
-        Ok(sealed)
     }
 
     /// Whether this epoch holds the last of the genesis.
-    fn ends_genesis(&mut self, ordered: &Ordered) -> bool {
+    fn ends_genesis(&mut self, taken: &Taken) -> bool {
         if self.genesis.is_empty() {
             return false;
         }
-        for entry in ordered.batches.iter().flat_map(|batch| &batch.entries) {
+        for entry in taken.ordered.batches.iter().flat_map(|batch| &batch.entries) {
             self.genesis.remove(&entry.id);
         }
         self.genesis.is_empty()
     }
 
     /// The chronicle, whose parameters are read once: they do not change after genesis.
-    async fn chronicle<'a>(
-        &self,
-        known: &'a mut Option<Chronicle>,
-    ) -> Result<&'a Chronicle, Failure> {
-        let chronicle = match known.take() {
-            Some(chronicle) => chronicle,
-            None => {
-                let key = [Chronicle::key()];
-                let read = || {
-                    let applied = *self.applied.borrow();
-                    self.queries.read(applied, &key)
-                };
-                let params = patiently(read).await.into_iter().next().flatten();
-                Chronicle::new(self.chain_id, params.as_ref())?
-            }
+    async fn chronicle(&mut self) -> Result<Chronicle, Failure> {
+        if !self.genesis.is_empty() {
+            self.applied_from(EpochNumber(1)).await;
+        }
+        let key = [Chronicle::key()];
+        let read = || {
+            let applied = *self.applied.borrow();
+            self.queries.read(applied, &key)
         };
-        Ok(known.insert(chronicle))
+        let params = patiently(read).await.into_iter().next().flatten();
+        Ok(Chronicle::new(self.chain_id, params.as_ref())?)
     }
 
-    /// What became of these epochs.
-    async fn became(&self, epochs: &[EpochNumber]) -> Result<Became, Failure> {
+    /// What became of those of the epochs that are blocks.
+    async fn became(&mut self, epochs: Vec<Taken>) -> Result<Vec<Became>, Failure> {
+        let mut blocks = Vec::new();
+        for taken in epochs {
+            if self.ends_genesis(&taken) || is_block(&taken.ordered.record) {
+                blocks.push(taken);
+            }
+        }
+        if blocks.is_empty() {
+            return Ok(Vec::new());
+        }
+        let number = |taken: &Taken| taken.ordered.record.number;
+        let numbers: Vec<_> = blocks.iter().map(number).collect();
+        let states = patiently(|| self.queries.states(&numbers)).await;
+        let unknown = blocks.iter().filter(|taken| taken.receipts.is_none()).map(number).collect();
+        let mut asked = self.ask_receipts(unknown).await;
+        let became = |(taken, state): (Taken, _)| {
+            let Taken { ordered, receipts } = taken;
+            let asked = || asked.remove(&ordered.record.number).unwrap_or_default();
+            Became { receipts: receipts.unwrap_or_else(asked), ordered, state }
+        };
+        Ok(blocks.into_iter().zip(states).map(became).collect())
+    }
+
+    /// Asks all partitions for the receipts of epochs, which are then sorted.
+    async fn ask_receipts(&self, epochs: Vec<EpochNumber>) -> BTreeMap<EpochNumber, Vec<Receipt>> {
+        let mut found: BTreeMap<EpochNumber, Vec<Receipt>> = BTreeMap::new();
+        if epochs.is_empty() {
+            return found;
+        }
+        metrics::counter!("parsec_sequencer_epochs_asked_for_total").increment(epochs.len() as u64);
         let mut asked = JoinSet::new();
         for partition in self.partitions.iter().copied() {
-            let (queries, epochs) = (self.queries.clone(), epochs.to_vec());
+            let (queries, epochs) = (self.queries.clone(), epochs.clone());
             asked.spawn(async move {
-                let outcomes = patiently(|| queries.outcomes(partition, &epochs)).await;
-                (partition, outcomes)
+                patiently(|| queries.outcomes(partition, &epochs)).await.receipts
             });
         }
-        let mut became = Became { states: vec![Digest::ZERO; epochs.len()], receipts: Vec::new() };
         while let Some(answer) = asked.join_next().await {
-            let (partition, Outcomes { states, receipts, .. }) = match answer {
-                Ok(answer) => answer,
+            match answer {
+                Ok(receipts) => receipts.into_iter().for_each(|receipt| {
+                    found.entry(receipt.position.epoch).or_default().push(receipt);
+                }),
                 Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-            };
-            if let Some(epoch) = epochs.get(states.len()) {
-                return Err(Failure::Receipts { partition, epoch: *epoch });
             }
-            for (sum, state) in became.states.iter_mut().zip(states) {
-                sum.add(Digest(state));
-            }
-            became.receipts.extend(receipts);
         }
-        became.receipts.sort_by_key(|receipt| receipt.position);
-        Ok(became)
+        found.values_mut().for_each(|of| of.sort_by_key(|receipt| receipt.position));
+        found
     }
 }
 
@@ -237,23 +227,4 @@ where
             }
         }
     }
-}
-
-/// The Ethereum transactions of an epoch with their receipts, which are sorted.
-fn executed(ordered: &Ordered, receipts: Vec<Receipt>) -> Result<Vec<Executed>, Failure> {
-    let record: &EpochRecord = &ordered.record;
-    let entries = ordered.batches.iter().flat_map(|batch| &batch.entries);
-    let mut receipts = receipts.into_iter();
-    let mut executed = Vec::new();
-    for entry in entries {
-        let receipt = receipts.next().filter(|receipt| receipt.id == entry.id);
-        let Some(receipt) = receipt else {
-            return Err(Failure::Receipts { partition: entry.home, epoch: record.number });
-        };
-        if entry.runtime == RuntimeId::EVM {
-            let (sender, payload) = (entry.sender.clone(), entry.payload.clone());
-            executed.push(Executed { sender, payload, receipt });
-        }
-    }
-    Ok(executed)
 }

@@ -1,10 +1,14 @@
 //! Where the chronicle has its epochs from: memory while it keeps up, else the log.
+//!
+//! Receipts pass by on their way to clients, and are kept with their epochs meanwhile: the chronicle
+//! need not ask the partitions for them again, unless it is behind, or one was lost.
 
 use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use parsec_protocol::EpochNumber;
+use parsec_protocol::{EpochNumber, Receipt};
+use parsec_runtimes::evm::chronicle::is_block;
 use parsec_storage::log::{LogError, LogReader};
 
 use crate::driver::Ordered;
@@ -19,53 +23,113 @@ pub(crate) struct Recent {
 #[derive(Debug, Default)]
 struct Kept {
     /// **Invariant:** numbers are dense.
-    epochs: VecDeque<Ordered>,
+    epochs: VecDeque<Passing>,
     transactions: u64,
 }
 
+/// An epoch, and those of its receipts that came by.
+#[derive(Debug)]
+struct Passing {
+    ordered: Ordered,
+    /// By index in the epoch; empty if it is no block.
+    receipts: Vec<Option<Receipt>>,
+    missing: usize,
+}
+
+/// An epoch that the chronicle takes, with its receipts, in order, if all of them came by.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) ordered: Ordered,
+    pub(super) receipts: Option<Vec<Receipt>>,
+}
+
+impl Passing {
+    fn new(ordered: Ordered) -> Self {
+        let count = match is_block(&ordered.record) {
+            true => usize::try_from(ordered.record.transactions()).unwrap_or(0),
+            false => 0,
+        };
+        Self { ordered, receipts: vec![None; count], missing: count }
+    }
+
+    fn keep(&mut self, receipt: &Receipt) {
+        let index = usize::try_from(receipt.position.index).unwrap_or(usize::MAX);
+        if let Some(place @ None) = self.receipts.get_mut(index) {
+            *place = Some(receipt.clone());
+            self.missing -= 1;
+        }
+    }
+
+    /// Its receipts are handed over: each block is sealed once.
+    fn take(&mut self) -> Taken {
+        let receipts = std::mem::take(&mut self.receipts);
+        let receipts = (self.missing == 0).then(|| receipts.into_iter().flatten().collect());
+        Taken { ordered: self.ordered.clone(), receipts }
+    }
+}
+
 impl Recent {
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// An epoch is ordered and durable. Epochs come in order.
     pub(crate) fn push(&self, ordered: Ordered) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.lock();
         kept.transactions += ordered.record.transactions();
-        kept.epochs.push_back(ordered);
+        kept.epochs.push_back(Passing::new(ordered));
         while kept.transactions > CHRONICLE_RECENT_TRANSACTIONS_MAX
             || kept.epochs.len() > CHRONICLE_EPOCHS_MAX
         {
-            let Some(gone) = kept.epochs.pop_front() else { return };
-            kept.transactions -= gone.record.transactions();
+            if !kept.forget_first() {
+                return;
+            }
+        }
+    }
+
+    /// Receipts came from an executor. Those of epochs that are not here are not needed here.
+    pub(crate) fn on_receipts(&self, receipts: &[Receipt]) {
+        let mut kept = self.lock();
+        let Some(first) = kept.epochs.front().map(|epoch| epoch.ordered.record.number) else {
+            return;
+        };
+        for receipt in receipts {
+            let place = receipt.position.epoch.0.checked_sub(first.0);
+            let place = place.and_then(|place| usize::try_from(place).ok());
+            if let Some(epoch) = place.and_then(|place| kept.epochs.get_mut(place)) {
+                epoch.keep(receipt);
+            }
         }
     }
 
     /// The epochs from `from` through `through`, as many as are taken at a time, if the first one
     /// is still here. Those before it are forgotten.
-    fn take(&self, from: EpochNumber, through: EpochNumber) -> Option<Vec<Ordered>> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = kept.epochs.front()?.record.number;
+    fn take(&self, from: EpochNumber, through: EpochNumber) -> Option<Vec<Taken>> {
+        let mut kept = self.lock();
+        let first = kept.epochs.front()?.ordered.record.number;
         let skip = usize::try_from(from.0.checked_sub(first.0)?).ok()?;
         let (mut taken, mut transactions) = (Vec::new(), 0);
-        for ordered in kept.epochs.iter().skip(skip) {
-            if ordered.record.number > through || !room(taken.len(), transactions) {
+        for epoch in kept.epochs.iter_mut().skip(skip) {
+            let record = &epoch.ordered.record;
+            if record.number > through || !room(taken.len(), transactions) {
                 break;
             }
-            transactions += ordered.record.transactions();
-            taken.push(ordered.clone());
+            transactions += record.transactions();
+            taken.push(epoch.take());
         }
         for _ in 0..skip {
-            if let Some(gone) = kept.epochs.pop_front() {
-                kept.transactions -= gone.record.transactions();
-            }
+            kept.forget_first();
         }
         (!taken.is_empty()).then_some(taken)
     }
 
     /// The epochs from `from` on, at least one and not beyond `through`, which is ordered.
-    pub(crate) async fn epochs(
+    pub(super) async fn epochs(
         &self,
         log: &Path,
         from: EpochNumber,
         through: EpochNumber,
-    ) -> Result<Vec<Ordered>, LogError> {
+    ) -> Result<Vec<Taken>, LogError> {
         if let Some(taken) = self.take(from, through) {
             return Ok(taken);
         }
@@ -78,13 +142,22 @@ impl Recent {
     }
 }
 
+impl Kept {
+    /// Forgets the first epoch; whether there was one.
+    fn forget_first(&mut self) -> bool {
+        let Some(gone) = self.epochs.pop_front() else { return false };
+        self.transactions -= gone.ordered.record.transactions();
+        true
+    }
+}
+
 /// Whether one more epoch is taken together with so many.
 fn room(epochs: usize, transactions: u64) -> bool {
     epochs < parsec_protocol::limits::OUTCOME_EPOCHS_MAX
         && transactions < CHRONICLE_RECENT_TRANSACTIONS_MAX / 4
 }
 
-fn read_log(log: &Path, from: EpochNumber, through: EpochNumber) -> Result<Vec<Ordered>, LogError> {
+fn read_log(log: &Path, from: EpochNumber, through: EpochNumber) -> Result<Vec<Taken>, LogError> {
     let (mut epochs, mut transactions) = (Vec::new(), 0);
     for epoch in LogReader::epochs_from(log, from)? {
         let (record, batches) = epoch?;
@@ -93,14 +166,14 @@ fn read_log(log: &Path, from: EpochNumber, through: EpochNumber) -> Result<Vec<O
         }
         transactions += record.transactions();
         let batches = batches.into_iter().map(Arc::new).collect();
-        epochs.push(Ordered { record, batches });
+        epochs.push(Taken { ordered: Ordered { record, batches }, receipts: None });
     }
     Ok(epochs)
 }
 
 #[cfg(test)]
 mod tests {
-    use parsec_protocol::{BatchRef, EpochRecord, LaneId};
+    use parsec_protocol::{BatchRef, EpochRecord, LaneId, Outcome, Position, RuntimeId, TxId};
 
     use super::*;
 
@@ -124,8 +197,45 @@ mod tests {
 
     const NOTHING: [u64; 0] = [];
 
-    fn numbers(taken: Option<Vec<Ordered>>) -> Vec<u64> {
-        taken.into_iter().flatten().map(|ordered| ordered.record.number.0).collect()
+    fn numbers(taken: Option<Vec<Taken>>) -> Vec<u64> {
+        taken.into_iter().flatten().map(|taken| taken.ordered.record.number.0).collect()
+    }
+
+    fn receipt(epoch: u64, index: u32) -> Receipt {
+        Receipt {
+            id: TxId([9; 32]),
+            position: Position { epoch: EpochNumber(epoch), index },
+            attempt: 0,
+            outcome: Outcome::Committed,
+            work: 1,
+            output: Vec::new().into(),
+            events: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn receipts_are_handed_over_in_order_when_all_of_an_epoch_came_by() {
+        let recent = Recent::default();
+        for number in 1..=4 {
+            let mut ordered = ordered(number, 3);
+            // The third one is no block.
+            if number != 3 {
+                ordered.record.batches[0].runtimes = 1 << RuntimeId::EVM.0;
+            }
+            recent.push(ordered);
+        }
+        // In any order, more than once, of any epoch.
+        for (epoch, index) in [(1, 2), (2, 0), (1, 0), (9, 0), (1, 0), (3, 1), (0, 0), (1, 7)] {
+            recent.on_receipts(&[receipt(epoch, index)]);
+        }
+        recent.on_receipts(&[receipt(1, 1), receipt(4, 1), receipt(4, 0), receipt(4, 2)]);
+        let taken = recent.take(EpochNumber(1), EpochNumber(4)).unwrap();
+        let indexes = |taken: &Taken| {
+            let receipts = taken.receipts.as_ref()?;
+            Some(receipts.iter().map(|receipt| receipt.position.index).collect::<Vec<_>>())
+        };
+        let found: Vec<_> = taken.iter().map(indexes).collect();
+        assert_eq!(found, [Some(vec![0, 1, 2]), None, Some(vec![]), Some(vec![0, 1, 2])]);
     }
 
     #[test]

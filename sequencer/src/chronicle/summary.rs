@@ -25,6 +25,7 @@ impl Summarizer {
     pub(crate) async fn run(self, mut asked: mpsc::Receiver<EpochNumber>) {
         let mut sealed = self.blocks.through();
         while let Some(through) = asked.recv().await {
+            let _wanted = self.blocks.want();
             let waiting = sealed.wait_for(|sealed| *sealed >= through);
             let Some(Ok(_)) = self.stop.unless(waiting).await.map(|it| it.map(|_| ())) else {
                 return;

@@ -193,6 +193,7 @@ impl HostState {
                     complete: true,
                 })
             }
+            Query::States { epochs } => Answer::States(vec![[0; 32]; epochs.len()]),
         }
     }
 }

@@ -42,6 +42,7 @@ pub(crate) fn describe(message: &PeerMessage) -> String {
                 Answer::Receipt(receipt) => format!("receipt: {}", receipt.is_some()),
                 Answer::Digests(_) => "digests".into(),
                 Answer::Outcomes(outcomes) => format!("{} outcomes", outcomes.states.len()),
+                Answer::States(states) => format!("{} states", states.len()),
                 Answer::NotKept { oldest } => format!("not kept before {oldest}"),
                 Answer::Failed { reason } => reason.clone(),
             };
@@ -60,6 +61,7 @@ fn describe_query(query: &Query) -> String {
         Query::Outcomes { partition, epochs, .. } => {
             format!("outcomes of {} epochs at {partition}", epochs.len())
         }
+        Query::States { epochs } => format!("states of {} epochs", epochs.len()),
     }
 }
 

@@ -64,7 +64,7 @@ impl Executor {
         let (partition, epoch) = match query {
             Query::Read { partition, epoch, .. } => (partition, *epoch),
             Query::Receipt { partition, position } => (partition, position.epoch),
-            Query::Digests | Query::Outcomes { .. } => {
+            Query::Digests | Query::Outcomes { .. } | Query::States { .. } => {
                 return Some(failed("not asked here".into()));
             }
         };
@@ -77,7 +77,7 @@ impl Executor {
         let answer = match query {
             Query::Read { keys, .. } => shard.store.read_at(epoch, keys).map(Answer::Values),
             Query::Receipt { position, .. } => shard.store.receipt(*position).map(Answer::Receipt),
-            Query::Digests | Query::Outcomes { .. } => return None,
+            Query::Digests | Query::Outcomes { .. } | Query::States { .. } => return None,
         };
         Some(answer.unwrap_or_else(|error| failed(error.to_string())))
     }

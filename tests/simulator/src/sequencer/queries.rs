@@ -37,7 +37,7 @@ impl Sequencer {
     pub(super) fn question(&mut self, s: &mut Surroundings, query: Query, purpose: Purpose) {
         let partition = match &query {
             Query::Read { partition, .. } | Query::Receipt { partition, .. } => *partition,
-            Query::Digests | Query::Outcomes { .. } => return,
+            Query::Digests | Query::Outcomes { .. } | Query::States { .. } => return,
         };
         let host = self.followers.layout().holder(partition);
         let host = host.expect("every partition has a host in a layout");
