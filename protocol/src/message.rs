@@ -106,9 +106,10 @@ impl Wire for PeerMessage {
             Self::Answer { answer: Answer::Outcomes(outcomes), .. } => {
                 outcomes.receipts.iter().try_for_each(Receipt::check)
             }
-            Self::Query { query: Query::Outcomes { epochs, .. } | Query::States { epochs }, .. }
-                if epochs.is_empty() || epochs.len() > OUTCOME_EPOCHS_MAX =>
-            {
+            Self::Query {
+                query: Query::Outcomes { epochs, .. } | Query::States { epochs },
+                ..
+            } if epochs.is_empty() || epochs.len() > OUTCOME_EPOCHS_MAX => {
                 Err(Malformed::ReadLength { keys: epochs.len() })
             }
             _ => Ok(()),

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use parsec_protocol::limits::{ANSWER_BYTES_MAX, BLOCKS_MAX};
 use parsec_protocol::message::{
-    ClientMessage, ClusterStatus, ReadAt, ServerMessage, Verdict, short,
+    ClientMessage, ClientReceipt, ClusterStatus, ReadAt, ServerMessage, Verdict, short,
 };
 use parsec_protocol::transport::{ClientConnection, ClientListener, ClientReader, ClientWriter};
 use parsec_protocol::{EpochNumber, ErrorCode, Key, RuntimeId, Transaction};
@@ -365,7 +365,9 @@ impl Session {
             for (index, place) in known {
                 match self.service.queries.receipt(place).await {
                     Ok(Some(receipt)) => match word(receipt) {
-                        Word::Final(receipt) => self.outbox.receipt(request, index, receipt),
+                        Word::Final(receipt) => {
+                            self.outbox.receipts(vec![ClientReceipt { request, index, receipt }]);
+                        }
                         Word::Again(_) => {
                             let position = place.position;
                             return self.service.stop.fail(format!(

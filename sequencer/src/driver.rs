@@ -3,12 +3,13 @@
 //! It takes inputs from everywhere, advances the pure [`Orderer`], and carries its outputs out.
 //! It only ever waits for the log and for dispatching, neither of which waits for it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ahash::AHashMap;
+use parsec_protocol::message::ClientReceipt;
 use parsec_protocol::{Batch, EpochNumber, EpochRecord, ErrorCode, Footprint, Receipt, TxId};
 use parsec_sequencer_core::{
     Accepted, Candidate, Lookup, Orderer, Output, Rediscovery, Refused, SingleLedger, Token,
@@ -129,6 +130,8 @@ pub(crate) struct Driver {
     pub(crate) strays: VecDeque<Rediscovery>,
     /// When recent epochs were dispatched, to tell how long they take.
     pub(crate) dispatched: VecDeque<(EpochNumber, Instant)>,
+    /// Receipts of this turn, by connection: each is woken once for all of them.
+    pub(crate) replies: BTreeMap<u64, Vec<ClientReceipt>>,
     pub(crate) stop: Stop,
 }
 
@@ -218,6 +221,7 @@ impl Driver {
                 return;
             }
         }
+        self.reply();
         self.show();
     }
 
@@ -250,7 +254,9 @@ impl Driver {
             Output::Sync => self.outlets.log.send(LogCommand::Sync).await.ok(),
             Output::Dispatch { record, batches } => self.dispatch(record, batches).await,
             Output::Reply { token, receipt } => {
-                self.reply(token, receipt);
+                let Token { connection, request, index } = token;
+                let reply = ClientReceipt { request, index, receipt };
+                self.replies.entry(connection).or_default().push(reply);
                 Some(())
             }
             Output::Summarize { through } => self.outlets.summarize.send(through).await.ok(),
@@ -274,15 +280,31 @@ impl Driver {
         self.outlets.dispatch.send(Ordered { record, batches }).await.ok()
     }
 
-    fn reply(&mut self, token: Token, receipt: Receipt) {
-        metrics::counter!("parsec_sequencer_replies_total").increment(1);
-        let epoch = receipt.position.epoch;
-        if let Ok(index) = self.dispatched.binary_search_by_key(&epoch, |(epoch, _)| *epoch) {
-            let since = self.dispatched[index].1.elapsed();
-            metrics::histogram!("parsec_sequencer_order_to_receipt_seconds").record(since);
+    /// Hands the receipts of this turn to those who wait for them.
+    fn reply(&mut self) {
+        if self.replies.is_empty() {
+            return;
         }
-        if let Some(outbox) = self.connections.get(&token.connection) {
-            outbox.receipt(token.request, token.index, receipt);
+        let now = Instant::now();
+        for (connection, replies) in std::mem::take(&mut self.replies) {
+            metrics::counter!("parsec_sequencer_replies_total").increment(replies.len() as u64);
+            self.note_times(&replies, now);
+            if let Some(outbox) = self.connections.get(&connection) {
+                outbox.receipts(replies);
+            }
+        }
+    }
+
+    /// Shows how long transactions took from being ordered on.
+    fn note_times(&self, replies: &[ClientReceipt], now: Instant) {
+        let took = metrics::histogram!("parsec_sequencer_order_to_receipt_seconds");
+        let epoch = |reply: &ClientReceipt| reply.receipt.position.epoch;
+        for of_epoch in replies.chunk_by(|a, b| epoch(a) == epoch(b)) {
+            let epoch = epoch(&of_epoch[0]);
+            let found = self.dispatched.binary_search_by_key(&epoch, |(epoch, _)| *epoch);
+            let Ok(index) = found else { continue };
+            let since = now.saturating_duration_since(self.dispatched[index].1);
+            took.record_many(since, of_epoch.len());
         }
     }
 }

@@ -38,7 +38,7 @@ mod restore;
 mod stop;
 mod workers;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -351,6 +351,7 @@ impl Parts {
             connections: AHashMap::new(),
             strays: VecDeque::new(),
             dispatched: VecDeque::new(),
+            replies: BTreeMap::new(),
             stop: self.stop.clone(),
         };
         let mut tasks = JoinSet::new();

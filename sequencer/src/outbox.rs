@@ -77,13 +77,18 @@ impl Outbox {
         self.filled.notify_one();
     }
 
-    /// A receipt is there.
-    pub(crate) fn receipt(&self, request: u64, index: u32, receipt: Receipt) {
-        let receipt = ClientReceipt { request, index, receipt };
+    /// Receipts are there.
+    pub(crate) fn receipts(&self, receipts: Vec<ClientReceipt>) {
         let mut state = self.lock();
-        match state.held.get_mut(&request) {
-            Some(held) => held.push(receipt),
-            None => state.receipts.push_back(receipt),
+        if state.held.is_empty() {
+            state.receipts.extend(receipts);
+        } else {
+            for receipt in receipts {
+                match state.held.get_mut(&receipt.request) {
+                    Some(held) => held.push(receipt),
+                    None => state.receipts.push_back(receipt),
+                }
+            }
         }
         drop(state);
         self.filled.notify_one();
@@ -194,11 +199,15 @@ mod tests {
         }
     }
 
+    fn reply(request: u64, index: u32, output: usize) -> ClientReceipt {
+        ClientReceipt { request, index, receipt: receipt(index, output) }
+    }
+
     #[test]
     fn receipts_wait_for_their_verdicts() {
         let outbox = Outbox::new(10);
         assert_eq!(outbox.begin(5, 2), Some(2));
-        outbox.receipt(5, 0, receipt(0, 0));
+        outbox.receipts(vec![reply(5, 0, 0)]);
         assert_eq!(outbox.take(), None);
         outbox.verdicts(5, Vec::new(), 0);
         assert!(matches!(outbox.take(), Some(ServerMessage::Verdicts { request: 5, .. })));
@@ -224,7 +233,7 @@ mod tests {
     #[test]
     fn frames_of_receipts_stay_small() {
         let outbox = Outbox::new(1_000);
-        (0..100).for_each(|index| outbox.receipt(1, index, receipt(index, 60_000)));
+        outbox.receipts((0..100).map(|index| reply(1, index, 60_000)).collect());
         let mut seen = Vec::new();
         while let Some(ServerMessage::Receipts(receipts)) = outbox.take() {
             let bytes: usize = receipts.iter().map(|each| size(&each.receipt)).sum();

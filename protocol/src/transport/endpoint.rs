@@ -7,8 +7,8 @@ use std::time::Duration;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::crypto::{CryptoError, HmacKey};
 use quinn::{
-    Connection, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig, Incoming,
-    MtuDiscoveryConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt,
+    AckFrequencyConfig, Connection, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig,
+    Incoming, MtuDiscoveryConfig, ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
 
 use super::error::{CloseCode, TransportError};
@@ -17,6 +17,10 @@ use super::error::{CloseCode, TransportError};
 pub(super) const UDP_PAYLOAD_BYTES_MAX: u16 = 6_500;
 /// What every path of the Internet carries; discovery finds out whether more gets through.
 const UDP_PAYLOAD_BYTES_MIN: u16 = 1_200;
+/// The other side is asked to acknowledge when so many packets have come, or the first has waited
+/// for its time: each acknowledgement is a packet of its own, which costs both sides what any other
+/// does.
+const ACK_AFTER_PACKETS: u32 = 10;
 /// How long an ended connection waits for its last words to arrive.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 
@@ -57,6 +61,9 @@ impl LinkSettings {
             (None, true) => UDP_PAYLOAD_BYTES_MAX,
             (None, false) => UDP_PAYLOAD_BYTES_MIN,
         };
+        let mut acknowledgements = AckFrequencyConfig::default();
+        acknowledgements.ack_eliciting_threshold(VarInt::from_u32(ACK_AFTER_PACKETS));
+        transport.ack_frequency_config(Some(acknowledgements));
         // There is nothing to discover where the size is given.
         let discovery = (payload == UDP_PAYLOAD_BYTES_MIN).then(MtuDiscoveryConfig::default);
         transport.initial_mtu(payload).mtu_discovery_config(discovery);

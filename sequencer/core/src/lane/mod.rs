@@ -465,9 +465,13 @@ impl Lane {
         }
         let forgotten = self.window.resolve(position.epoch);
         self.forget(forgotten);
-        for token in flight.tokens {
+        let mut tokens = flight.tokens.into_iter();
+        let last = tokens.next_back();
+        for token in tokens {
             self.outputs.push_back(Output::Reply { token, receipt: receipt.clone() });
         }
+        // Most have one token: that one gets the receipt itself.
+        self.outputs.extend(last.map(|token| Output::Reply { token, receipt }));
     }
 
     /// Asks for the footprint of a transaction that strayed, in the state after `least` or later.

@@ -14,8 +14,10 @@ use parsec_bench::workload::{Commits, LoadTransaction, Reverts, Workload, Worklo
 use parsec_protocol::message::{ClientMessage, ClientReceipt, ServerMessage};
 use parsec_protocol::transaction::Entry;
 use parsec_protocol::{
-    Batch, EpochNumber, EpochRecord, Key, LaneId, Outcome, Receipt, Transaction, Value, codec,
+    Batch, EpochNumber, EpochRecord, Key, LaneId, Outcome, Receipt, RuntimeId, Transaction, Value,
+    codec,
 };
+use parsec_runtimes::evm::chronicle::{Chronicle, Executed, Parent};
 use parsec_storage::{Digest, LogOptions, LogWriter};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -42,7 +44,8 @@ struct Spent {
     encoding: Duration,
     log: Duration,
     digests: Duration,
-    /// The transactions that `encoding`, `log` and `digests` are of.
+    blocks: Duration,
+    /// The transactions that `encoding`, `log`, `digests` and `blocks` are of.
     handled: usize,
 }
 
@@ -111,7 +114,8 @@ fn audit(thread: &PlainThread, workload: &dyn Workload) -> Result<(), Failure> {
 
 impl Spent {
     fn is_too_short(&self) -> bool {
-        let all = self.admission + self.execution + self.encoding + self.log + self.digests;
+        let handled = self.encoding + self.log + self.digests + self.blocks;
+        let all = self.admission + self.execution + handled;
         self.execution < EXECUTING && all < MEASURING && self.transactions < TRANSACTIONS_MAX
     }
 
@@ -145,6 +149,7 @@ impl Spent {
             self.encoding = encoding(&transactions, &batches, &receipts)?;
             self.log = log(&batches)?;
             self.digests = digests(&changes, &receipts);
+            self.blocks = blocks(&entries, receipts)?;
         }
         Ok(())
     }
@@ -154,18 +159,21 @@ impl Spent {
         let admission = micros(self.admission, self.transactions);
         let execution = micros(self.execution, self.transactions);
         let handled = |spent| micros(spent, self.handled);
-        let costs = [
+        let mut costs = vec![
             ("admission (decoding, signature, id)", admission),
             ("execution", execution),
             ("encoding (submission, batch, receipts)", handled(self.encoding)),
             ("log (hash chain, append, sync)", handled(self.log)),
             ("digests (state, receipts)", handled(self.digests)),
         ];
+        if !self.blocks.is_zero() {
+            costs.push(("blocks (roots, bloom filter, header)", handled(self.blocks)));
+        }
         let cost = |(stage, micros): (&str, f64)| Cost { stage: stage.to_owned(), micros };
         Lines {
             one_thread_tps: 1e6 / execution,
             one_thread_with_signatures_tps: 1e6 / (admission + execution),
-            costs: costs.map(cost).into(),
+            costs: costs.into_iter().map(cost).collect(),
         }
     }
 }
@@ -241,6 +249,42 @@ fn digests(changes: &[Change], receipts: &[Receipt]) -> Duration {
     now() - started
 }
 
+/// The blocks that Ethereum transactions come to; nothing for others.
+fn blocks(entries: &[Entry], receipts: Vec<Receipt>) -> Result<Duration, Failure> {
+    let mut executed: Vec<_> = entries
+        .iter()
+        .zip(receipts)
+        .filter(|(entry, _)| entry.runtime == RuntimeId::EVM)
+        .map(|(entry, receipt)| Executed {
+            sender: entry.sender.clone(),
+            payload: entry.payload.clone(),
+            receipt,
+        })
+        .collect();
+    let chronicle = Chronicle::new(1, None).context("blocks")?;
+    let mut parent = Parent::from(&chronicle.genesis(None, [0; 32]).context("blocks")?);
+    let started = now();
+    for number in 1.. {
+        if executed.is_empty() {
+            break;
+        }
+        let of_block: Vec<_> = executed.drain(..executed.len().min(BATCH)).collect();
+        let record = EpochRecord {
+            number: EpochNumber(number),
+            timestamp_ms: 1,
+            block: number,
+            parent: [0; 32],
+            batches: Vec::new(),
+        };
+        let block = chronicle.block(&parent, &record, [0; 32], of_block).context("blocks")?;
+        parent = (&block).into();
+    }
+    match parent.number {
+        0 => Ok(Duration::ZERO),
+        _ => Ok(now() - started),
+    }
+}
+
 /// How long this thread has run.
 fn now() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
@@ -272,11 +316,12 @@ mod tests {
             encoding: ms(1),
             log: ms(2),
             digests: ms(3),
+            blocks: ms(4),
         };
         let lines = spent.lines();
         assert!((lines.one_thread_tps - 1e5).abs() < 1.0);
         assert!((lines.one_thread_with_signatures_tps - 2e4).abs() < 1.0);
-        assert!((micros(&spent) - 110.0).abs() < 1e-6);
+        assert!((micros(&spent) - 150.0).abs() < 1e-6);
     }
 
     #[test]
