@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(outbox.begin(2, 2), None, "the number is taken");
         outbox.verdicts(1, Vec::new(), 1);
         assert_eq!(outbox.begin(3, 5), Some(1));
-        outbox.receipt(1, 0, receipt(0, 0));
+        outbox.receipts(vec![reply(1, 0, 0)]);
         assert!(outbox.take().is_some() && outbox.take().is_some());
         assert_eq!(outbox.begin(4, 5), Some(1));
     }

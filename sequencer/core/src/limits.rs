@@ -25,8 +25,10 @@ pub const RETAINED_BYTES_MAX: usize = 1_024 * 1_024 * 1_024;
 /// Most epochs remembered because an earlier one has an unfinished transaction. Full: no more
 /// batches are closed, except with transactions that strayed.
 pub const RETAINED_EPOCHS_MAX: usize = 65_536;
-/// Microseconds between epochs under load, at least.
-pub const EPOCH_INTERVAL_MIN_US: u64 = 1_000;
+/// Microseconds between epochs under load, at least: an epoch costs messages and wake-ups in all
+/// processes, whatever is in it. Half of this is what waiting adds to the latency of what comes while
+/// something executes.
+pub const EPOCH_INTERVAL_MIN_US: u64 = 4_000;
 /// Microseconds between epochs under load for each host, which all get a message in each epoch, at
 /// least ...
 pub const EPOCH_INTERVAL_PER_HOST_US: u64 = 500;

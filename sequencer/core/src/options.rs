@@ -74,7 +74,7 @@ mod tests {
         let interval = |hosts| LaneOptions::for_hosts(hosts).epoch_interval_min_us;
         assert_eq!(
             [0, 1, 2, 16, 40, 1_024].map(interval),
-            [1_000, 1_000, 1_000, 8_000, 20_000, 20_000]
+            [4_000, 4_000, 4_000, 8_000, 20_000, 20_000]
         );
     }
 }
