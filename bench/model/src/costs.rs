@@ -77,7 +77,7 @@ impl Stage {
             Self::Ordering => "ordering and messages",
             Self::Log => "log",
             Self::Dispatch => "dispatch",
-            Self::Index => "index and other",
+            Self::Index => "index, blocks and other",
             Self::Execution => "scheduling, execution",
             Self::Storage => "storage",
             Self::Messages => "messages",
