@@ -214,11 +214,21 @@ impl FjallStore {
             .push(first, applied, snapshot);
         metrics::histogram!("parsec_storage_commit_seconds").record(started.elapsed());
         metrics::counter!("parsec_storage_writes_total").increment(writes as u64);
+        self.show_memory();
         Ok(())
     }
 
+    /// Shows what the engine has in memory.
+    fn show_memory(&self) {
+        let labels = [metrics::Label::new("partition", self.options.partition.to_string())];
+        let set = |name: &'static str, bytes: u64| {
+            metrics::gauge!(name, labels.iter()).set(u32::try_from(bytes).unwrap_or(u32::MAX));
+        };
+        set("parsec_storage_memtable_bytes", self.memtable_bytes());
+        set("parsec_storage_cache_bytes", self.database.cache_size());
+    }
+
     /// Bytes that the engine has in memory and in no table yet, as it counts them.
-    #[cfg(test)]
     pub(super) fn memtable_bytes(&self) -> u64 {
         self.database.write_buffer_size()
     }
