@@ -51,8 +51,9 @@ pub const CHRONICLE_RECENT_TRANSACTIONS_MAX: u64 = 32_768;
 pub const SEAL_INTERVAL: Duration = Duration::from_millis(100);
 /// Bytes of the cache of sealed blocks.
 pub const BLOCKS_CACHE_BYTES: u64 = 16 * 1_024 * 1_024;
-/// Bytes of sealed blocks that are gathered in memory before they are sorted onto the disk.
-pub const BLOCKS_MEMTABLE_BYTES: u64 = 16 * 1_024 * 1_024;
+/// Bytes of sealed blocks that are gathered in memory before they are sorted onto the disk. There
+/// may be twice that: the engine keeps those that it wrote last until it writes the next.
+pub const BLOCKS_MEMTABLE_BYTES: u64 = 8 * 1_024 * 1_024;
 /// How long a client that asks for a block waits for it, if there is none yet.
 pub const BLOCKS_WAIT: Duration = Duration::from_secs(10);
 

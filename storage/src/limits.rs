@@ -12,8 +12,19 @@ pub const RUN_BYTES_MAX: usize = 16 * 1_024 * 1_024;
 pub const RUN_COMMITS_MAX: usize = 4_096;
 /// A record of packed receipts or pushes is closed when it reaches this many bytes.
 pub const PACKED_BYTES_TARGET: usize = 256 * 1_024;
-/// Bytes of a store's cache of blocks, unless its options say otherwise.
-pub const CACHE_BYTES: u64 = 256 * 1_024 * 1_024;
+/// Bytes of a store's cache of blocks, unless its options say otherwise. What is in use is cached
+/// by the executor; this is for what comes back after it was dropped there.
+pub const CACHE_BYTES: u64 = 64 * 1_024 * 1_024;
+/// Bytes of the state that the engine sorts in memory before they go to a table, as the engine
+/// counts them, which leaves out the nodes of its lists. There may be twice that, because what was
+/// written is kept until the engine's next look at what nobody reads any more; and five times that
+/// if the disk is slow, when commits wait.
+pub const STATE_MEMTABLE_BYTES: u64 = 16 * 1_024 * 1_024;
+/// The same for receipts, and for what is owed: large records, so that tables of fewer bytes
+/// would be written all the time.
+pub const RECORDS_MEMTABLE_BYTES: u64 = 8 * 1_024 * 1_024;
+/// The same for what is small: digests and marks. With more, they would gather for long.
+pub const MARKS_MEMTABLE_BYTES: u64 = 2 * 1_024 * 1_024;
 /// Bytes of the store's journals at which the oldest is given up by flushing what needs it.
 pub const JOURNAL_BYTES_MAX: u64 = 512 * 1_024 * 1_024;
 

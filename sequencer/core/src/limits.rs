@@ -40,8 +40,8 @@ pub const INDEX_IDS_PER_WRITE: usize = 16_384;
 
 /// Most epochs kept in memory to be sent. Hosts that are further behind are sent the log.
 pub const RING_EPOCHS_MAX: usize = 1_024;
-/// About the most bytes of such epochs.
-pub const RING_BYTES_MAX: usize = 256 * 1_024 * 1_024;
+/// About the most bytes of such epochs, as they are on the wire; in memory they take more.
+pub const RING_BYTES_MAX: usize = 64 * 1_024 * 1_024;
 
 const _: () = assert!(SUBMISSION_TRANSACTIONS_MAX <= PENDING_TRANSACTIONS_MAX);
 const _: () = assert!(BATCH_TRANSACTIONS_MAX <= IN_FLIGHT_TRANSACTIONS_MAX);

@@ -18,13 +18,15 @@ use super::snapshots::Snapshots;
 use super::{Applied, EpochCommit, Store, StoreError};
 use crate::digest::Digest;
 use crate::disk::StdDisk;
-use crate::limits::{CACHE_BYTES, JOURNAL_BYTES_MAX};
+use crate::limits::{
+    CACHE_BYTES, JOURNAL_BYTES_MAX, MARKS_MEMTABLE_BYTES, RECORDS_MEMTABLE_BYTES,
+    STATE_MEMTABLE_BYTES,
+};
 
 /// Version of what is stored, in the identity record.
 const FORMAT_VERSION: u32 = 2;
 const IDENTITY_KEY: &[u8] = b"identity";
 const APPLIED_KEY: &[u8] = b"applied";
-const MIB: u64 = 1_024 * 1_024;
 
 /// Where a store is and whose.
 #[derive(Debug, Clone)]
@@ -105,11 +107,11 @@ impl FjallStore {
         let keyspace = |name: &str, create: fn() -> KeyspaceCreateOptions| {
             database.keyspace(name, create).map_err(engine_error)
         };
-        let meta = keyspace("meta", keyspace_of_records)?;
+        let meta = keyspace("meta", keyspace_of_marks)?;
         let state = keyspace("state", keyspace_of_state)?;
         let receipts = keyspace("receipts", keyspace_of_records)?;
         let outbox = keyspace("outbox", keyspace_of_records)?;
-        let digests = keyspace("digests", keyspace_of_records)?;
+        let digests = keyspace("digests", keyspace_of_marks)?;
 
         let applied = read_applied(&options, &meta)?;
         if applied.is_none() {
@@ -212,7 +214,23 @@ impl FjallStore {
             .push(first, applied, snapshot);
         metrics::histogram!("parsec_storage_commit_seconds").record(started.elapsed());
         metrics::counter!("parsec_storage_writes_total").increment(writes as u64);
+        self.show_memory();
         Ok(())
+    }
+
+    /// Shows what the engine has in memory.
+    fn show_memory(&self) {
+        let labels = [metrics::Label::new("partition", self.options.partition.to_string())];
+        let set = |name: &'static str, bytes: u64| {
+            metrics::gauge!(name, labels.iter()).set(u32::try_from(bytes).unwrap_or(u32::MAX));
+        };
+        set("parsec_storage_memtable_bytes", self.memtable_bytes());
+        set("parsec_storage_cache_bytes", self.database.cache_size());
+    }
+
+    /// Bytes that the engine has in memory and in no table yet, as it counts them.
+    pub(super) fn memtable_bytes(&self) -> u64 {
+        self.database.write_buffer_size()
     }
 
     /// Forgets the snapshots that only epochs before `epoch` need.
@@ -306,7 +324,7 @@ enum Scan {
 fn keyspace_of_state() -> KeyspaceCreateOptions {
     let bloom = |policy| FilterPolicyEntry::Bloom(policy);
     KeyspaceCreateOptions::default()
-        .max_memtable_size(64 * MIB)
+        .max_memtable_size(STATE_MEMTABLE_BYTES)
         .expect_point_read_hits(false)
         .filter_policy(FilterPolicy::new([
             bloom(BloomConstructionPolicy::FalsePositiveRate(0.0001)),
@@ -316,7 +334,14 @@ fn keyspace_of_state() -> KeyspaceCreateOptions {
 
 /// For few large records that are written in order, read in order, and there when looked for.
 fn keyspace_of_records() -> KeyspaceCreateOptions {
-    KeyspaceCreateOptions::default().max_memtable_size(16 * MIB).expect_point_read_hits(true)
+    KeyspaceCreateOptions::default()
+        .max_memtable_size(RECORDS_MEMTABLE_BYTES)
+        .expect_point_read_hits(true)
+}
+
+/// For few small records.
+fn keyspace_of_marks() -> KeyspaceCreateOptions {
+    keyspace_of_records().max_memtable_size(MARKS_MEMTABLE_BYTES)
 }
 
 /// The `applied` record, if there is one, after a check that the store is ours.

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parsec_protocol::{
@@ -12,7 +13,9 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::limits::PACKED_BYTES_TARGET;
+use crate::limits::{
+    MARKS_MEMTABLE_BYTES, PACKED_BYTES_TARGET, RECORDS_MEMTABLE_BYTES, STATE_MEMTABLE_BYTES,
+};
 
 const CLUSTER: [u8; 32] = [9; 32];
 const US: PartitionId = PartitionId(1);
@@ -586,6 +589,45 @@ fn a_store_without_its_mark_is_damaged() {
     store.meta.remove("applied").unwrap();
     drop(store);
     assert!(matches!(FjallStore::open(options), Err(StoreError::Damaged { .. })));
+}
+
+/// Commits that each bring half a mebibyte of state, half of receipts, and many digests.
+fn heavy(run: u64) -> (EpochCommit, Applied, Vec<(EpochNumber, Digest)>) {
+    let epochs = run * 1_000 + 1..=(run + 1) * 1_000;
+    let (first, last) = (EpochNumber(*epochs.start()), EpochNumber(*epochs.end()));
+    let written = |at: u64| Write {
+        key: Key::new(Namespace::partitioned(1), &(run * 256 + at).to_be_bytes()).unwrap(),
+        old: None,
+        new: Some(vec![1; 2_048].into()),
+        counted: true,
+    };
+    let commit = EpochCommit {
+        first,
+        writes: (0..256).map(written).collect(),
+        receipts: vec![receipt(position(last.0, 0), 512 * 1_024)],
+        ..EpochCommit::new(last)
+    };
+    let digests = epochs.map(|epoch| (EpochNumber(epoch), Digest::ZERO)).collect();
+    (commit, Applied { epoch: last, ..Applied::default() }, digests)
+}
+
+#[test]
+fn what_the_engine_keeps_in_memory_is_bounded() {
+    const RUNS: u64 = 80;
+    let bound = STATE_MEMTABLE_BYTES + 2 * RECORDS_MEMTABLE_BYTES + 2 * MARKS_MEMTABLE_BYTES;
+    assert!(RUNS * 1_024 * 1_024 > 2 * bound, "too little is written to tell");
+    let directory = tempfile::tempdir().unwrap();
+    let store = FjallStore::open(options(directory.path())).unwrap();
+    for (commit, applied, digests) in (0..RUNS).map(heavy) {
+        store.commit_run(commit, applied, &digests).unwrap();
+    }
+    // Threads of the engine's own write the tables.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while store.memtable_bytes() > bound && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let kept = store.memtable_bytes();
+    assert!(kept <= bound, "{kept} bytes of at most {bound}");
 }
 
 #[test]
