@@ -27,6 +27,9 @@ use parsec_protocol::{Key, Value};
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
 
+/// Pairs up to this length, with those of key and value, are hashed in one piece.
+const JOINED_BYTES: usize = 256;
+
 static PAIR: LazyLock<ContextKey> =
     LazyLock::new(|| hash_derive_key_context("parsec 2026 state digest pair"));
 
@@ -38,9 +41,14 @@ impl Digest {
     #[must_use]
     pub fn of(key: &Key, value: &[u8]) -> Self {
         let key = key.encoded();
+        let [key_bytes, value_bytes] = [key, value].map(|part| (part.len() as u64).to_be_bytes());
+        let parts = [&key_bytes[..], key, &value_bytes, value];
         let mut hasher = blake3::Hasher::new_from_context_key(&PAIR);
-        hasher.update(&(key.len() as u64).to_be_bytes()).update(key);
-        hasher.update(&(value.len() as u64).to_be_bytes()).update(value);
+        let mut joined = [0; JOINED_BYTES];
+        match join(&mut joined, parts) {
+            Some(joined) => hasher.update(joined),
+            None => parts.into_iter().fold(&mut hasher, |hasher, part| hasher.update(part)),
+        };
         Self(hasher.finalize().into())
     }
 
@@ -57,16 +65,40 @@ impl Digest {
 
     /// Replaces the value of a key; `None` is an absent one.
     pub fn update(&mut self, key: &Key, old: Option<&Value>, new: Option<&Value>) {
+        self.replace(key, old, None, new);
+    }
+
+    /// As [`Self::update`], given the digest of the pair that goes, if that is `known`. Returns that
+    /// of the pair that comes, if it is known then.
+    pub(crate) fn replace(
+        &mut self,
+        key: &Key,
+        old: Option<&Value>,
+        known: Option<Self>,
+        new: Option<&Value>,
+    ) -> Option<Self> {
         if old == new {
-            return;
+            return known;
         }
         if let Some(old) = old {
-            self.subtract(Self::of(key, old));
+            self.subtract(known.unwrap_or_else(|| Self::of(key, old)));
         }
-        if let Some(new) = new {
-            self.add(Self::of(key, new));
-        }
+        let pair = new.map(|new| Self::of(key, new));
+        pair.into_iter().for_each(|pair| self.add(pair));
+        pair
     }
+}
+
+/// The parts one after the other, if they fit: for few bytes, a call of the hasher takes longer than
+/// copying them.
+fn join<'a>(joined: &'a mut [u8; JOINED_BYTES], parts: [&[u8]; 4]) -> Option<&'a [u8]> {
+    let mut length = 0;
+    for part in parts {
+        let end = length + part.len();
+        joined.get_mut(length..end)?.copy_from_slice(part);
+        length = end;
+    }
+    Some(&joined[..length])
 }
 
 impl Sum for Digest {
@@ -136,6 +168,18 @@ mod tests {
     }
 
     #[test]
+    fn a_pair_has_one_digest_whether_it_is_hashed_in_one_piece_or_not() {
+        let key = key(b"alice");
+        for length in 0..2 * JOINED_BYTES {
+            let value = vec![7; length];
+            let mut hasher = blake3::Hasher::new_from_context_key(&PAIR);
+            hasher.update(&(key.encoded().len() as u64).to_be_bytes()).update(key.encoded());
+            hasher.update(&(length as u64).to_be_bytes()).update(&value);
+            assert_eq!(Digest::of(&key, &value), Digest(hasher.finalize().into()), "{length}");
+        }
+    }
+
+    #[test]
     fn carries_cross_the_halves_and_wrap() {
         let mut one = [0; 32];
         one[31] = 1;
@@ -177,11 +221,14 @@ mod tests {
             partitions in 1u8..5,
         ) {
             let mut state = std::collections::BTreeMap::<u8, Value>::new();
+            let mut pairs = std::collections::BTreeMap::<u8, Digest>::new();
             let mut sums = vec![Digest::ZERO; usize::from(partitions)];
             for (name, new) in writes {
                 let new = new.map(Value::from);
                 let sum = &mut sums[usize::from(name % partitions)];
-                sum.update(&key(&[name]), state.get(&name), new.as_ref());
+                let known = pairs.remove(&name);
+                let pair = sum.replace(&key(&[name]), state.get(&name), known, new.as_ref());
+                pairs.extend(pair.map(|pair| (name, pair)));
                 match new {
                     Some(value) => state.insert(name, value),
                     None => state.remove(&name),

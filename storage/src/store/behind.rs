@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use parsec_protocol::{EpochNumber, Key, PartitionId, Position, Push, Receipt, Value};
 
 use super::disk::{FjallStore, StoreOptions};
-use super::{Applied, EpochCommit, Store, StoreError};
+use super::{Applied, EpochCommit, Store, StoreError, Write, rank};
 use crate::digest::Digest;
 use crate::limits::{RUN_BYTES_MAX, RUN_COMMITS_MAX, SNAPSHOTS_KEPT};
 use run::Run;
@@ -41,7 +41,7 @@ struct Past {
     first: EpochNumber,
     /// ... and the last.
     epoch: EpochNumber,
-    /// What its keys held before, in the order of the keys.
+    /// What its keys held before, in the order of their [`rank`]s.
     undo: Vec<(Key, Option<Value>)>,
 }
 
@@ -112,12 +112,13 @@ impl WriteBehindStore {
         let _turn = self.turn(&self.writing)?;
         let (run, applied) = {
             let mut front = self.write();
-            let run = Arc::new(std::mem::take(&mut front.open));
+            let next = front.open.successor();
+            let run = Arc::new(std::mem::replace(&mut front.open, next));
             front.flushing = Some(run.clone());
             (run, front.applied.epoch)
         };
         let written = match run.last() {
-            Some(_) => self.back.commit_run(run.to_commit(), run.applied, &run.digests),
+            Some(_) => self.back.commit_run(run.to_records()),
             None => Ok(()),
         };
         if written.is_err() {
@@ -148,16 +149,25 @@ impl Front {
         self.runs().rev().find_map(Run::first)
     }
 
-    fn take(&mut self, commit: EpochCommit, applied: Applied) {
-        let undo = commit.writes.iter().map(|write| (write.key.clone(), write.old.clone()));
-        let past = Past { first: commit.first, epoch: commit.epoch, undo: undo.collect() };
-        self.pasts.push_back(past);
+    /// The digests of the pairs that the writes replace, where they were written a moment ago.
+    fn known_pairs(&self, writes: &[Write]) -> Vec<Option<Digest>> {
+        let known = |Write { key, old, .. }: &Write| {
+            self.runs().find_map(|run| run.pair(key, old.as_ref()))
+        };
+        writes.iter().map(known).collect()
+    }
+
+    /// Takes a commit, checked, after which `applied` is applied, with the digests of the pairs that
+    /// its writes leave.
+    fn take(&mut self, commit: EpochCommit, pairs: Vec<Option<Digest>>, applied: Applied) {
+        let (first, epoch) = (commit.first, commit.epoch);
+        let undo = self.open.add(commit, pairs, applied);
+        self.pasts.push_back(Past { first, epoch, undo });
         while self.pasts.len() > SNAPSHOTS_KEPT {
             self.oldest = self.pasts.pop_front().map_or(self.oldest, |past| past.epoch);
         }
         // Epochs may have been passed meanwhile.
         self.applied = Applied { epoch: self.applied.epoch.max(applied.epoch), ..applied };
-        self.open.add(commit, applied);
     }
 
     /// Forgets the snapshots on disk that no readable epoch needs.
@@ -214,8 +224,10 @@ impl Front {
 
 impl Past {
     fn find(&self, key: &Key) -> Option<&Option<Value>> {
-        let at = self.undo.binary_search_by(|(other, _)| other.cmp(key)).ok()?;
-        Some(&self.undo[at].1)
+        let wanted = rank(key);
+        let before = self.undo.partition_point(|(other, _)| rank(other) < wanted);
+        let mut ranked = self.undo[before..].iter().take_while(|(other, _)| rank(other) == wanted);
+        ranked.find_map(|(other, old)| (other == key).then_some(old))
     }
 }
 
@@ -230,10 +242,12 @@ impl Store for WriteBehindStore {
     fn commit(&self, mut commit: EpochCommit) -> Result<(), StoreError> {
         let turn = self.turn(&self.committing)?;
         let before = self.applied();
-        let applied = commit.prepare(&before)?;
+        commit.check(&before)?;
+        let mut pairs = self.read().known_pairs(&commit.writes);
+        let applied = commit.after(&before, &mut pairs);
         let is_full = {
             let mut front = self.write();
-            front.take(commit, applied);
+            front.take(commit, pairs, applied);
             front.open.bytes >= RUN_BYTES_MAX || front.open.digests.len() >= RUN_COMMITS_MAX
         };
         if is_full {

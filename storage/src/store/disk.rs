@@ -176,36 +176,25 @@ impl FjallStore {
         value.map(copy).map_err(|error| self.engine_error(error))
     }
 
-    /// Commits what was prepared, with the digest of the state after each epoch that has one.
+    /// Commits what was prepared.
     ///
     /// # Errors
     /// [`StoreError::OutOfOrder`], [`StoreError::Engine`] and [`StoreError::Poisoned`], as
     /// [`Store::commit`].
-    pub(super) fn commit_run(
-        &self,
-        commit: EpochCommit,
-        applied: Applied,
-        digests: &[(EpochNumber, Digest)],
-    ) -> Result<(), StoreError> {
+    pub(super) fn commit_run(&self, records: Records<'_>) -> Result<(), StoreError> {
         let mut written = self.lock(&self.written)?;
         let before = self.snapshots().applied().epoch;
-        if commit.first <= before {
-            return Err(StoreError::OutOfOrder { epoch: commit.first, applied: before });
+        if records.first <= before {
+            return Err(StoreError::OutOfOrder { epoch: records.first, applied: before });
         }
-        self.write_run(&mut written, commit, applied, digests)
+        self.write_run(&mut written, records)
     }
 
     /// Writes a commit and keeps a snapshot of what it leaves.
-    fn write_run(
-        &self,
-        written: &mut EpochNumber,
-        commit: EpochCommit,
-        applied: Applied,
-        digests: &[(EpochNumber, Digest)],
-    ) -> Result<(), StoreError> {
+    fn write_run(&self, written: &mut EpochNumber, records: Records<'_>) -> Result<(), StoreError> {
         let started = Instant::now();
-        let (first, writes) = (commit.first, commit.writes.len());
-        self.commit_batch(self.batch(commit, &applied, digests))?;
+        let (first, applied, writes) = (records.first, records.applied, records.writes.len());
+        self.commit_batch(self.batch(records))?;
         *written = applied.epoch;
         let snapshot = Arc::new(self.database.snapshot());
         self.snapshots
@@ -239,31 +228,26 @@ impl FjallStore {
     }
 
     /// Everything of a commit as one batch.
-    fn batch(
-        &self,
-        commit: EpochCommit,
-        applied: &Applied,
-        digests: &[(EpochNumber, Digest)],
-    ) -> OwnedWriteBatch {
+    fn batch(&self, records: Records<'_>) -> OwnedWriteBatch {
         let mut batch = self.database.batch().durability(Some(PersistMode::Buffer));
-        for write in commit.writes {
-            match write.new {
-                Some(value) => batch.insert(&self.state, write.key.encoded(), &value[..]),
-                None => batch.remove(&self.state, write.key.encoded()),
+        for (key, value) in records.writes {
+            match value {
+                Some(value) => batch.insert(&self.state, key.encoded(), &value[..]),
+                None => batch.remove(&self.state, key.encoded()),
             }
         }
-        for record in packed::pack_receipts(commit.receipts) {
+        for record in packed::pack_receipts(records.receipts.into_iter().flatten()) {
             batch.insert(&self.receipts, record.key, record.value);
         }
-        for record in packed::pack_pushes(commit.outbox) {
+        for record in packed::pack_pushes(records.outbox) {
             batch.insert(&self.outbox, record.key, record.value);
         }
-        for (epoch, state) in digests {
+        for (epoch, state) in records.digests {
             batch.insert(&self.digests, epoch.0.to_be_bytes(), state.0);
         }
         // ORDER: the mark travels in the same batch as what it describes; a crash between them
         // would apply an epoch twice.
-        batch.insert(&self.meta, APPLIED_KEY, applied.encode());
+        batch.insert(&self.meta, APPLIED_KEY, records.applied.encode());
         batch
     }
 
@@ -277,7 +261,8 @@ impl FjallStore {
         let applied = *self.snapshots().applied();
         if applied.epoch > *written {
             let digests = [(applied.epoch, applied.state)];
-            self.commit_batch(self.batch(EpochCommit::new(applied.epoch), &applied, &digests))?;
+            let nothing = EpochCommit::new(applied.epoch);
+            self.commit_batch(self.batch(Records::of(&nothing, applied, &digests)))?;
             *written = applied.epoch;
         }
         Ok(applied)
@@ -310,6 +295,35 @@ impl FjallStore {
 
     fn damaged(&self, what: &'static str) -> StoreError {
         StoreError::Damaged { path: self.options.directory.clone(), what }
+    }
+}
+
+/// What a commit, or several as one, puts on disk.
+pub(super) struct Records<'a> {
+    /// The first epoch.
+    pub(super) first: EpochNumber,
+    /// What is applied afterwards.
+    pub(super) applied: Applied,
+    /// Each key that was written, and what it holds now.
+    pub(super) writes: Vec<(&'a Key, Option<&'a Value>)>,
+    /// Receipts, in the order of their positions.
+    pub(super) receipts: Vec<&'a [Receipt]>,
+    pub(super) outbox: &'a [Push],
+    /// The digest of the state after each epoch that has one.
+    pub(super) digests: &'a [(EpochNumber, Digest)],
+}
+
+impl<'a> Records<'a> {
+    fn of(commit: &'a EpochCommit, applied: Applied, digests: &'a [(EpochNumber, Digest)]) -> Self {
+        let writes = commit.writes.iter().map(|write| (&write.key, write.new.as_ref()));
+        Self {
+            first: commit.first,
+            applied,
+            writes: writes.collect(),
+            receipts: vec![&commit.receipts],
+            outbox: &commit.outbox,
+            digests,
+        }
     }
 }
 
@@ -421,7 +435,8 @@ impl Store for FjallStore {
         let mut written = self.lock(&self.written)?;
         let before = *self.snapshots().applied();
         let applied = commit.prepare(&before)?;
-        self.write_run(&mut written, commit, applied, &[(applied.epoch, applied.state)])
+        let digests = [(applied.epoch, applied.state)];
+        self.write_run(&mut written, Records::of(&commit, applied, &digests))
     }
 
     fn advance(&self, epoch: EpochNumber) {

@@ -10,13 +10,13 @@ pub type StoredRecord = (Vec<u8>, Vec<u8>);
 /// The records of these receipts, which are in order.
 #[must_use]
 pub fn pack_receipts(receipts: Vec<Receipt>) -> Vec<StoredRecord> {
-    packed::pack_receipts(receipts).into_iter().map(|record| (record.key, record.value)).collect()
+    packed::pack_receipts(&receipts).map(|record| (record.key, record.value)).collect()
 }
 
 /// The records of these pushes.
 #[must_use]
 pub fn pack_pushes(pushes: Vec<Push>) -> Vec<StoredRecord> {
-    packed::pack_pushes(pushes).into_iter().map(|record| (record.key, record.value)).collect()
+    packed::pack_pushes(&pushes).map(|record| (record.key, record.value)).collect()
 }
 
 /// The receipts of a record.

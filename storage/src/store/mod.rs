@@ -16,8 +16,9 @@ mod snapshots;
 mod tests;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use ahash::RandomState;
 use parsec_protocol::{EpochNumber, Key, Malformed, PartitionId, Position, Push, Receipt, Value};
 
 pub use behind::WriteBehindStore;
@@ -85,6 +86,12 @@ impl EpochCommit {
     /// Sorts writes and receipts, checks the commit's invariants, and computes what is applied
     /// after it.
     fn prepare(&mut self, applied: &Applied) -> Result<Applied, StoreError> {
+        self.check(applied)?;
+        Ok(self.after(applied, &mut vec![None; self.writes.len()]))
+    }
+
+    /// Sorts writes (by [`rank`]) and receipts, and checks the commit's invariants.
+    fn check(&mut self, applied: &Applied) -> Result<(), StoreError> {
         if self.first <= applied.epoch || self.epoch < self.first {
             return Err(StoreError::OutOfOrder { epoch: self.first, applied: applied.epoch });
         }
@@ -99,18 +106,20 @@ impl EpochCommit {
         if let Some(pair) = pairs.find(|pair| pair[0].position == pair[1].position) {
             return Err(StoreError::Misplaced { position: pair[1].position });
         }
-        self.writes.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        self.writes.sort_by_cached_key(|write| rank(&write.key));
         if let Some(pair) = self.writes.windows(2).find(|pair| pair[0].key == pair[1].key) {
             return Err(StoreError::WrittenTwice { key: pair[0].key.clone() });
         }
-        Ok(self.after(applied))
+        Ok(())
     }
 
-    /// What is applied after this commit.
-    fn after(&self, applied: &Applied) -> Applied {
+    /// What is applied after this commit. `pairs` are the digests of the pairs that the writes replace,
+    /// where they are known, and become those of the pairs that they leave.
+    fn after(&self, applied: &Applied, pairs: &mut [Option<Digest>]) -> Applied {
         let mut state = applied.state;
-        for write in self.writes.iter().filter(|write| write.counted) {
-            state.update(&write.key, write.old.as_ref(), write.new.as_ref());
+        let counted = self.writes.iter().zip(pairs).filter(|(write, _)| write.counted);
+        for (Write { key, old, new, .. }, pair) in counted {
+            *pair = state.replace(key, old.as_ref(), pair.take(), new.as_ref());
         }
         let mut receipts = applied.receipts;
         for receipt in &self.receipts {
@@ -124,6 +133,13 @@ impl EpochCommit {
             multi_partition: applied.multi_partition + self.multi_partition,
         }
     }
+}
+
+/// The order of a commit's writes: that of a hash, because keys themselves, which often begin alike,
+/// take longer to compare. It differs between processes.
+fn rank(key: &Key) -> u64 {
+    static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    HASHER.hash_one(key)
 }
 
 /// How far a partition is, and what its state and its receipts add up to there.

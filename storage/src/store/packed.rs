@@ -44,48 +44,53 @@ pub(super) struct Packed {
 }
 
 /// Packs receipts, which are in order.
-pub(super) fn pack_receipts(receipts: Vec<Receipt>) -> Vec<Packed> {
-    split(receipts, |receipt| receipt.position.epoch, receipt_bytes)
-        .into_iter()
-        .map(|receipts| Packed {
-            key: receipt_key(receipts[0].position).to_vec(),
-            value: codec::encode(&Receipts { receipts }).into_vec(),
-        })
-        .collect()
+pub(super) fn pack_receipts<'a>(
+    receipts: impl IntoIterator<Item = &'a Receipt>,
+) -> impl Iterator<Item = Packed> {
+    let records = split(receipts, |receipt| receipt.position.epoch, receipt_bytes);
+    // Cloned record by record: all at once are memory that the system has to clear first.
+    records.into_iter().map(|receipts| Packed {
+        key: receipt_key(receipts[0].position).to_vec(),
+        value: codec::encode(&Receipts { receipts: cloned(receipts) }).into_vec(),
+    })
 }
 
 /// Packs pushes, keeping their order within each partition and epoch.
-pub(super) fn pack_pushes(mut pushes: Vec<Push>) -> Vec<Packed> {
+pub(super) fn pack_pushes<'a>(
+    pushes: impl IntoIterator<Item = &'a Push>,
+) -> impl Iterator<Item = Packed> {
     let group = |push: &Push| (push.to, push.position.epoch);
-    pushes.sort_by_key(group);
+    let mut pushes: Vec<&Push> = pushes.into_iter().collect();
+    pushes.sort_by_key(|push| group(push));
     let mut last = None;
     let mut number = 0;
-    split(pushes, group, Push::size)
-        .into_iter()
-        .map(|pushes| {
-            let (to, epoch) = group(&pushes[0]);
-            number = if last == Some((to, epoch)) { number + 1 } else { 0 };
-            last = Some((to, epoch));
-            Packed {
-                key: push_key(to, epoch, number).to_vec(),
-                value: codec::encode(&Pushes { pushes }).into_vec(),
-            }
-        })
-        .collect()
+    split(pushes, group, Push::size).into_iter().map(move |pushes| {
+        let (to, epoch) = group(pushes[0]);
+        number = if last == Some((to, epoch)) { number + 1 } else { 0 };
+        last = Some((to, epoch));
+        Packed {
+            key: push_key(to, epoch, number).to_vec(),
+            value: codec::encode(&Pushes { pushes: cloned(pushes) }).into_vec(),
+        }
+    })
+}
+
+fn cloned<T: Clone>(items: Vec<&T>) -> Vec<T> {
+    items.into_iter().cloned().collect()
 }
 
 /// Splits items into runs of the same group, none much above [`PACKED_BYTES_TARGET`].
-fn split<T, G: PartialEq>(
-    items: Vec<T>,
+fn split<'a, T, G: PartialEq>(
+    items: impl IntoIterator<Item = &'a T>,
     group: impl Fn(&T) -> G,
     size: impl Fn(&T) -> usize,
-) -> Vec<Vec<T>> {
-    let mut runs: Vec<Vec<T>> = Vec::new();
+) -> Vec<Vec<&'a T>> {
+    let mut runs: Vec<Vec<&T>> = Vec::new();
     let mut bytes = 0;
     for item in items {
-        let added = size(&item);
+        let added = size(item);
         match runs.last_mut() {
-            Some(run) if group(&run[0]) == group(&item) && bytes < PACKED_BYTES_TARGET => {
+            Some(run) if group(run[0]) == group(item) && bytes < PACKED_BYTES_TARGET => {
                 bytes += added;
                 run.push(item);
             }

@@ -3,7 +3,8 @@
 use ahash::AHashMap;
 use parsec_protocol::{EpochNumber, Key, PartitionId, Position, Push, Receipt, Value};
 
-use super::super::{Applied, EpochCommit, Write};
+use super::super::disk::Records;
+use super::super::{Applied, EpochCommit};
 use crate::digest::Digest;
 
 /// What a write takes in memory beside its key and values, about.
@@ -13,13 +14,10 @@ const WRITE_BYTES: usize = 256;
 #[derive(Default)]
 pub(super) struct Run {
     first: Option<EpochNumber>,
-    executed: u64,
-    multi_partition: u64,
-    /// Each key once, with its value before the run and after it.
-    writes: Vec<Write>,
-    places: AHashMap<Key, usize>,
-    /// In the order of their positions.
-    receipts: Vec<Receipt>,
+    writes: AHashMap<Key, Written>,
+    /// Those of each commit that has any, in the order of their positions. Not in one list, which
+    /// would move as it grows.
+    receipts: Vec<Vec<Receipt>>,
     /// In the order of their epochs.
     outbox: Vec<Push>,
     /// The digest of the state after each commit, in order.
@@ -30,7 +28,20 @@ pub(super) struct Run {
     pub(super) bytes: usize,
 }
 
+/// What a key holds after a run.
+struct Written {
+    value: Option<Value>,
+    /// What key and value add to the digest of the state; `None` if they don't, or nobody computed
+    /// it.
+    pair: Option<Digest>,
+}
+
 impl Run {
+    /// An empty run, with room for as many keys.
+    pub(super) fn successor(&self) -> Self {
+        Self { writes: AHashMap::with_capacity(self.writes.len()), ..Self::default() }
+    }
+
     /// The first epoch of the first commit; `None` if there are no commits.
     pub(super) fn first(&self) -> Option<EpochNumber> {
         self.first
@@ -41,50 +52,74 @@ impl Run {
         self.first.map(|_| self.applied.epoch)
     }
 
-    /// Adds a commit, sorted, after which `applied` is applied.
-    pub(super) fn add(&mut self, commit: EpochCommit, applied: Applied) {
+    /// Adds a commit, sorted, after which `applied` is applied; `pairs` are the digests of the pairs
+    /// that its writes leave, where they are known. Returns what the keys held before, in the order of
+    /// the writes.
+    pub(super) fn add(
+        &mut self,
+        commit: EpochCommit,
+        pairs: Vec<Option<Digest>>,
+        applied: Applied,
+    ) -> Vec<(Key, Option<Value>)> {
         self.first.get_or_insert(commit.first);
-        self.executed += commit.executed;
-        self.multi_partition += commit.multi_partition;
         self.digests.push((applied.epoch, applied.state));
         self.applied = applied;
-        for write in commit.writes {
-            self.bytes += write.new.as_ref().map_or(0, Value::len);
-            match self.places.get(&write.key) {
-                Some(place) => self.writes[*place].new = write.new,
-                None => {
-                    self.bytes += WRITE_BYTES + write.key.encoded().len();
-                    self.places.insert(write.key.clone(), self.writes.len());
-                    self.writes.push(write);
-                }
-            }
-        }
         self.bytes += commit.receipts.iter().map(Receipt::size).sum::<usize>();
         self.bytes += commit.outbox.iter().map(Push::size).sum::<usize>();
-        self.receipts.extend(commit.receipts);
+        if !commit.receipts.is_empty() {
+            self.receipts.push(commit.receipts);
+        }
         let mut outbox = commit.outbox;
         if commit.first < commit.epoch {
             outbox.sort_by_key(|push| push.position.epoch);
         }
         self.outbox.extend(outbox);
+        let mut undo = Vec::with_capacity(commit.writes.len());
+        for (write, pair) in commit.writes.into_iter().zip(pairs) {
+            self.write(&write.key, Written { value: write.new, pair });
+            undo.push((write.key, write.old));
+        }
+        undo
     }
 
-    /// The run as one commit.
-    pub(super) fn to_commit(&self) -> EpochCommit {
-        EpochCommit {
+    fn write(&mut self, key: &Key, written: Written) {
+        self.bytes += written.value.as_ref().map_or(0, Value::len);
+        if let Some(known) = self.writes.get_mut(key) {
+            *known = written;
+            return;
+        }
+        self.bytes += WRITE_BYTES + key.encoded().len();
+        self.writes.insert(key.clone(), written);
+    }
+
+    /// What the run puts on disk.
+    pub(super) fn to_records(&self) -> Records<'_> {
+        let writes = self.writes.iter().map(|(key, written)| (key, written.value.as_ref()));
+        let mut writes: Vec<_> = writes.collect();
+        // In the order in which the engine keeps them: it then finds each place beside the last one.
+        writes.sort_unstable_by_key(|(key, _)| *key);
+        Records {
             first: self.first.unwrap_or_default(),
-            epoch: self.applied.epoch,
-            writes: self.writes.clone(),
-            receipts: self.receipts.clone(),
-            outbox: self.outbox.clone(),
-            executed: self.executed,
-            multi_partition: self.multi_partition,
+            applied: self.applied,
+            writes,
+            receipts: self.receipts.iter().map(Vec::as_slice).collect(),
+            outbox: &self.outbox,
+            digests: &self.digests,
         }
     }
 
     /// The value of a key after the run, if the run changed it.
     pub(super) fn get(&self, key: &Key) -> Option<&Option<Value>> {
-        self.places.get(key).map(|place| &self.writes[*place].new)
+        self.writes.get(key).map(|written| &written.value)
+    }
+
+    /// What a key adds to the digest of the state, if this run wrote it and it holds `value`.
+    pub(super) fn pair(&self, key: &Key, value: Option<&Value>) -> Option<Digest> {
+        let written = self.writes.get(key)?;
+        let (now, value) = (written.value.as_ref()?, value?);
+        // Mostly it is the very same; what it was computed from is compared all the same.
+        let is_same = now.as_ptr() == value.as_ptr() && now.len() == value.len();
+        written.pair.filter(|_| is_same || now == value)
     }
 
     /// The digest of the state after `epoch`; `None` if that was before the first commit.
@@ -94,15 +129,19 @@ impl Run {
     }
 
     /// The receipts of `from` and the epochs after it.
-    pub(super) fn receipts_from(&self, from: EpochNumber) -> &[Receipt] {
-        let before = self.receipts.partition_point(|receipt| receipt.position.epoch < from);
-        &self.receipts[before..]
+    pub(super) fn receipts_from(&self, from: EpochNumber) -> impl Iterator<Item = &Receipt> {
+        let is_before = move |receipt: &Receipt| receipt.position.epoch < from;
+        let before = self.receipts.partition_point(|of_one| of_one.last().is_some_and(is_before));
+        self.receipts[before..].iter().flatten().filter(move |receipt| !is_before(receipt))
     }
 
     /// The receipt at a position.
     pub(super) fn receipt(&self, position: Position) -> Option<&Receipt> {
-        let at = self.receipts.binary_search_by_key(&position, |receipt| receipt.position).ok()?;
-        self.receipts.get(at)
+        let is_before = |receipt: &Receipt| receipt.position < position;
+        let before = self.receipts.partition_point(|of_one| of_one.last().is_some_and(is_before));
+        let of_one = self.receipts.get(before)?;
+        let at = of_one.binary_search_by_key(&position, |receipt| receipt.position).ok()?;
+        of_one.get(at)
     }
 
     /// What is owed to a partition for epochs after `after`, in order.
