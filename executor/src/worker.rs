@@ -20,7 +20,7 @@ use crate::shard::{Event, Shard};
 /// Transactions that a worker executes before it sends what they made on its way, if there are
 /// that many ready: waking another thread costs as much as executing one.
 const ROUTE_AFTER: usize = 32;
-/// A transaction that takes longer lets everything that was taken in be entered into the graph.
+/// A transaction that takes longer, with what comes before it, lets everything that was taken in be entered into the graph.
 const LONG: Duration = Duration::from_micros(200);
 
 /// What a worker carries out of the monitor, to bring about without holding it.
@@ -49,7 +49,11 @@ pub(crate) fn work(host: &Host, shard: &Arc<Shard>, mut sessions: Sessions) -> R
     let mut effects = Effects::default();
     let mut wait = false;
     let mut executed = 0;
+    let mut since = Instant::now();
     while shard.inbox.wake(wait).is_some() {
+        if wait {
+            since = Instant::now();
+        }
         let task = {
             let mut core = lock(&shard.core);
             let took_epochs = take_in(&mut core, shard.inbox.take_events(), &mut results);
@@ -59,7 +63,11 @@ pub(crate) fn work(host: &Host, shard: &Arc<Shard>, mut sessions: Sessions) -> R
                 shard.inbox.leave_work();
             }
             let full = core.is_full();
-            let was_full = shard.graph_full.swap(full, Ordering::Relaxed);
+            // Written under the lock of the core only, so that it need not be swapped.
+            let was_full = shard.graph_full.load(Ordering::Relaxed);
+            if was_full != full {
+                shard.graph_full.store(full, Ordering::Relaxed);
+            }
             let pushes_lost = core.take_pushes_lost();
             if pushes_lost {
                 shard.pushes_lost.store(true, Ordering::Release);
@@ -82,10 +90,11 @@ pub(crate) fn work(host: &Host, shard: &Arc<Shard>, mut sessions: Sessions) -> R
         }
         wait = task.is_none() && results.fetched.is_empty();
         if let Some(task) = task {
-            let started = Instant::now();
             let execution = execute(&mut sessions, &task)?;
-            results.took_long = started.elapsed() > LONG;
             results.executed = Some((task, execution));
+            // From the end of the one before, so that the clock is read once for each.
+            let now = Instant::now();
+            results.took_long = now - std::mem::replace(&mut since, now) > LONG;
         }
     }
     Ok(())

@@ -90,6 +90,8 @@ pub struct Workspace<'a> {
     footprint: &'a Footprint,
     values: &'a [Option<Value>],
     changes: Vec<Change>,
+    /// The index after that of the last access: what is touched in order is found at once.
+    next: usize,
 }
 
 impl<'a> Workspace<'a> {
@@ -101,7 +103,8 @@ impl<'a> Workspace<'a> {
     #[must_use]
     pub fn new(footprint: &'a Footprint, values: &'a [Option<Value>]) -> Self {
         assert_eq!(footprint.accesses().len(), values.len(), "one value for each access");
-        Self { footprint, values, changes: vec![Change::Keep; values.len()] }
+        let changes = std::iter::repeat_with(|| Change::Keep).take(values.len()).collect();
+        Self { footprint, values, changes, next: 0 }
     }
 
     /// Undoes all changes.
@@ -109,10 +112,15 @@ impl<'a> Workspace<'a> {
         self.changes.fill(Change::Keep);
     }
 
-    fn index(&self, key: &Key, mode: Mode) -> Result<usize, Interrupt> {
+    fn index(&mut self, key: &Key, mode: Mode) -> Result<usize, Interrupt> {
         let stray = || Interrupt::Stray(Access { key: key.clone(), mode });
-        let index = self.footprint.find(key).ok_or_else(stray)?;
-        let allowed = self.footprint.accesses()[index].mode;
+        let accesses = self.footprint.accesses();
+        let index = match accesses.get(self.next) {
+            Some(access) if access.key == *key => self.next,
+            _ => self.footprint.find(key).ok_or_else(stray)?,
+        };
+        self.next = index + 1;
+        let allowed = accesses[index].mode;
         if allowed == mode || allowed == Mode::Write { Ok(index) } else { Err(stray()) }
     }
 }

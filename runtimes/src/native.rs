@@ -259,9 +259,11 @@ impl Wire for Results {
 /// Whether programs may use `key`.
 fn is_of_a_table(key: &Key) -> bool {
     let namespace = key.namespace();
-    (TABLE_FIRST..=TABLE_LAST).any(|number| {
-        namespace == Namespace::partitioned(number) || namespace == Namespace::replicated(number)
-    })
+    let tables = match namespace.is_replicated() {
+        true => Namespace::replicated(TABLE_FIRST)..=Namespace::replicated(TABLE_LAST),
+        false => Namespace::partitioned(TABLE_FIRST)..=Namespace::partitioned(TABLE_LAST),
+    };
+    tables.contains(&namespace)
 }
 
 /// Decodes a payload, and refuses what no program may do.

@@ -45,6 +45,8 @@ pub(crate) struct OpenEpoch {
     pub(crate) context: Arc<EpochContext>,
     /// How many transactions of it this partition has not done its part for.
     pub(crate) outstanding: usize,
+    /// How many transactions concern this partition.
+    transactions: usize,
     writes: Vec<EpochWrite>,
     pub(crate) receipts: Vec<Arc<Receipt>>,
     pub(crate) outbox: Vec<Push>,
@@ -63,11 +65,16 @@ pub(crate) struct Epochs {
     open: VecDeque<OpenEpoch>,
     /// The last one that the store has.
     stored: EpochNumber,
+    /// How many writes a transaction had in the last epoch that finished, about.
+    writes_each: usize,
 }
+
+/// Most writes for each transaction of an epoch that there is room for from its beginning.
+const WRITES_EACH_MAX: usize = 8;
 
 impl Epochs {
     pub(crate) fn new(applied: EpochNumber) -> Self {
-        Self { last: applied, open: VecDeque::new(), stored: applied }
+        Self { last: applied, open: VecDeque::new(), stored: applied, writes_each: 1 }
     }
 
     pub(crate) fn last(&self) -> EpochNumber {
@@ -90,7 +97,8 @@ impl Epochs {
         self.open.push_back(OpenEpoch {
             context,
             outstanding,
-            writes: Vec::with_capacity(2 * outstanding),
+            transactions: outstanding,
+            writes: Vec::with_capacity(self.writes_each * outstanding),
             receipts: Vec::with_capacity(outstanding),
             outbox: Vec::new(),
             multi_partition: 0,
@@ -197,6 +205,10 @@ impl Epochs {
             return None;
         }
         let mut epoch = self.open.pop_front()?;
+        if epoch.transactions > 0 {
+            let each = epoch.writes.len().div_ceil(epoch.transactions);
+            self.writes_each = each.min(WRITES_EACH_MAX);
+        }
         // ORDER: workers finish in any order; what is stored must not depend on it.
         epoch.receipts.sort_by_key(|receipt| receipt.position);
         epoch.outbox.sort_by_key(|push| (push.to, push.position));

@@ -70,6 +70,15 @@ impl KeyState {
     }
 }
 
+/// Where a key was when it was looked up.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    name_hash: u64,
+    slot: Option<u32>,
+}
+
+pub(crate) type Places = SmallVec<[Place; 8]>;
+
 /// The keys that a partition has in memory. Beyond a size, those that are not in use are dropped,
 /// roughly the longest unused first (the CLOCK algorithm: Corbató, 1968).
 pub(crate) struct KeyTable {
@@ -99,16 +108,41 @@ impl KeyTable {
         }
     }
 
+    /// Where keys are now. They are looked up one right after the other, so that the processor waits
+    /// for the memory of several at a time.
+    pub(crate) fn find_all<'k>(&self, keys: impl Iterator<Item = &'k Key>) -> Places {
+        let names: SmallVec<[&[u8]; 8]> = keys.map(Key::encoded).collect();
+        let mut places: Places = names
+            .iter()
+            .map(|name| Place { name_hash: hash(&self.hasher, name), slot: None })
+            .collect();
+        for (place, name) in places.iter_mut().zip(names) {
+            place.slot = self.find(place.name_hash, name);
+        }
+        places
+    }
+
+    fn find(&self, name_hash: u64, name: &[u8]) -> Option<u32> {
+        self.index.find(name_hash, |slot| self.is_at(*slot, name)).copied()
+    }
+
+    fn is_at(&self, slot: u32, name: &[u8]) -> bool {
+        self.slots[slot as usize].as_ref().is_some_and(|state| state.name[..] == *name)
+    }
+
     /// The index of `key`, and whether it was entered just now: its value must then be fetched.
-    /// `counted` says of a new one whether the state digest counts it here.
-    pub(crate) fn enter(&mut self, key: &Key, counted: impl FnOnce() -> bool) -> (KeyIndex, bool) {
-        let name = key.encoded();
-        let name_hash = hash(&self.hasher, name);
-        let known = self.index.find(name_hash, |slot| {
-            self.slots[*slot as usize].as_ref().is_some_and(|state| state.name[..] == *name)
-        });
-        if let Some(slot) = known {
-            let index = KeyIndex(*slot);
+    /// `place` is where it was, and may be so no longer. `counted` says of a new one whether the state
+    /// digest counts it here.
+    pub(crate) fn enter(
+        &mut self,
+        key: &Key,
+        place: Place,
+        counted: impl FnOnce() -> bool,
+    ) -> (KeyIndex, bool) {
+        let (name, name_hash) = (key.encoded(), place.name_hash);
+        let known = place.slot.filter(|slot| self.is_at(*slot, name));
+        if let Some(slot) = known.or_else(|| self.find(name_hash, name)) {
+            let index = KeyIndex(slot);
             self.get_mut(index).used = true;
             return (index, false);
         }
@@ -158,6 +192,28 @@ impl KeyTable {
         }
     }
 
+    /// Takes the value of a key out, for the one transaction that holds it, until it is
+    /// [given back](Self::give_back).
+    ///
+    /// # Panics
+    /// As [`Self::value`].
+    pub(crate) fn lend(&mut self, index: KeyIndex) -> Option<Value> {
+        self.known_mut(index).take()
+    }
+
+    /// # Panics
+    /// As [`Self::value`].
+    pub(crate) fn give_back(&mut self, index: KeyIndex, value: Option<Value>) {
+        *self.known_mut(index) = value;
+    }
+
+    fn known_mut(&mut self, index: KeyIndex) -> &mut Option<Value> {
+        match &mut self.get_mut(index).cached {
+            Cached::Known(value) => value,
+            Cached::Fetching(_) => unreachable!("a transaction runs when its values are known"),
+        }
+    }
+
     /// The value of a key came from the store. Returns the transactions that waited for it; none
     /// if it was known.
     pub(crate) fn on_fetched(&mut self, index: KeyIndex, value: Option<Value>) -> Vec<NodeIndex> {
@@ -175,9 +231,7 @@ impl KeyTable {
     /// # Panics
     /// As [`Self::value`].
     pub(crate) fn change(&mut self, index: KeyIndex, change: Change) -> Option<Value> {
-        let Cached::Known(value) = &mut self.get_mut(index).cached else {
-            unreachable!("a transaction runs when its values are known")
-        };
+        let value = self.known_mut(index);
         let new = match change {
             Change::Put(new) => Some(new),
             other => other.apply(value.as_ref()),
@@ -235,19 +289,41 @@ mod tests {
         Key::new(Namespace::partitioned(1), &n.to_be_bytes()).unwrap()
     }
 
+    fn enter(table: &mut KeyTable, key: &Key) -> (KeyIndex, bool) {
+        let place = table.find_all([key].into_iter())[0];
+        table.enter(key, place, || true)
+    }
+
+    #[test]
+    fn a_place_that_is_no_longer_right_does_no_harm() {
+        let mut table = KeyTable::new(1, EpochNumber(0));
+        let (before, now, later) = (key(1), key(2), key(3));
+        let (index, _) = enter(&mut table, &before);
+        table.on_fetched(index, None);
+        let places = table.find_all([&before, &now, &later].into_iter());
+        table.get_mut(index).used = false;
+        // It takes the slot of the key before, which has to come anew.
+        let (other, is_new) = table.enter(&now, places[1], || true);
+        assert_eq!((other, is_new), (index, true));
+        let (anew, is_new) = table.enter(&before, places[0], || true);
+        assert!(is_new && anew != other);
+        assert_eq!(table.enter(&now, places[1], || true), (other, false));
+        assert_eq!(table.get(anew).key(), before);
+    }
+
     #[test]
     fn unused_keys_are_dropped_and_used_ones_are_not() {
         let mut table = KeyTable::new(8, EpochNumber(0));
-        let (held, _) = table.enter(&key(0), || true);
+        let (held, _) = enter(&mut table, &key(0));
         table.on_fetched(held, None);
         table.get_mut(held).queue.enter(NodeIndex(1), Mode::Write);
         for n in 1..100 {
-            let (index, new) = table.enter(&key(n), || true);
+            let (index, new) = enter(&mut table, &key(n));
             assert!(new);
             table.on_fetched(index, Some(Value::from_static(b"x")));
         }
         assert!(table.len() <= 9, "{}", table.len());
-        assert_eq!(table.enter(&key(0), || true), (held, false));
-        assert!(table.enter(&key(1), || true).1, "it was dropped");
+        assert_eq!(enter(&mut table, &key(0)), (held, false));
+        assert!(enter(&mut table, &key(1)).1, "it was dropped");
     }
 }

@@ -29,15 +29,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parsec_protocol::{
-    Access, Change, Entry, EpochNumber, Key, PartitionId, PartitionMap, Position, Push, Receipt,
-    Role, Value,
+    Access, Change, Entry, EpochNumber, Key, Mode, PartitionId, PartitionMap, Position, Push,
+    Receipt, Role, Value,
 };
 use smallvec::SmallVec;
 
 use crate::epochs::{Epochs, FinishedEpoch};
 use crate::exchange::Early;
 use crate::intake::EpochContext;
-use crate::keys::{Cached, KeyIndex, KeyTable};
+use crate::keys::{Cached, KeyIndex, KeyTable, Place, Places};
 use crate::limits::{CACHE_KEYS_MAX, NODES_MAX, READY_AHEAD, READY_LOW};
 use crate::nodes::{LocalAccess, Node, NodeIndex, Nodes, Part, Participants};
 use crate::pending::{Next, Pending};
@@ -53,7 +53,8 @@ pub struct Task {
     pub index: u32,
     /// The transaction.
     pub entry: Box<Entry>,
-    /// A value for each access of its footprint (none for those that only add).
+    /// A value for each access of its footprint (none for those that only add). To be handed back as
+    /// they are: those of keys that it may write are lent.
     pub values: Vec<Option<Value>>,
 }
 
@@ -208,9 +209,12 @@ impl Partition {
             self.push_writes(*participant, node.position, &task.entry, &changes);
         }
         let mut local = node.accesses.iter().peekable();
-        let accesses = task.entry.footprint.into_accesses();
-        for (index, (access, change)) in (0..=u16::MAX).zip(accesses.into_iter().zip(changes)) {
+        let accesses = task.entry.footprint.into_accesses().into_iter().zip(task.values);
+        for (index, ((access, value), change)) in (0..=u16::MAX).zip(accesses.zip(changes)) {
             if let Some(here) = local.next_if(|here| here.index == index) {
+                if here.mode == Mode::Write {
+                    self.keys.give_back(here.key, value);
+                }
                 self.apply(epoch, here.key, access.key, change);
             }
         }
@@ -258,9 +262,14 @@ impl Partition {
             unreachable!("only homes become ready");
         };
         let entry = entry.take().expect("a task is handed out once");
-        let mut values = vec![None; entry.footprint.accesses().len()];
+        let nothing = std::iter::repeat_with(|| None);
+        let mut values: Vec<_> = nothing.take(entry.footprint.accesses().len()).collect();
         for access in node.accesses.iter().filter(|access| access.mode.needs_value()) {
-            values[usize::from(access.index)] = self.keys.value(access.key).cloned();
+            values[usize::from(access.index)] = match access.mode {
+                // Nobody else looks at it meanwhile, and a clone costs two atomic operations.
+                Mode::Write => self.keys.lend(access.key),
+                _ => self.keys.value(access.key).cloned(),
+            };
         }
         for (index, value) in remote {
             values[usize::from(*index)] = value.take().flatten();
@@ -361,12 +370,13 @@ impl Partition {
     fn enter_home(&mut self, entering: &mut Entering, entry: Box<Entry>) -> Part {
         let mut remote = Vec::new();
         let mut participants = Participants::new();
-        for (place, access) in entry.footprint.indexed() {
+        let places = self.find_all(entry.footprint.accesses());
+        for ((index, access), place) in entry.footprint.indexed().zip(places) {
             let owner = self.map.owner(&access.key);
             if access.key.is_replicated() || owner == self.id {
-                self.enter_key(entering, place, access, false);
+                self.enter_key(entering, (index, access), place, false);
             } else if access.mode.needs_value() {
-                remote.push((place, None));
+                remote.push((index, None));
             }
             if access.mode.may_change() {
                 self.add_writers(access, owner, &mut participants);
@@ -389,16 +399,21 @@ impl Partition {
         }
     }
 
-    /// Enters a transaction into the queue of a key.
+    /// Finds the keys of accesses that are likely to be here.
+    pub(crate) fn find_all<'k>(&self, accesses: impl IntoIterator<Item = &'k Access>) -> Places {
+        self.keys.find_all(accesses.into_iter().map(|access| &access.key))
+    }
+
+    /// Enters a transaction into the queue of a key, which is at `place`, if it is there.
     pub(crate) fn enter_key(
         &mut self,
         entering: &mut Entering,
-        index: u16,
-        access: &Access,
+        (index, access): (u16, &Access),
+        place: Place,
         pushed: bool,
     ) {
         let counted = || !access.key.is_replicated() || self.map.owner(&access.key) == self.id;
-        let (key, is_new) = self.keys.enter(&access.key, counted);
+        let (key, is_new) = self.keys.enter(&access.key, place, counted);
         if is_new {
             self.outputs.push_back(Output::Fetch { index: key, key: access.key.clone() });
         }
