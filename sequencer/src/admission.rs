@@ -5,6 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
+use ahash::AHashSet;
+use bytes::Bytes;
 use parsec_protocol::message::{Verdict, short};
 use parsec_protocol::{EpochNumber, ErrorCode, Malformed, RuntimeId, Transaction, TxId};
 use parsec_runtimes::trial::Subject;
@@ -14,7 +16,7 @@ use rayon::prelude::*;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::discovery::{Discovery, Undiscovered, Vantage};
+use crate::discovery::{Discovery, Footprints, Undiscovered, Vantage};
 use crate::index::{IdIndex, IndexError};
 use crate::queries::Queries;
 use crate::workers::Workers;
@@ -112,28 +114,7 @@ impl Admission {
             }
             false => Vec::new(),
         };
-        let mut found = found.into_iter();
-        let prepare = |step| match step {
-            Step::Refused(verdict) => Prepared::Refused(verdict),
-            Step::Ready(candidate, lookup) => {
-                found.next();
-                Prepared::Ready(candidate, lookup)
-            }
-            Step::NeedsFootprint(mut candidate, lookup) => match found.next() {
-                Some(Ok(footprint)) => {
-                    candidate.footprint = footprint;
-                    Prepared::Ready(candidate, lookup)
-                }
-                Some(Err(Undiscovered::Refused(code, detail))) => {
-                    Prepared::Refused(rejected(code, detail))
-                }
-                Some(Err(Undiscovered::Unavailable(detail))) => {
-                    Prepared::Refused(rejected(ErrorCode::Unavailable, detail))
-                }
-                None => Prepared::Refused(rejected(ErrorCode::Unavailable, "it is stopping")),
-            },
-        };
-        steps.into_iter().map(prepare).collect()
+        with_footprints(steps, found)
     }
 
     /// Asks the index again about a transaction whose lookup has become too old.
@@ -171,6 +152,61 @@ impl Step {
             declares: false,
             erratic: false,
         })
+    }
+}
+
+/// Puts together what came of each transaction; `found` is empty if none had to be found.
+fn with_footprints(steps: Vec<Step>, found: Footprints) -> Vec<Prepared> {
+    let mut found = found.into_iter();
+    let mut held_back = HeldBack::default();
+    let prepare = |step| match step {
+        Step::Refused(verdict) => Prepared::Refused(verdict),
+        Step::Ready(candidate, lookup) => {
+            found.next();
+            held_back.pass(candidate, lookup)
+        }
+        Step::NeedsFootprint(mut candidate, lookup) => match found.next() {
+            Some(Ok(footprint)) => {
+                candidate.footprint = footprint;
+                held_back.pass(candidate, lookup)
+            }
+            Some(Err(Undiscovered::Refused(code, detail))) => {
+                Prepared::Refused(rejected(code, detail))
+            }
+            Some(Err(Undiscovered::Unavailable(detail))) => held_back.refuse(&candidate, detail),
+            None => held_back.refuse(&candidate, "it is stopping"),
+        },
+    };
+    steps.into_iter().map(prepare).collect()
+}
+
+/// Senders of whom a transaction is not taken now, but may be another time: what they sent behind
+/// it in the same submission must not overtake it.
+#[derive(Default)]
+struct HeldBack(AHashSet<(RuntimeId, Bytes)>);
+
+impl HeldBack {
+    /// A transaction that is ready, unless an earlier one of its sender has to come first.
+    fn pass(&self, candidate: Box<Candidate>, lookup: Lookup) -> Prepared {
+        // What was ordered before overtakes nothing any more.
+        let is_new = lookup.found.is_none() || candidate.renews;
+        let sender = (candidate.runtime, candidate.sender.clone());
+        match is_new && self.0.contains(&sender) {
+            true => {
+                let detail = "an earlier transaction of its sender can't be taken now";
+                Prepared::Refused(rejected(ErrorCode::Unavailable, detail))
+            }
+            false => Prepared::Ready(candidate, lookup),
+        }
+    }
+
+    /// A transaction that can't be taken now.
+    fn refuse(&mut self, candidate: &Candidate, detail: impl Into<String>) -> Prepared {
+        // What has no sender, has no order either.
+        if !candidate.sender.is_empty() {
+            self.0.insert((candidate.runtime, candidate.sender.clone()));
+        }
+        Prepared::Refused(rejected(ErrorCode::Unavailable, detail))
     }
 }
 
@@ -256,4 +292,63 @@ pub(crate) fn refused(refused: Refused) -> Verdict {
         Refused::Busy | Refused::LookupTooOld => ErrorCode::Busy,
     };
     rejected(code, refused.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use parsec_protocol::Footprint;
+
+    use super::*;
+
+    const NEW: Lookup = Lookup { found: None, void: false, through: EpochNumber(0) };
+
+    fn candidate(sender: &'static [u8], number: u8) -> Box<Candidate> {
+        Box::new(Candidate {
+            id: TxId([number; 32]),
+            runtime: RuntimeId(1),
+            sender: Bytes::from_static(sender),
+            payload: Bytes::new(),
+            footprint: Footprint::default(),
+            expires: None,
+            renews: false,
+        })
+    }
+
+    fn taken(prepared: &[Prepared]) -> Vec<bool> {
+        prepared.iter().map(|each| matches!(each, Prepared::Ready(..))).collect()
+    }
+
+    #[test]
+    fn nobody_overtakes_an_own_transaction_that_could_not_be_tried() {
+        let to_try = |sender, number| Step::NeedsFootprint(candidate(sender, number), NEW);
+        let steps = vec![
+            to_try(b"a", 0),
+            to_try(b"b", 1),
+            to_try(b"b", 2),
+            Step::Ready(candidate(b"b", 3), NEW),
+            Step::Ready(candidate(b"c", 4), NEW),
+            to_try(b"", 5),
+            to_try(b"", 6),
+        ];
+        let found = || Ok(Footprint::default());
+        let missed = || Err(Undiscovered::Unavailable("a host is away".into()));
+        let found = vec![found(), missed(), found(), found(), found(), missed(), found()];
+        let prepared = with_footprints(steps, found);
+        assert_eq!(taken(&prepared), [true, false, false, false, true, false, true]);
+        for refused in prepared.iter().filter(|each| !matches!(each, Prepared::Ready(..))) {
+            let Prepared::Refused(Verdict::Rejected { code, .. }) = refused else { panic!() };
+            assert_eq!(*code, ErrorCode::Unavailable);
+        }
+    }
+
+    #[test]
+    fn what_will_never_be_taken_holds_up_nobody() {
+        let steps = vec![
+            Step::NeedsFootprint(candidate(b"a", 0), NEW),
+            Step::Ready(candidate(b"a", 1), NEW),
+        ];
+        let too_large = Undiscovered::Refused(ErrorCode::TooLarge, "it reads too much".into());
+        let prepared = with_footprints(steps, vec![Err(too_large), Ok(Footprint::default())]);
+        assert_eq!(taken(&prepared), [false, true]);
+    }
 }

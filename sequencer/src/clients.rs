@@ -26,9 +26,9 @@ use crate::driver::{Input, View};
 use crate::index::IndexError;
 use crate::limits::{
     ADMISSION_BYTES_MAX, BLOCKS_WAIT, CONNECTION_ADMISSION_BYTES_MAX, CONNECTION_REQUESTS_MAX,
-    CONNECTION_UNITS_MAX, RETRY_DELAY,
+    CONNECTION_UNITS_MAX, RECEIPTS_AT_A_TIME, RETRY_DELAY,
 };
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Told};
 use crate::queries::Queries;
 use crate::stop::Stop;
 
@@ -43,6 +43,7 @@ pub(crate) struct Service {
     pub(crate) view: Arc<View>,
     pub(crate) partitions_total: u16,
     pub(crate) in_flight_max: u32,
+    pub(crate) told: Arc<Told>,
     pub(crate) admission_room: Arc<Semaphore>,
     pub(crate) connections: AtomicU64,
     pub(crate) stop: Stop,
@@ -71,7 +72,7 @@ async fn serve(service: Arc<Service>, connection: ClientConnection) {
     let number = service.connections.fetch_add(1, Ordering::Relaxed);
     let remote = connection.remote_address();
     let (reader, writer) = connection.split();
-    let outbox = Arc::new(Outbox::new(service.in_flight_max));
+    let outbox = Arc::new(Outbox::new(service.in_flight_max, service.told.clone()));
     let connected = Input::Connected { connection: number, outbox: outbox.clone() };
     if service.inputs.send(connected).await.is_err() {
         return;
@@ -238,8 +239,8 @@ impl Session {
         };
         let left_out = transactions.len() - let_in;
         transactions.truncate(let_in);
-        // What the client was told of has happened for what it sends now: a trial in an older
-        // state would make calls stray whose contract it has just seen deployed.
+        // What any client was told of has happened for what is sent now: a trial in an older state
+        // would make calls stray whose contract was just seen deployed, maybe on another connection.
         let (service, told) = (self.service.clone(), self.outbox.told());
         let (admitting, last) = watch::channel(());
         let mut earlier = {
@@ -360,33 +361,53 @@ impl Session {
 
     /// Answers transactions that were finished before with their recorded receipts.
     async fn fetch_receipts(self: Arc<Self>, request: u64, mut known: Vec<(u32, Place)>) {
-        while !known.is_empty() && !self.outbox.is_closed() && !self.service.stop.is_stopped() {
-            let mut missing = Vec::new();
-            for (index, place) in known {
-                match self.service.queries.receipt(place).await {
-                    Ok(Some(receipt)) => match word(receipt) {
-                        Word::Final(receipt) => {
-                            self.outbox.receipts(vec![ClientReceipt { request, index, receipt }]);
-                        }
-                        Word::Again(_) => {
-                            let position = place.position;
-                            return self.service.stop.fail(format!(
-                                "the receipt at {position} is not the transaction's last, but the \
-                                 index of ids says so: delete the index, it is rebuilt"
-                            ));
-                        }
-                    },
-                    // Its partition is being rebuilt, or its host is away.
-                    Ok(None) => missing.push((index, place)),
-                    Err(error) => {
-                        tracing::debug!(%error, "a receipt can't be fetched yet");
-                        missing.push((index, place));
-                    }
-                }
+        while !self.outbox.is_closed() && !self.service.stop.is_stopped() {
+            known = self.fetch_each(request, known).await;
+            if known.is_empty() {
+                return;
             }
-            known = missing;
-            if !known.is_empty() {
-                tokio::time::sleep(RETRY_DELAY).await;
+            tokio::time::sleep(RETRY_DELAY).await;
+        }
+    }
+
+    /// Asks once for each receipt, for several at a time: after a restart a client may submit
+    /// thousands again, which must not take as many round trips. Returns what has to be asked for
+    /// again.
+    async fn fetch_each(&self, request: u64, known: Vec<(u32, Place)>) -> Vec<(u32, Place)> {
+        let mut known = known.into_iter();
+        let mut asked = JoinSet::new();
+        let mut missing = Vec::new();
+        loop {
+            for (index, place) in known.by_ref().take(RECEIPTS_AT_A_TIME - asked.len()) {
+                let queries = self.service.queries.clone();
+                asked.spawn(async move { (index, place, queries.receipt(place).await) });
+            }
+            let (index, place, receipt) = match asked.join_next().await {
+                Some(Ok(answered)) => answered,
+                Some(Err(panicked)) => {
+                    self.service.stop.fail(panicked);
+                    return Vec::new();
+                }
+                None => return missing,
+            };
+            match receipt.map(|receipt| receipt.map(word)) {
+                Ok(Some(Word::Final(receipt))) => {
+                    self.outbox.receipts(vec![ClientReceipt { request, index, receipt }]);
+                }
+                Ok(Some(Word::Again(_))) => {
+                    let position = place.position;
+                    self.service.stop.fail(format!(
+                        "the receipt at {position} is not the transaction's last, but the index of \
+                         ids says so: delete the index, it is rebuilt"
+                    ));
+                    return Vec::new();
+                }
+                // Its partition is being rebuilt, or its host is away.
+                Ok(None) => missing.push((index, place)),
+                Err(error) => {
+                    tracing::debug!(%error, "a receipt can't be fetched yet");
+                    missing.push((index, place));
+                }
             }
         }
     }

@@ -42,7 +42,7 @@ pub(crate) struct Vantage {
 }
 
 /// What was found for each transaction.
-type Footprints = Vec<Result<Footprint, Undiscovered>>;
+pub(crate) type Footprints = Vec<Result<Footprint, Undiscovered>>;
 
 /// Finds footprints.
 #[derive(Clone)]

@@ -503,6 +503,7 @@ impl Parts {
             view: self.view,
             partitions_total: self.config.map.len(),
             in_flight_max: self.config.in_flight_max,
+            told: Arc::default(),
             admission_room: clients::admission_room(),
             connections: AtomicU64::new(0),
             stop: self.stop,

@@ -69,6 +69,8 @@ pub const CATCH_UP_EPOCHS: usize = 16;
 pub const QUERIES_MAX: usize = 1_024;
 /// How long a query to an executor may take. Later: it failed.
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Most receipts of known transactions that are asked for at a time, for one submission.
+pub const RECEIPTS_AT_A_TIME: usize = 64;
 /// Most keys in one query to an executor.
 pub const QUERY_KEYS_MAX: usize = 1_024;
 /// How long to wait before asking again for the receipt of a known transaction, and before

@@ -1,7 +1,8 @@
 //! What waits to be written to a client.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use parsec_protocol::limits::FRAME_BYTES_TARGET;
 use parsec_protocol::message::{ClientReceipt, ServerMessage, Verdict};
@@ -9,6 +10,23 @@ use parsec_protocol::{EpochNumber, Receipt};
 use tokio::sync::Notify;
 
 use crate::limits::{CONNECTION_ANSWERS_MAX, FRAME_RECEIPTS_MAX};
+
+/// The last epoch of a receipt that any client may have been told of.
+///
+/// One for all connections: what one of them was told of may be why another one sends what it
+/// sends, if both are the same application's, or two that talk to each other.
+#[derive(Debug, Default)]
+pub(crate) struct Told(AtomicU64);
+
+impl Told {
+    fn epoch(&self) -> EpochNumber {
+        EpochNumber(self.0.load(Ordering::Acquire))
+    }
+
+    fn tell(&self, epoch: EpochNumber) {
+        self.0.fetch_max(epoch.0, Ordering::AcqRel);
+    }
+}
 
 /// What waits to be written to one client.
 ///
@@ -19,6 +37,7 @@ use crate::limits::{CONNECTION_ANSWERS_MAX, FRAME_RECEIPTS_MAX};
 #[derive(Debug)]
 pub(crate) struct Outbox {
     in_flight_max: usize,
+    told: Arc<Told>,
     state: Mutex<State>,
     filled: Notify,
     emptied: Notify,
@@ -32,16 +51,15 @@ struct State {
     held: BTreeMap<u64, Vec<ClientReceipt>>,
     /// Transactions that were let in and whose receipt or rejection is not taken yet.
     in_flight: usize,
-    /// The last epoch of a receipt that was taken.
-    told: EpochNumber,
     closed: bool,
 }
 
 impl Outbox {
-    pub(crate) fn new(in_flight_max: u32) -> Self {
+    pub(crate) fn new(in_flight_max: u32, told: Arc<Told>) -> Self {
         let in_flight_max = usize::try_from(in_flight_max).unwrap_or(usize::MAX);
         Self {
             in_flight_max,
+            told,
             state: Mutex::default(),
             filled: Notify::new(),
             emptied: Notify::new(),
@@ -107,9 +125,9 @@ impl Outbox {
         self.emptied.notify_one();
     }
 
-    /// The last epoch that the client may have been told of in a receipt.
+    /// The last epoch that any client may have been told of in a receipt.
     pub(crate) fn told(&self) -> EpochNumber {
-        self.lock().told
+        self.told.epoch()
     }
 
     /// Whether nothing more is read or written.
@@ -166,8 +184,9 @@ impl Outbox {
             receipts.extend(state.receipts.pop_front());
         }
         state.in_flight = state.in_flight.saturating_sub(receipts.len());
+        // ORDER: before the client can read it.
         let told = receipts.iter().map(|receipt| receipt.receipt.position.epoch).max();
-        state.told = state.told.max(told.unwrap_or_default());
+        self.told.tell(told.unwrap_or_default());
         (!receipts.is_empty()).then_some(ServerMessage::Receipts(receipts))
     }
 }
@@ -205,7 +224,8 @@ mod tests {
 
     #[test]
     fn receipts_wait_for_their_verdicts() {
-        let outbox = Outbox::new(10);
+        let told = Arc::<Told>::default();
+        let (outbox, other) = (Outbox::new(10, told.clone()), Outbox::new(10, told));
         assert_eq!(outbox.begin(5, 2), Some(2));
         outbox.receipts(vec![reply(5, 0, 0)]);
         assert_eq!(outbox.take(), None);
@@ -213,13 +233,13 @@ mod tests {
         assert!(matches!(outbox.take(), Some(ServerMessage::Verdicts { request: 5, .. })));
         assert_eq!(outbox.told(), EpochNumber(0));
         assert!(matches!(outbox.take(), Some(ServerMessage::Receipts(all)) if all.len() == 1));
-        assert_eq!(outbox.told(), EpochNumber(1));
+        assert_eq!((outbox.told(), other.told()), (EpochNumber(1), EpochNumber(1)));
         assert_eq!(outbox.take(), None);
     }
 
     #[test]
     fn no_more_than_the_limit_is_let_in() {
-        let outbox = Outbox::new(3);
+        let outbox = Outbox::new(3, Arc::default());
         assert_eq!(outbox.begin(1, 2), Some(2));
         assert_eq!(outbox.begin(2, 2), Some(1));
         assert_eq!(outbox.begin(2, 2), None, "the number is taken");
@@ -232,7 +252,7 @@ mod tests {
 
     #[test]
     fn frames_of_receipts_stay_small() {
-        let outbox = Outbox::new(1_000);
+        let outbox = Outbox::new(1_000, Arc::default());
         outbox.receipts((0..100).map(|index| reply(1, index, 60_000)).collect());
         let mut seen = Vec::new();
         while let Some(ServerMessage::Receipts(receipts)) = outbox.take() {

@@ -1,12 +1,15 @@
 //! Every workload of the benchmark on a cluster of four partitions: it runs, its audit passes, and
 //! one thread makes the same of it.
 
+use std::time::Duration;
+
 use parsec_bench::draw::Skew;
+use parsec_bench::load::{self, Cancelled, LoadOptions};
 use parsec_bench::workload::{Commits, Reverts, Stage, WorkloadName, WorkloadSpec};
 use parsec_client::Client;
-use parsec_protocol::{Outcome, Transaction};
+use parsec_protocol::{Outcome, PartitionId, Transaction};
 use parsec_runtimes::evm::keys::{self, AccountRecord};
-use parsec_tests::{House, Replayed, Running, Shape};
+use parsec_tests::{HeldStores, House, Replayed, Running, Shape};
 
 /// Transactions of each workload.
 const LOAD: usize = 400;
@@ -95,4 +98,45 @@ async fn every_workload_runs_on_a_cluster_as_on_one_thread() {
     }
     let status = running.settled().await;
     Replayed::checking(&house.options, &[]).assert_agrees(&status);
+}
+
+/// A load begins on several connections as soon as its set-up is answered on one of them, however
+/// far the stores are behind. No payer may seem not to be paid yet: its payment would stray, lose
+/// its place, and make all that its account pays after it invalid.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_on_several_connections_sees_its_set_up() {
+    let stores = HeldStores::default();
+    let mut house = House::in_memory(Shape::FOUR);
+    house.options.stores = Some(stores.open());
+    let running = house.start().await;
+    let clients = load::connect(running.cluster.client_config(), 4).await.unwrap();
+    let mut workload = small(WorkloadName::Erc20, house.options.chain_id).open().unwrap();
+    for Stage { transactions, .. } in workload.setup() {
+        stores.hold(&[]);
+        running.settled().await;
+        stores.hold(&(0..4).map(PartitionId).collect::<Vec<_>>());
+        let transactions: Vec<_> = transactions.into_iter().map(|load| load.transaction).collect();
+        let all = transactions.len();
+        assert_eq!(submit(&running, &clients[0], transactions, all).await, (all as u64, 0));
+    }
+    // Of the last stage, nothing has reached the stores.
+    let transactions = workload.build(LOAD, &|_| {});
+    let options = LoadOptions { in_flight: LOAD, batch: SUBMISSION, ..LoadOptions::default() };
+    let never = Cancelled::never();
+    let (report, ()) = running
+        .within(async {
+            tokio::join!(
+                load::run("payments", &clients, transactions, &options, &never, &|_| {}),
+                async {
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    stores.hold(&[]);
+                }
+            )
+        })
+        .await;
+    let report = report.unwrap();
+    assert_eq!(report.committed, LOAD as u64, "{report:?}");
+    let status = running.settled().await;
+    Replayed::checking(&house.options, &[]).assert_agrees(&status);
+    running.stop().await;
 }

@@ -134,26 +134,26 @@ async fn contracts_are_called_while_they_are_deployed() {
     running.stop().await;
 }
 
-/// What a client was told of has happened for what it submits next, even if a partition is slow to
+/// What a client was told of has happened for what is submitted next, even if a partition is slow to
 /// write: no trial sees an older state, so that a call does not stray because its contract or its
 /// pointer seems not to be there yet.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_acknowledged_is_seen_by_the_next_submission() {
+async fn what_was_acknowledged_is_seen(by_another: bool) {
     let stores = HeldStores::default();
     let mut house = House::in_memory(Shape::FOUR);
     house.options.stores = Some(stores.open());
     let running = house.start().await;
     running.settled().await;
-    let client = running.client().await;
+    let first = running.client().await;
+    let next = if by_another { running.client().await } else { first.clone() };
     let [pointer, target] = ["pointer", "target"].map(|name| key(name).unwrap());
     stores.hold(&(0..4).map(PartitionId).collect::<Vec<_>>());
     let put = Program::new().put(&pointer, Value::copy_from_slice(target.encoded()));
-    let put = running.within(client.submit_one(put.into_transaction(1))).await.unwrap();
+    let put = running.within(first.submit_one(put.into_transaction(1))).await.unwrap();
     assert!(put.is_committed());
     let chase = Program::new().chase(&pointer, 1, Some("there".into())).into_transaction(2);
     let (chase, ()) = running
         .within(async {
-            tokio::join!(client.submit_one(chase), async {
+            tokio::join!(next.submit_one(chase), async {
                 tokio::time::sleep(Duration::from_millis(300)).await;
                 stores.hold(&[]);
             })
@@ -163,6 +163,18 @@ async fn what_was_acknowledged_is_seen_by_the_next_submission() {
     assert!(chase.is_committed());
     assert_eq!(chase.attempt, 0, "it strayed: its footprint was found in an older state");
     running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_is_seen_by_the_next_submission() {
+    what_was_acknowledged_is_seen(false).await;
+}
+
+/// One application may have several connections, and what it does on one of them may follow from
+/// what it was told on another: an account that was paid over the first pays over the second.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_is_seen_by_submissions_on_other_connections() {
+    what_was_acknowledged_is_seen(true).await;
 }
 
 /// Waits for the receipts of submissions, all of which have to commit without a stray.

@@ -141,8 +141,18 @@ impl Session<'_> {
             ..self.options(Pace::Closed)
         };
         let measured = self.send(progress, load, &options).await?;
+        self.say_invalid(&measured.repeat);
         progress.rate = rate(&measured).max(1.0);
         self.rest(progress).await
+    }
+
+    /// Says what could not run in a first try: no report has it, but what the same accounts send
+    /// later, with nonces behind it, is invalid in all that is measured.
+    fn say_invalid(&self, tried: &Repeat) {
+        let (invalid, sent) = (tried.counts.invalid, tried.counts.sent);
+        if let Some(first) = tried.first_failure.as_ref().filter(|_| invalid > 0) {
+            self.live.say(&format!("{invalid} of {sent} of the first try were invalid: {first}"));
+        }
     }
 
     /// Searches for the highest rate that keeps to the objective, and measures it. One that is too
