@@ -314,7 +314,11 @@ pub(super) struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
-    fn of(commit: &'a EpochCommit, applied: Applied, digests: &'a [(EpochNumber, Digest)]) -> Self {
+    pub(super) fn of(
+        commit: &'a EpochCommit,
+        applied: Applied,
+        digests: &'a [(EpochNumber, Digest)],
+    ) -> Self {
         let writes = commit.writes.iter().map(|write| (&write.key, write.new.as_ref()));
         Self {
             first: commit.first,

@@ -12,6 +12,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+use super::disk::Records;
 use super::*;
 use crate::limits::{
     MARKS_MEMTABLE_BYTES, PACKED_BYTES_TARGET, RECORDS_MEMTABLE_BYTES, STATE_MEMTABLE_BYTES,
@@ -619,7 +620,7 @@ fn what_the_engine_keeps_in_memory_is_bounded() {
     let directory = tempfile::tempdir().unwrap();
     let store = FjallStore::open(options(directory.path())).unwrap();
     for (commit, applied, digests) in (0..RUNS).map(heavy) {
-        store.commit_run(commit, applied, &digests).unwrap();
+        store.commit_run(Records::of(&commit, applied, &digests)).unwrap();
     }
     // Threads of the engine's own write the tables.
     let deadline = Instant::now() + Duration::from_secs(60);
