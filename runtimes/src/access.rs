@@ -163,6 +163,22 @@ pub(crate) fn combine(earlier: &Change, delta: Delta) -> Change {
 pub trait Source {
     /// The value of `key`; the outer `None` if it is not at hand.
     fn value(&self, key: &Key) -> Option<Option<Value>>;
+
+    /// How many transactions on their way, which the values here do not show yet, count `key` up
+    /// ([`Declared::Counting`](crate::Declared::Counting)), as far as is known.
+    fn ahead(&self, key: &Key) -> Ahead {
+        let _ = key;
+        Ahead::default()
+    }
+}
+
+/// How many come before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ahead {
+    /// So many are sure to take effect.
+    pub least: u32,
+    /// So many will, if none strays.
+    pub most: u32,
 }
 
 impl Source for BTreeMap<Key, Option<Value>> {

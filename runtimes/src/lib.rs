@@ -126,10 +126,18 @@ pub struct Admitted {
 pub enum Declared {
     /// Nothing.
     Nothing,
-    /// It can be told when the values of these replicated keys are at hand.
+    /// It can be told when the values of these keys are at hand.
     Needs(Vec<Key>),
     /// All of it.
     Footprint(Footprint),
+    /// All of it, which depends on [how many](access::Source::ahead) come before that change
+    /// `counter`, as this one does.
+    Counting {
+        /// All of it.
+        footprint: Footprint,
+        /// What is counted.
+        counter: Key,
+    },
 }
 
 /// Why a transaction is refused at admission.
@@ -175,11 +183,17 @@ pub trait Runtime: Send + Sync {
         None
     }
 
-    /// The footprint that the payload itself declares, where the values of replicated keys are
-    /// needed to tell it.
+    /// The footprint that the payload itself declares, where values are needed to tell it, but no
+    /// trial. At first, `source` has those of replicated keys at most.
     fn declared(&self, sender: &[u8], payload: &Bytes, source: &dyn access::Source) -> Declared {
         let _ = (sender, payload, source);
         Declared::Nothing
+    }
+
+    /// Whether what payloads declare depends on values that change: then one that strayed declares
+    /// anew. (What else a stray declares, it would stray from again.)
+    fn declares_by_values(&self) -> bool {
+        false
     }
 
     /// Whether transactions that need a trial go where values send them, which other transactions

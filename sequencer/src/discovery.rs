@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parsec_protocol::{EpochNumber, EpochRecord, ErrorCode, Footprint, Key, Value};
-use parsec_runtimes::access::Source;
-use parsec_runtimes::trial::{Refusal, Setting, Subject, Trials, Unit};
+use parsec_runtimes::access::{Ahead, Source};
+use parsec_runtimes::trial::{Memory, Refusal, Setting, Subject, Trials, Unit};
 use parsec_runtimes::{Declared, Predictors, Runtimes};
 use rayon::prelude::*;
 use tokio::sync::{Semaphore, watch};
 
+use crate::ahead::Counters;
 use crate::cache::ReplicatedCache;
 use crate::limits::{
     DISCOVERIES_MAX, DISCOVERY_BYTES_MAX, DISCOVERY_ROUNDS_MAX, ORDERLY_ROUNDS_MAX, TRIAL_TIME_MAX,
@@ -55,6 +56,7 @@ struct Inner {
     workers: Workers,
     queries: Queries,
     cache: Arc<ReplicatedCache>,
+    counters: Arc<Counters>,
     /// The last epoch that was ordered: trials see the one that may come next.
     latest: watch::Receiver<Option<Arc<EpochRecord>>>,
     permits: Semaphore,
@@ -63,6 +65,8 @@ struct Inner {
 /// A unit on its way through rounds.
 struct Job {
     unit: Unit,
+    /// The epoch after which values are read.
+    snapshot: EpochNumber,
     /// How long the trials of each transaction took.
     spent: Vec<Duration>,
     rounds: usize,
@@ -76,6 +80,27 @@ struct Remembered<'a>(&'a ReplicatedCache);
 impl Source for Remembered<'_> {
     fn value(&self, key: &Key) -> Option<Option<Value>> {
         self.0.get(key).map(Some)
+    }
+}
+
+/// What is remembered beside the values that are read after an epoch.
+struct Beside<'a> {
+    cache: &'a ReplicatedCache,
+    counters: &'a Counters,
+    snapshot: EpochNumber,
+}
+
+impl Memory for Beside<'_> {
+    fn replicated(&self, key: &Key) -> Option<Value> {
+        self.cache.replicated(key)
+    }
+
+    fn last_known(&self, key: &Key) -> Option<Value> {
+        self.cache.last_known(key)
+    }
+
+    fn ahead(&self, key: &Key) -> Ahead {
+        self.counters.count(key, self.snapshot)
     }
 }
 
@@ -97,9 +122,15 @@ impl Discovery {
             workers,
             queries,
             cache,
+            counters: Arc::default(),
             latest,
             permits,
         }))
+    }
+
+    /// Who is on the way to count keys up: to be told what is ordered.
+    pub(crate) fn counters(&self) -> Arc<Counters> {
+        self.0.counters.clone()
     }
 
     /// The footprint of each transaction of a submission, in their order: the known one, what the
@@ -117,42 +148,49 @@ impl Discovery {
         if !subjects.iter().any(to_try) {
             return subjects.into_iter().filter_map(|subject| subject.known).map(Ok).collect();
         }
-        let (unit, failure) = self.discover(Unit::new(subjects), vantage).await;
+        let (job, failure) = self.discover(Unit::new(subjects), vantage).await;
         let inner = self.0.clone();
         let learn = move || {
-            for (Subject { runtime, sender, payload, .. }, footprint) in unit.found() {
+            for (Subject { runtime, sender, payload, .. }, footprint) in job.unit.found() {
                 inner.predictors.learn(*runtime, sender, payload, footprint);
             }
-            unit
+            job
         };
-        finish(self.0.workers.run(learn).await, failure)
+        let job = self.0.workers.run(learn).await;
+        finish(self.count(job).await.unit, failure)
     }
 
-    /// The footprint of each transaction that strayed, in the state after `snapshot`.
+    /// The footprint of each transaction that strayed, in the state after `snapshot`. What may
+    /// declare it anew does so only if its runtime says that this helps.
     pub(crate) async fn find_again(
         &self,
         mut subjects: Vec<Subject>,
         snapshot: EpochNumber,
     ) -> Footprints {
-        subjects.iter_mut().for_each(|subject| self.0.judge(subject));
+        for subject in &mut subjects {
+            let runtime = self.0.runtimes.get(subject.runtime);
+            subject.declares &= runtime.is_some_and(|runtime| runtime.declares_by_values());
+            self.0.judge(subject);
+        }
         let vantage = Vantage { snapshot, earlier: None };
         // Nothing is learnt from strays: the rare case would pass for the usual one.
-        let (unit, failure) = self.discover(Unit::new(subjects), vantage).await;
-        finish(unit, failure)
+        let (job, failure) = self.discover(Unit::new(subjects), vantage).await;
+        finish(self.count(job).await.unit, failure)
     }
 
     /// A transaction strayed from the footprint with which it was ordered.
     pub(crate) fn strayed(&self, subject: &Subject, footprint: &Footprint) {
-        let Subject { runtime, sender, payload, .. } = subject;
+        let Subject { id, runtime, sender, payload, .. } = subject;
         self.0.predictors.strayed(*runtime, sender, payload, footprint);
+        self.0.counters.on_stray(id, self.0.latest());
     }
 
     /// Tries all transactions of a unit whose footprints are not known. What is still open after
     /// that could not be tried, for the reason that is returned.
-    async fn discover(&self, unit: Unit, vantage: Vantage) -> (Unit, Option<QueryError>) {
+    async fn discover(&self, unit: Unit, vantage: Vantage) -> (Job, Option<QueryError>) {
         let started = Instant::now();
         let Vantage { snapshot, earlier } = vantage;
-        let (mut job, mut failure) = self.try_all(Job::new(unit), snapshot).await;
+        let (mut job, mut failure) = self.try_all(Job::new(unit, snapshot)).await;
         let cache = &self.0.cache;
         if let Some(mut earlier) = earlier {
             // This submission comes after those in any case, so waiting for them costs nothing. Not
@@ -160,19 +198,35 @@ impl Discovery {
             while earlier.changed().await.is_ok() {}
             let expected = |key: &Key| cache.expected(key, snapshot);
             if failure.is_none() && !cache.expects_nothing() && job.unit.fill(expected) {
-                (job, failure) = self.try_all(job, snapshot).await;
+                (job, failure) = self.try_all(job).await;
             }
         }
-        let now = self.0.latest.borrow().as_ref().map_or(snapshot, |latest| latest.number);
+        let now = self.0.latest();
         for (key, value) in job.unit.deployments() {
             cache.expect(key, value, now);
         }
         metrics::histogram!("parsec_sequencer_discovery_seconds").record(started.elapsed());
-        (job.unit, failure)
+        (job, failure)
+    }
+
+    /// Takes into account how many come before those for which that matters, and announces them:
+    /// the last step, so that few can be ordered in between.
+    async fn count(&self, mut job: Job) -> Job {
+        if !job.unit.is_counting() {
+            return job;
+        }
+        let inner = self.0.clone();
+        let count = move || {
+            let (memory, now) = (inner.beside(job.snapshot), inner.latest());
+            let announce = |id, counter: &Key| inner.counters.announce(id, counter, now);
+            job.unit.count(&inner.trials, &memory, announce);
+            job
+        };
+        self.0.workers.run(count).await
     }
 
     /// Rounds of trials and reads, until nothing more is needed.
-    async fn try_all(&self, mut job: Job, snapshot: EpochNumber) -> (Job, Option<QueryError>) {
+    async fn try_all(&self, mut job: Job) -> (Job, Option<QueryError>) {
         let Ok(_permit) = self.0.permits.acquire().await else { return (job, None) };
         let mut wanted = self.likely(&job.unit);
         for round in 0.. {
@@ -197,7 +251,7 @@ impl Discovery {
                 open.into_iter().for_each(|index| job.unit.refuse(index, too_large(reason)));
                 break;
             }
-            if let Err(error) = self.fetch(&mut job.unit, &mut wanted, snapshot).await {
+            if let Err(error) = self.fetch(&mut job.unit, &mut wanted, job.snapshot).await {
                 return (job, Some(error));
             }
         }
@@ -252,7 +306,8 @@ impl Discovery {
             let mut wanted = inner.try_open(&mut job, &setting);
             if job.unit.open().is_empty() && job.orderly < ORDERLY_ROUNDS_MAX {
                 job.orderly += 1;
-                wanted.extend(job.unit.in_order(&inner.trials, &setting, &*inner.cache));
+                let memory = inner.beside(job.snapshot);
+                wanted.extend(job.unit.in_order(&inner.trials, &setting, &memory));
             }
             (job, wanted)
         };
@@ -280,7 +335,7 @@ impl Inner {
                 subject.known = Some(footprint);
                 return Some(DECLARED);
             }
-            Declared::Needs(_) => {
+            Declared::Needs(_) | Declared::Counting { .. } => {
                 subject.declares = true;
                 return Some(DECLARED);
             }
@@ -292,6 +347,15 @@ impl Inner {
         }
         self.judge(subject);
         Some(TRIED)
+    }
+
+    /// The last epoch that was ordered.
+    fn latest(&self) -> EpochNumber {
+        self.latest.borrow().as_ref().map_or_else(EpochNumber::default, |latest| latest.number)
+    }
+
+    fn beside(&self, snapshot: EpochNumber) -> Beside<'_> {
+        Beside { cache: &self.cache, counters: &self.counters, snapshot }
     }
 
     /// Looks how far a trial of the transaction can be relied upon.
@@ -311,9 +375,10 @@ impl Inner {
         }
         job.rounds += 1;
         let unit = &job.unit;
+        let memory = self.beside(job.snapshot);
         let attempt = |index| {
             let started = Instant::now();
-            let attempt = unit.attempt(index, &self.trials, setting, &*self.cache);
+            let attempt = unit.attempt(index, &self.trials, setting, &memory);
             (index, attempt, started.elapsed())
         };
         let attempts: Vec<_> = open.into_par_iter().map(attempt).collect();
@@ -352,9 +417,9 @@ impl Inner {
 }
 
 impl Job {
-    fn new(unit: Unit) -> Self {
+    fn new(unit: Unit, snapshot: EpochNumber) -> Self {
         let spent = vec![Duration::ZERO; unit.subjects().len()];
-        Self { unit, spent, rounds: 0, orderly: 0 }
+        Self { unit, snapshot, spent, rounds: 0, orderly: 0 }
     }
 }
 

@@ -12,6 +12,7 @@ use parsec_sequencer_core::{CutEpoch, Cutter, Step};
 use parsec_storage::log::{LogError, LogReader};
 use tokio::sync::mpsc;
 
+use crate::ahead::Counters;
 use crate::cache::ReplicatedCache;
 use crate::chronicle::Recent;
 use crate::driver::Ordered;
@@ -24,6 +25,7 @@ pub(crate) struct Dispatcher {
     pub(crate) cutter: Cutter,
     pub(crate) hosts: Arc<Hosts>,
     pub(crate) cache: Arc<ReplicatedCache>,
+    pub(crate) counters: Arc<Counters>,
     /// Where the chronicle takes epochs from, if there is one.
     pub(crate) recent: Option<Arc<Recent>>,
 }
@@ -40,6 +42,9 @@ impl Dispatcher {
             if let Some(recent) = &self.recent {
                 recent.push(Ordered { record: record.clone(), batches: batches.clone() });
             }
+            let ids = batches.iter().flat_map(|batch| &batch.entries).map(|entry| &entry.id);
+            // ORDER: before an executor can say that it has applied it.
+            self.counters.on_ordered(record.number, ids);
             self.hosts.on_ordered(self.cutter.cut(&record, &batches));
             let accesses = batches
                 .iter()

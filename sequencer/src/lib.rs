@@ -16,6 +16,7 @@
 //! This crate must not know how a runtime works inside.
 
 mod admission;
+mod ahead;
 mod asking;
 mod cache;
 mod chronicle;
@@ -387,6 +388,7 @@ impl Parts {
             cutter: self.cutter(),
             hosts: self.hosts.clone(),
             cache: self.cache.clone(),
+            counters: self.discovery.counters(),
             recent: self.recent(),
         };
         let cut_thread = thread("parsec-dispatch", &stop, move || {

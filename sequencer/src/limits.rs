@@ -105,6 +105,16 @@ pub const RECENT_VALUE_BYTES_MAX: usize = 256;
 pub const EXPECTED_BYTES_MAX: usize = 16 * 1_024 * 1_024;
 /// Epochs for which a deployment is expected to take effect.
 pub const EXPECTED_EPOCHS: u64 = 1_024;
+/// Most transactions that are known to be on their way to count a key up. Full: all are forgotten.
+pub const ANNOUNCED_MAX: usize = 65_536;
+/// Epochs for which one is expected to be ordered.
+pub const ANNOUNCED_EPOCHS: u64 = 1_024;
+/// Epochs for which it is remembered then: snapshots of questions that came earlier are older.
+pub const COUNTED_EPOCHS: u64 = 256;
+/// Epochs after a stray in which it is taken into account that others of its kind stray, too.
+pub const CAUTION_EPOCHS: u64 = 64;
+/// Most attempts in which a stray declares its footprint anew. After that, it is tried.
+pub const DECLARED_ATTEMPTS_MAX: u8 = 4;
 
 /// Stack of the threads that admit and try transactions, bytes.
 pub const WORKER_STACK_BYTES: usize = 16 * 1_024 * 1_024;

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use crate::cache::ReplicatedCache;
 use crate::discovery::{Discovery, Undiscovered};
 use crate::driver::Input;
-use crate::limits::{REDISCOVERIES_MAX, REDISCOVERY_UNIT_MAX, RETRY_DELAY};
+use crate::limits::{DECLARED_ATTEMPTS_MAX, REDISCOVERIES_MAX, REDISCOVERY_UNIT_MAX, RETRY_DELAY};
 use crate::stop::Stop;
 
 /// Finds footprints anew.
@@ -71,7 +71,7 @@ fn subject(stray: &Rediscovery) -> Subject {
         sender: stray.entry.sender.clone(),
         payload: stray.entry.payload.clone(),
         known: None,
-        declares: false,
+        declares: stray.attempt <= DECLARED_ATTEMPTS_MAX,
         erratic: false,
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! The payload is an [`Invocation`], encoded. Its footprint follows from the arguments, except
 //! where a procedure goes on from what it reads: then admission does not know it, and it is
-//! declared, once the replicated index that it needs is at hand, or tried.
+//! declared, once the rows that it needs are at hand. Only if those say nothing, it is tried.
 //!
 //! A procedure reads and computes first, and writes last: if it says no, it has changed nothing.
 //! Rows are no one's own (native programs may write them, too), so what a procedure finds is
@@ -148,18 +148,15 @@ impl Runtime for ProcedureRuntime {
         Ok(Admitted { id: transaction.content_id(), sender: Bytes::new(), footprint })
     }
 
-    fn likely_keys(&self, _: &[u8], payload: &Bytes) -> Vec<Key> {
-        match decode(payload) {
-            Ok(Invocation::Tpcc { database, call }) => call.likely_keys(database),
-            _ => Vec::new(),
-        }
-    }
-
     fn declared(&self, _: &[u8], payload: &Bytes, source: &dyn Source) -> Declared {
         match decode(payload) {
             Ok(Invocation::Tpcc { database, call }) => call.declared(database, source),
             _ => Declared::Nothing,
         }
+    }
+
+    fn declares_by_values(&self) -> bool {
+        true
     }
 
     fn session(&self) -> Box<dyn Session> {

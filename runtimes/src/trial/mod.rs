@@ -32,7 +32,7 @@ use parsec_protocol::{Change, EpochRecord, ErrorCode, Footprint, Key, Outcome, R
 
 pub use unit::{Refusal, Unit};
 
-use crate::access::{Recorder, Source};
+use crate::access::{Ahead, Recorder, Source};
 use crate::{Call, Declared, Interrupt, Runtimes, Sessions};
 
 /// Most values that one run may guess. With more, it ends, and goes on when it has those.
@@ -60,7 +60,7 @@ pub struct Subject {
     pub payload: Bytes,
     /// Its footprint, if it is known: then it is only of interest for what it does to others.
     pub known: Option<Footprint>,
-    /// Whether its payload may declare a footprint of which only replicated values are unknown.
+    /// Whether its payload may declare a footprint, given values.
     pub declares: bool,
     /// Whether what it touches is likely to depend on values that others write.
     pub erratic: bool,
@@ -82,6 +82,12 @@ pub trait Memory: Sync {
 
     /// What any key had not long ago: good enough to guess with.
     fn last_known(&self, key: &Key) -> Option<Value>;
+
+    /// See [`Source::ahead`].
+    fn ahead(&self, key: &Key) -> Ahead {
+        let _ = key;
+        Ahead::default()
+    }
 }
 
 /// A trial that came to an end.
@@ -99,8 +105,8 @@ pub struct Attempt(Out);
 #[derive(Debug)]
 enum Out {
     Tried(Tried),
-    /// The payload told, with the values at hand.
-    Declared(Footprint),
+    /// The payload told, with the values at hand; and what was counted for that.
+    Declared(Footprint, Option<Key>),
     Needs(BTreeSet<Key>),
     Refused(Refusal),
 }
@@ -132,7 +138,10 @@ impl Trials {
         match self.runtimes.get(*runtime)?.declared(sender, payload, source) {
             Declared::Nothing => None,
             Declared::Needs(keys) => Some(Out::Needs(keys.into_iter().collect())),
-            Declared::Footprint(footprint) => Some(Out::Declared(footprint)),
+            Declared::Footprint(footprint) => Some(Out::Declared(footprint, None)),
+            Declared::Counting { footprint, counter } => {
+                Some(Out::Declared(footprint, Some(counter)))
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use ahash::AHashMap;
 use parsec_protocol::{Change, Key, Value};
 
 use super::{Memory, Tried};
-use crate::access::{Source, combine};
+use crate::access::{Ahead, Source, combine};
 
 /// Values that were fetched.
 pub(super) type Values = AHashMap<Key, Option<Value>>;
@@ -85,5 +85,9 @@ impl Source for Layers<'_> {
             Some(change @ (Change::Put(_) | Change::Delete)) => Some(change.apply(None)),
             Some(change) => Some(change.apply(self.below(key)?.as_ref())),
         }
+    }
+
+    fn ahead(&self, key: &Key) -> Ahead {
+        self.memory.ahead(key)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ahash::AHashSet;
-use parsec_protocol::{Change, ErrorCode, Footprint, Key, Value};
+use parsec_protocol::{Change, ErrorCode, Footprint, Key, TxId, Value};
 
 use super::overlay::{Layers, Overlay, Values, deploys};
 use super::{
@@ -31,11 +31,17 @@ enum Stage {
     Known {
         footprint: Footprint,
         effect: Option<Tried>,
+        /// What was counted to declare it.
+        counter: Option<Key>,
     },
     Refused(Refusal),
 }
 
 impl Stage {
+    fn known(footprint: Footprint, counter: Option<Key>) -> Self {
+        Self::Known { footprint, effect: None, counter }
+    }
+
     /// What the transaction would do, as far as that was tried.
     fn effect(&self) -> Option<&Tried> {
         match self {
@@ -60,7 +66,7 @@ impl Unit {
     #[must_use]
     pub fn new(mut subjects: Vec<Subject>) -> Self {
         let stage = |subject: &mut Subject| match subject.known.take() {
-            Some(footprint) => Stage::Known { footprint, effect: None },
+            Some(footprint) => Stage::known(footprint, None),
             None => Stage::Open(0),
         };
         let stages = subjects.iter_mut().map(stage).collect();
@@ -126,13 +132,38 @@ impl Unit {
         let Stage::Open(lean) = &mut self.stages[index] else { return };
         self.stages[index] = match attempt.0 {
             Out::Tried(tried) => Stage::Tried(tried),
-            Out::Declared(footprint) => Stage::Known { footprint, effect: None },
+            Out::Declared(footprint, counter) => Stage::known(footprint, counter),
             Out::Refused(refusal) => Stage::Refused(refusal),
             Out::Needs(keys) => {
                 *lean += u32::from(keys.len() <= GUESSES_FEW);
                 return wanted.extend(keys);
             }
         };
+    }
+
+    /// Whether any transaction declared what depends on how many come before it.
+    #[must_use]
+    pub fn is_counting(&self) -> bool {
+        self.stages.iter().any(|stage| matches!(stage, Stage::Known { counter: Some(_), .. }))
+    }
+
+    /// Declares anew, in order, what depends on how many come before, and hands to `announce` who
+    /// counts what: the next one finds it counted.
+    pub fn count(
+        &mut self,
+        trials: &Trials,
+        memory: &dyn Memory,
+        mut announce: impl FnMut(TxId, &Key),
+    ) {
+        for (stage, subject) in self.stages.iter_mut().zip(&self.subjects) {
+            let Stage::Known { footprint, counter: Some(counter), .. } = stage else { continue };
+            let source = Layers { values: &self.values, memory, overlay: None };
+            // What would need more values stays as it was.
+            if let Some(Out::Declared(counted, _)) = trials.declared(subject, &source) {
+                *footprint = counted;
+            }
+            announce(subject.id, counter);
+        }
     }
 
     /// Refuses a transaction that is still open.

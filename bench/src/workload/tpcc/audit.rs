@@ -14,8 +14,8 @@
 use std::collections::BTreeMap;
 
 use parsec_protocol::{Key, Value};
-use parsec_runtimes::procedures::tpcc::rows::{Order, Queue, Sequence, Stock};
-use parsec_runtimes::procedures::tpcc::{NewOrder, Payment, Place, keys};
+use parsec_runtimes::procedures::tpcc::rows::{Entered, Order, Page, Queue, Sequence, Stock};
+use parsec_runtimes::procedures::tpcc::{NewOrder, PAGE, Payment, Place, RECENT, keys};
 
 use super::population::{self, DISTRICT_YTD};
 use super::{Mix, TpccOptions, place_of};
@@ -134,6 +134,7 @@ impl Book {
         let first = (1..=self.options.customers).map(u64::from);
         let tokens = first.chain(check.built.iter().map(|(token, _)| *token));
         let mut keys = vec![place.sequence(), place.queue()];
+        keys.extend(check.pages().map(|order| place.page(order)));
         keys.extend(tokens.map(|token| place.order(token)));
         Audit::of(keys, move |values, commits| {
             check.run(values, commits).map_err(|(rule, detail)| {
@@ -214,13 +215,24 @@ impl District {
     fn run(&self, values: &[Option<Value>], commits: Commits) -> Result<(), Broken> {
         let form = |what: &str| ("rows keep their form", format!("{what} is none"));
         let (head, rows) = values.split_at(2);
+        let (pages, rows) = rows.split_at(self.pages().count());
         let sequence = head[0].as_deref().and_then(Sequence::decode);
         let sequence = sequence.ok_or_else(|| form("D_NEXT_O_ID"))?;
         let queue = head[1].as_deref().and_then(Queue::decode);
         let queue = queue.ok_or_else(|| form("the queue"))?;
+        let delivered = queue.delivered[usize::from(self.place.district - 1)];
         let orders = self.orders(rows, commits == Commits::All)?;
         self.numbers(&orders, &sequence)?;
-        self.deliveries(&orders, &sequence, &queue)
+        self.deliveries(&orders, delivered)?;
+        self.queue(&orders, &sequence, delivered, pages)
+    }
+
+    /// The first order of each page on which there may be one that is not delivered.
+    fn pages(&self) -> impl Iterator<Item = u32> {
+        let built = u32::try_from(self.built.len()).expect("a few million");
+        let first = self.delivered / PAGE * PAGE;
+        let count = (self.first + built - first) / PAGE + 1;
+        (0..count).map(move |page| first + page * PAGE)
     }
 
     /// The orders by their numbers, with their tokens.
@@ -273,44 +285,59 @@ impl District {
         }
     }
 
-    /// That what is delivered comes before all that is not, and that the queue begins and ends
-    /// where it should.
+    /// That what is delivered comes before all that is not.
     fn deliveries(
         &self,
         orders: &BTreeMap<u32, (u64, Order)>,
-        sequence: &Sequence,
-        queue: &Queue,
+        delivered: u32,
     ) -> Result<(), Broken> {
         for (id, (_, order)) in orders {
             if (order.carrier == 0) != (order.delivered == 0) {
                 let detail = format!("order {id}");
                 return Err(("what has a carrier has a date of delivery (condition 7)", detail));
             }
-            if (*id <= queue.delivered) != (order.carrier != 0) {
-                let detail = format!("order {id}, and {} are delivered", queue.delivered);
+            if (*id <= delivered) != (order.carrier != 0) {
+                let detail = format!("order {id}, and {delivered} are delivered");
                 return Err((
                     "orders are delivered in turn, none is left out (conditions 3 and 5)",
                     detail,
                 ));
             }
         }
-        if queue.delivered < self.delivered || (!self.queued && queue.delivered != self.delivered) {
-            return Err(("what was delivered stays so", format!("{} are", queue.delivered)));
+        match delivered < self.delivered || (!self.queued && delivered != self.delivered) {
+            true => Err(("what was delivered stays so", format!("{delivered} are"))),
+            false => Ok(()),
         }
-        let token = |id: u32| orders.get(&id).map(|(token, _)| *token);
-        let waiting = queue.delivered + 1 < sequence.unchained;
-        let ends = match waiting {
-            true => (token(queue.delivered + 1), token(sequence.unchained - 1)),
-            false => (Some(0), Some(0)),
-        };
-        let chained = sequence.unchained > queue.delivered && sequence.unchained <= sequence.next;
-        match chained && ends == (Some(queue.head), Some(queue.tail)) {
-            true => Ok(()),
-            false => Err((
-                "the queue holds what is not delivered (conditions 2 and 3)",
-                format!("{queue:?}, and order {} is the next to join it", sequence.unchained),
-            )),
+    }
+
+    /// That deliveries will find each order that is not delivered, and its customer.
+    fn queue(
+        &self,
+        orders: &BTreeMap<u32, (u64, Order)>,
+        sequence: &Sequence,
+        delivered: u32,
+        pages: &[Option<Value>],
+    ) -> Result<(), Broken> {
+        let numbers: Vec<u32> = self.pages().collect();
+        for (id, (token, order)) in orders.range(delivered + 1..) {
+            // What nobody will deliver is put on no page.
+            if *id >= sequence.paged && !self.queued && sequence.next - id > RECENT {
+                continue;
+            }
+            let page = numbers.iter().position(|first| id / PAGE == first / PAGE);
+            let page = page.and_then(|page| pages[page].as_deref()).map(Page::decode);
+            let found = match *id < sequence.paged {
+                true => page.and_then(|page| page.entered(*id)),
+                false => sequence.entered(*id),
+            };
+            if found != Some(Entered { token: *token, customer: order.customer }) {
+                return Err((
+                    "the queue holds what is not delivered (conditions 2 and 3)",
+                    format!("order {id}: {found:?}"),
+                ));
+            }
         }
+        Ok(())
     }
 }
 

@@ -324,7 +324,7 @@ impl TpccOptions {
         let runtime = ProcedureRuntime;
         match runtime.declared(&[], payload, names) {
             Declared::Footprint(footprint) => Some(footprint),
-            Declared::Nothing | Declared::Needs(_) => {
+            Declared::Nothing | Declared::Needs(_) | Declared::Counting { .. } => {
                 let plain =
                     Transaction::new(parsec_protocol::RuntimeId::PROCEDURES, payload.clone());
                 runtime.admit(&plain).ok()?.footprint

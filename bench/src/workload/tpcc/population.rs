@@ -2,9 +2,9 @@
 
 use parsec_protocol::{Delta, Key, Value};
 use parsec_runtimes::procedures::tpcc::rows::{
-    Customer, Item, Line, Names, Office, Order, Queue, Sequence, Stock,
+    Customer, Entered, Item, Line, Names, Office, Order, Queue, Sequence, Stock,
 };
-use parsec_runtimes::procedures::tpcc::{DISTRICTS, Place, RECENT, keys};
+use parsec_runtimes::procedures::tpcc::{DISTRICTS, PAGE, Place, RECENT, keys};
 use rayon::prelude::*;
 
 use super::random::{Constants, between, data, exact, small, some_text, text};
@@ -91,7 +91,12 @@ fn offices(options: &TpccOptions, warehouse: u32) -> Rows {
     };
     let all = i128::from(DISTRICTS) * DISTRICT_YTD;
     let place = Place { database: options.seed, warehouse, district: 1 };
-    let mut rows = vec![(place.warehouse(), office()), (place.warehouse_ytd(), number(all))];
+    let queue = Queue { delivered: [delivered(options); DISTRICTS as usize] };
+    let mut rows = vec![
+        (place.warehouse(), office()),
+        (place.warehouse_ytd(), number(all)),
+        (place.queue(), queue.encode()),
+    ];
     for place in places(options.seed, warehouse) {
         rows.push((place.district(), office()));
         rows.push((place.district_ytd(), number(DISTRICT_YTD)));
@@ -187,22 +192,23 @@ pub(super) fn delivered(options: &TpccOptions) -> u32 {
 /// The orders of a district: one of each customer. The token of each is its number.
 fn order_rows(options: &TpccOptions, place: &Place) -> Rows {
     let draws = &mut draws(options, "orders", place.warehouse, place.district.into());
-    let (last, delivered) = (options.customers, delivered(options));
     let mut rows = Vec::new();
-    for (id, customer) in (1..).zip(shuffled(draws, last)) {
+    let recent = [Entered::default(); RECENT as usize];
+    let mut sequence = Sequence { next: 1, paged: 0, recent };
+    for customer in shuffled(draws, options.customers) {
+        let id = sequence.next;
         let order = first_order(options, place, draws, id, customer);
         rows.push((place.order(id.into()), order.encode()));
         let token = Value::copy_from_slice(&u64::from(id).to_be_bytes());
         rows.push((place.last_order(customer), token));
+        sequence.remember(id, Entered { token: id.into(), customer });
+        sequence.next += 1;
+        if let Some(page) = sequence.next_page() {
+            rows.push((place.page(sequence.paged), page));
+            sequence.paged += PAGE;
+        }
     }
-    let mut sequence =
-        Sequence { next: last + 1, unchained: last + 1, tokens: [0; RECENT as usize] };
-    for id in last.saturating_sub(RECENT - 1).max(1)..=last {
-        sequence.remember(id, id.into());
-    }
-    let queue = Queue { head: u64::from(delivered) + 1, tail: last.into(), delivered };
     rows.push((place.sequence(), sequence.encode()));
-    rows.push((place.queue(), queue.encode()));
     rows
 }
 
@@ -214,7 +220,6 @@ fn first_order(
     customer: u32,
 ) -> Order {
     let is_delivered = id <= delivered(options);
-    let is_chained = !is_delivered && id < options.customers;
     let count = small(draws, 5, 15);
     let mut line = |_| Line {
         item: between(draws, 1, options.items),
@@ -230,7 +235,6 @@ fn first_order(
         entered: THEN,
         carrier: if is_delivered { small(draws, 1, 10) } else { 0 },
         delivered: if is_delivered { THEN } else { 0 },
-        next: if is_chained { u64::from(id) + 1 } else { 0 },
         all_local: true,
         lines,
     }

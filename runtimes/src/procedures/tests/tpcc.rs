@@ -1,12 +1,13 @@
 use parsec_protocol::Delta;
 
 use super::super::tpcc::rows::{
-    Customer, Item, Line, Names, Office, Order, PERSON_BYTES, Queue, Sequence, Stock,
+    Customer, Entered, Item, Line, Names, Office, Order, PERSON_BYTES, Queue, Sequence, Stock,
 };
 use super::super::tpcc::{
-    Call, DISTRICTS, NewOrder, OrderedItem, Payment, Place, RECENT, Who, keys,
+    Call, DISTRICTS, NewOrder, OrderedItem, PAGE, Payment, Place, RECENT, Who, keys,
 };
 use super::*;
+use crate::access::Ahead;
 
 const DATABASE: u64 = 8;
 const ITEMS: u32 = 30;
@@ -35,6 +36,7 @@ fn fill(host: &mut Host, warehouse: u32) {
     let first = place(warehouse, 1);
     host.state.insert(first.warehouse(), office(1_000));
     host.state.insert(first.warehouse_ytd(), zero());
+    host.state.insert(first.queue(), Queue::default().encode());
     for item in 1..=ITEMS {
         let text: Vec<u8> = (1..=DISTRICTS).flat_map(|district| [district; 24]).collect();
         let stock = Stock { quantity: 20, ytd: 0, orders: 0, remote: 0, text: &text };
@@ -43,9 +45,9 @@ fn fill(host: &mut Host, warehouse: u32) {
     for place in (1..=DISTRICTS).map(|district| place(warehouse, district)) {
         host.state.insert(place.district(), office(500));
         host.state.insert(place.district_ytd(), zero());
-        let sequence = Sequence { next: 1, unchained: 1, tokens: [0; RECENT as usize] };
+        let recent = [Entered::default(); RECENT as usize];
+        let sequence = Sequence { next: 1, paged: 0, recent };
         host.state.insert(place.sequence(), sequence.encode());
-        host.state.insert(place.queue(), Queue::default().encode());
         host.state.insert(place.names(), Names::encode(&[(3, 2), (5, 4), (5, 1), (5, 3)]));
         for customer in 1..=CUSTOMERS {
             let row = Customer {
@@ -85,8 +87,8 @@ fn sequence(host: &Host) -> Sequence {
     Sequence::decode(&host.state[&place(1, 2).sequence()]).unwrap()
 }
 
-fn queue(host: &Host) -> Queue {
-    Queue::decode(&host.state[&place(1, 2).queue()]).unwrap()
+fn delivered(host: &Host) -> u32 {
+    Queue::decode(&host.state[&place(1, 2).queue()]).unwrap().delivered[1]
 }
 
 fn customer(host: &Host, number: u32) -> Customer {
@@ -109,7 +111,7 @@ fn an_order_gets_the_next_number_and_its_price() {
     let line = Line { item: 10, supplier: 1, quantity: 5, amount: 5_000, info: [2; 24] };
     assert_eq!((order.lines.len(), order.lines[1]), (2, line));
     assert_eq!(sequence(&host).next, 2);
-    assert_eq!(sequence(&host).token(1), Some(77));
+    assert_eq!(sequence(&host).entered(1), Some(Entered { token: 77, customer: 3 }));
 }
 
 #[test]
@@ -205,57 +207,125 @@ fn the_index_of_names_tells_the_footprint_of_a_payment() {
     assert_eq!(declared, Declared::Footprint(found));
 }
 
+/// The footprint that the state tells of a call before which `ahead` others count the same up.
+fn told(host: &Host, invocation: Invocation, ahead: u32) -> Entry {
+    told_between(host, invocation, Ahead { least: ahead, most: ahead })
+}
+
+fn told_between(host: &Host, invocation: Invocation, ahead: Ahead) -> Entry {
+    struct Counted<'a>(&'a Host, Ahead);
+    impl Source for Counted<'_> {
+        fn value(&self, key: &Key) -> Option<Option<Value>> {
+            Some(self.0.state.get(key).cloned())
+        }
+
+        fn ahead(&self, _: &Key) -> Ahead {
+            self.1
+        }
+    }
+    let transaction = invocation.into_transaction(ahead.most.into());
+    let source = Counted(host, ahead);
+    let footprint = match ProcedureRuntime.declared(&[], &transaction.payload, &source) {
+        Declared::Footprint(footprint) | Declared::Counting { footprint, .. } => footprint,
+        other => panic!("{other:?}"),
+    };
+    let transaction = Transaction { footprint: Some(footprint), ..transaction };
+    super::host().admit(&transaction).unwrap()
+}
+
 #[test]
 fn deliveries_take_orders_in_turn() {
     let mut host = database();
     for token in [30, 10, 20] {
         ordered(&mut host, token, &[1, 2]);
     }
-    let mut delivered = Vec::new();
+    let mut ids_of_two = Vec::new();
     for _ in 0..4 {
         let output = committed(&mut host, delivery());
         let (ids, rest) = output.as_chunks::<4>();
         assert!(ids.len() == 10 && rest.is_empty());
-        delivered.push(u32::from_be_bytes(ids[1]));
+        ids_of_two.push(u32::from_be_bytes(ids[1]));
         assert!(ids.iter().enumerate().all(|(at, id)| at == 1 || *id == [0; 4]));
     }
-    assert_eq!(delivered, [1, 2, 3, 0]);
-    assert_eq!(queue(&host), Queue { head: 0, tail: 0, delivered: 3 });
+    assert_eq!((ids_of_two, delivered(&host)), (vec![1, 2, 3, 0], 3));
     for token in [30, 10, 20] {
         let order = order(&host, token);
         assert_eq!((order.carrier, order.delivered), (9, host.epoch.timestamp_ms));
     }
     let customer = customer(&host, 3);
     assert_eq!((customer.balance, customer.deliveries), (3 * 1_500, 3));
-    // The next order begins a new chain.
     ordered(&mut host, 40, &[1]);
     committed(&mut host, delivery());
     assert_eq!(order(&host, 40).carrier, 9);
 }
 
-/// A delivery whose footprint was found before later orders came does not stray because of them.
 #[test]
-fn orders_that_come_after_a_footprint_was_found_are_left_to_the_next_delivery() {
+fn orders_are_found_on_pages_when_the_district_has_forgotten_them() {
     let mut host = database();
-    ordered(&mut host, 1, &[1]);
-    ordered(&mut host, 2, &[1]);
-    let found = entry(&mut host, delivery());
-    for token in 3..6 {
-        ordered(&mut host, token, &[1]);
-    }
-    assert_eq!(host.execute(&found).outcome, Outcome::Committed);
-    // The second one was the last that could be chained to, so the third joined as well.
-    assert_eq!(sequence(&host).unchained, 3);
-    assert_eq!(queue(&host), Queue { head: 2, tail: 2, delivered: 1 });
-    for expected in 2..=5 {
+    let mut token = 0;
+    for round in 0..4 {
+        for _ in 0..PAGE {
+            token += 1;
+            ordered(&mut host, token, &[1]);
+        }
         committed(&mut host, delivery());
-        assert_eq!(queue(&host).delivered, expected);
+        assert_eq!(sequence(&host).paged, PAGE * (round + 1));
     }
-    assert_eq!(sequence(&host).unchained, 6);
+    assert_eq!(sequence(&host).entered(5), None);
+    for expected in 5..=4 * PAGE {
+        // A trial and the rows themselves agree on what there is.
+        let found = match expected % 2 {
+            0 => entry(&mut host, delivery()),
+            _ => told(&host, delivery(), 0),
+        };
+        assert_eq!(host.execute(&found).outcome, Outcome::Committed);
+        assert_eq!(delivered(&host), expected);
+        assert_eq!(order(&host, expected.into()).carrier, 9);
+    }
+    committed(&mut host, delivery());
+    assert_eq!(delivered(&host), 4 * PAGE);
+}
+
+/// A page that is not in the footprint is left to the next delivery.
+#[test]
+fn orders_that_come_after_a_footprint_was_found_do_not_make_a_delivery_stray() {
+    let mut host = database();
+    for token in 1..PAGE {
+        ordered(&mut host, token.into(), &[1]);
+    }
+    let tried = entry(&mut host, delivery());
+    ordered(&mut host, 1_000, &[1]);
+    assert_eq!(host.execute(&tried).outcome, Outcome::Committed);
+    assert_eq!((delivered(&host), sequence(&host).paged), (1, 0));
+    // What the rows tell has the page that will be full then.
+    let found = told(&host, delivery(), 0);
+    assert_eq!(host.execute(&found).outcome, Outcome::Committed);
+    assert_eq!((delivered(&host), sequence(&host).paged), (2, PAGE));
 }
 
 #[test]
-fn a_delivery_that_comes_second_strays_and_then_delivers_the_second() {
+fn deliveries_on_their_way_are_counted() {
+    let mut host = database();
+    for token in 1..=30 {
+        ordered(&mut host, token, &[1]);
+    }
+    let found: Vec<Entry> = (0..30).map(|ahead| told(&host, delivery(), ahead)).collect();
+    // Some that are missing, or come twice, do not matter.
+    let mut count = 0;
+    for (at, entry) in found.iter().enumerate().filter(|(at, _)| !at.is_multiple_of(10)) {
+        assert_eq!(host.execute(entry).outcome, Outcome::Committed, "{at}");
+        count += 1;
+        assert_eq!(delivered(&host), count);
+    }
+    let wrong = told(&host, delivery(), 10);
+    let strayed = Outcome::Strayed { key: place(1, 2).order(28), mode: Mode::Read };
+    assert_eq!(host.execute(&wrong).outcome, strayed);
+    let cautious = told_between(&host, delivery(), Ahead { least: 0, most: 10 });
+    assert_eq!(host.execute(&cautious).outcome, Outcome::Committed);
+}
+
+#[test]
+fn a_trial_finds_the_one_that_is_next() {
     let mut host = database();
     ordered(&mut host, 1, &[1]);
     ordered(&mut host, 2, &[1]);
@@ -263,9 +333,31 @@ fn a_delivery_that_comes_second_strays_and_then_delivers_the_second() {
     assert_eq!(host.execute(&found[0]).outcome, Outcome::Committed);
     let second = Outcome::Strayed { key: place(1, 2).order(2), mode: Mode::Read };
     assert_eq!(host.execute(&found[1]).outcome, second);
-    assert_eq!(queue(&host).delivered, 1);
+    assert_eq!(delivered(&host), 1);
     let receipt = host.submit(&delivery().into_transaction(1)).unwrap();
-    assert_eq!((receipt.outcome, queue(&host).delivered), (Outcome::Committed, 2));
+    assert_eq!((receipt.outcome, delivered(&host)), (Outcome::Committed, 2));
+}
+
+/// What is told is what is touched, and no value is needed that it does not go on from.
+#[test]
+fn rows_tell_what_questions_touch() {
+    let mut host = database();
+    for token in 1..=25 {
+        ordered(&mut host, token, &[u32::try_from(token).unwrap(), 26]);
+    }
+    for question in [
+        Call::OrderStatus { warehouse: 1, district: 2, customer: Who::Number(3) },
+        Call::OrderStatus { warehouse: 1, district: 2, customer: Who::Name(5) },
+        Call::StockLevel { warehouse: 1, district: 2, threshold: 10 },
+        Call::StockLevel { warehouse: 1, district: 3, threshold: 10 },
+    ] {
+        let tried = entry(&mut host, call(question.clone()));
+        let told = told(&host, call(question.clone()), 0);
+        assert_eq!(told.footprint, tried.footprint, "{question:?}");
+    }
+    let nobody = Call::OrderStatus { warehouse: 1, district: 2, customer: Who::Name(4) };
+    let payload = call(nobody).into_transaction(0).payload;
+    assert_eq!(ProcedureRuntime.declared(&[], &payload, &host.state), Declared::Nothing);
 }
 
 #[test]

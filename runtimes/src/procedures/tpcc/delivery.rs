@@ -1,10 +1,18 @@
 //! Delivery: clause 2.7.
 
-use parsec_protocol::{ErrorCode, Key, Mode};
+use parsec_protocol::{ErrorCode, Mode};
 
-use super::rows::{self, Customer, Order, Queue, Sequence};
+use super::rows::{self, Customer, Entered, Order, PAGE, Page, Queue, Sequence};
+use super::told::Told;
 use super::{DISTRICTS, Effects, Place, Step, yes};
-use crate::State;
+use crate::access::Source;
+use crate::{Declared, State};
+
+/// The oldest order of a district may stand so many places before or behind where a footprint
+/// expects a delivery to find it: a delivery on the way strays, or another one overtakes.
+const LEEWAY: u32 = 4;
+/// Most places where it may be expected: some 20 keys each.
+const PLACES_MAX: u32 = 128;
 
 /// Delivers the oldest order of each district of a warehouse.
 pub(super) fn run(
@@ -13,14 +21,48 @@ pub(super) fn run(
     call: &crate::Call<'_>,
     state: &mut dyn State,
 ) -> Step {
+    let mut queue: Queue = yes!(rows::read(state, &warehouse.queue())?);
     let mut effects = Effects::default();
+    for (district, delivered) in (1..=DISTRICTS).zip(&mut queue.delivered) {
+        let place = Place { district, ..warehouse };
+        let mut round = Round { place, call, state, effects: &mut effects };
+        let id = yes!(round.run(carrier, delivered)?);
+        effects.output.extend_from_slice(&id.to_be_bytes());
+    }
+    effects.writes.push((warehouse.queue(), queue.encode()));
+    Ok(Ok(effects))
+}
+
+/// What a delivery touches, as the rows at hand tell it: it depends on how many deliveries come
+/// before it.
+pub(super) fn declared(warehouse: Place, source: &dyn Source) -> Declared {
+    let mut told = Told::by(source);
+    let queue = told.row::<Queue>(warehouse.queue(), Mode::Write);
+    let ahead = source.ahead(&warehouse.queue());
     for district in 1..=DISTRICTS {
         let place = Place { district, ..warehouse };
-        let mut round = Round { place, call, state, orders: Vec::new(), effects: &mut effects };
-        let delivered = yes!(round.run(carrier)?);
-        effects.output.extend_from_slice(&delivered.to_be_bytes());
+        let sequence = told.row::<Sequence>(place.sequence(), Mode::Write);
+        let (Some(queue), Some(sequence)) = (queue, sequence) else { continue };
+        // By then, one more page may be full.
+        for order in [sequence.paged, sequence.paged.saturating_add(PAGE)] {
+            told.touch(place.page(order), Mode::Write);
+        }
+        let first = queue.delivered[usize::from(district - 1)].saturating_add(1);
+        let from = first.saturating_add(ahead.least.saturating_sub(LEEWAY));
+        let end = first.saturating_add(ahead.most).saturating_add(LEEWAY + 1);
+        let end = end.min(from.saturating_add(PLACES_MAX)).min(sequence.next);
+        for order in from..end {
+            // It may be forgotten by then.
+            let page = place.page(order);
+            told.touch(page.clone(), Mode::Read);
+            let on_page = || Page::decode(&told.value(&page)??).entered(order);
+            if let Some(Entered { token, customer }) = sequence.entered(order).or_else(on_page) {
+                told.touch(place.order(token), Mode::Write);
+                told.touch(place.customer(customer), Mode::Write);
+            }
+        }
     }
-    Ok(Ok(effects))
+    told.counting(warehouse.queue())
 }
 
 /// What is done in one district.
@@ -28,90 +70,58 @@ struct Round<'a, 'b> {
     place: Place,
     call: &'a crate::Call<'a>,
     state: &'a mut (dyn State + 'b),
-    /// Orders that were changed, by their tokens.
-    orders: Vec<(u64, Order)>,
     effects: &'a mut Effects,
 }
 
 impl Round<'_, '_> {
-    /// The number of the order that is delivered; zero if there is none.
-    fn run(&mut self, carrier: u8) -> Step<u32> {
+    /// Delivers the order after so many. The number of it; zero if there is none.
+    fn run(&mut self, carrier: u8, delivered: &mut u32) -> Step<u32> {
         let mut sequence: Sequence = yes!(rows::read(self.state, &self.place.sequence())?);
-        let mut queue: Queue = yes!(rows::read(self.state, &self.place.queue())?);
-        let unchained = sequence.unchained;
-        yes!(self.chain(&mut sequence, &mut queue)?);
-        if sequence.unchained != unchained {
+        let order = yes!(delivered.checked_add(1).ok_or(ErrorCode::Overflow));
+        let is_there = order < sequence.next;
+        if is_there {
+            let entered = yes!(self.entered(&sequence, order)?);
+            yes!(self.deliver(entered, carrier)?);
+            *delivered = order;
+        }
+        self.turn_page(&mut sequence);
+        Ok(Ok(if is_there { order } else { 0 }))
+    }
+
+    /// Where an order stands, and whose it is.
+    fn entered(&mut self, sequence: &Sequence, order: u32) -> Step<Entered> {
+        if let Some(entered) = sequence.entered(order) {
+            return Ok(Ok(entered));
+        }
+        let page = yes!(self.state.get(&self.place.page(order))?.ok_or(ErrorCode::Refused));
+        Ok(Page::decode(&page).entered(order).ok_or(ErrorCode::Refused))
+    }
+
+    /// Puts orders on the next page, if it is full and in the footprint: else a later delivery does
+    /// so. (The footprint is in the log: all hosts do the same.)
+    fn turn_page(&mut self, sequence: &mut Sequence) {
+        let key = self.place.page(sequence.paged);
+        let Some(page) = sequence.next_page() else { return };
+        if self.call.trial || self.state.covers(&key, Mode::Write) {
+            sequence.paged += PAGE;
+            self.effects.writes.push((key, page));
             self.effects.writes.push((self.place.sequence(), sequence.encode()));
         }
-        let delivered = match queue.head {
-            0 => 0,
-            head => yes!(self.deliver(head, carrier, &mut queue)?),
-        };
-        self.effects.writes.push((self.place.queue(), queue.encode()));
-        for (token, order) in std::mem::take(&mut self.orders) {
-            self.effects.writes.push((self.place.order(token), order.encode()));
-        }
-        Ok(Ok(delivered))
     }
 
-    /// Puts the orders that were entered since the last delivery into the chain, as far as the
-    /// footprint goes: those that were entered after it was found are left to the next delivery.
-    /// (The footprint is in the log: all hosts go equally far.)
-    fn chain(&mut self, sequence: &mut Sequence, queue: &mut Queue) -> Step<()> {
-        while sequence.unchained < sequence.next {
-            let token = yes!(sequence.token(sequence.unchained).ok_or(ErrorCode::Refused));
-            if queue.head == 0 {
-                queue.head = token;
-            } else {
-                let last = self.place.order(queue.tail);
-                if !self.may_write(&last) {
-                    break;
-                }
-                yes!(self.order(queue.tail, &last)?).next = token;
-            }
-            queue.tail = token;
-            sequence.unchained += 1;
-        }
-        Ok(Ok(()))
-    }
-
-    fn may_write(&self, key: &Key) -> bool {
-        self.call.trial || self.state.covers(key, Mode::Write)
-    }
-
-    /// An order, to be changed.
-    fn order(&mut self, token: u64, key: &Key) -> Step<&mut Order> {
-        let found = self.orders.iter().position(|(other, _)| *other == token);
-        let index = match found {
-            Some(index) => index,
-            None => {
-                let order: Order = yes!(rows::read(self.state, key)?);
-                self.orders.push((token, order));
-                self.orders.len() - 1
-            }
-        };
-        Ok(Ok(&mut self.orders[index].1))
-    }
-
-    /// Delivers the first order of the chain.
-    fn deliver(&mut self, head: u64, carrier: u8, queue: &mut Queue) -> Step<u32> {
-        let now = self.call.epoch.timestamp_ms;
-        let key = self.place.order(head);
-        let order = yes!(self.order(head, &key)?);
+    fn deliver(&mut self, entered: Entered, carrier: u8) -> Step<()> {
+        let Entered { token, customer } = entered;
+        let key = self.place.order(token);
+        let mut order: Order = yes!(rows::read(self.state, &key)?);
         order.carrier = carrier;
-        order.delivered = now;
-        let Order { id, customer, next, .. } = *order;
-        let amount = order.amount();
-        *queue = Queue {
-            head: next,
-            tail: if next == 0 { 0 } else { queue.tail },
-            delivered: queue.delivered.wrapping_add(1),
-        };
+        order.delivered = self.call.epoch.timestamp_ms;
+        self.effects.writes.push((key, order.encode()));
         let key = self.place.customer(customer);
         let mut customer: Customer = yes!(rows::read(self.state, &key)?);
-        customer.balance = yes!(customer.balance.checked_add(amount).ok_or(ErrorCode::Overflow));
+        let balance = customer.balance.checked_add(order.amount());
+        customer.balance = yes!(balance.ok_or(ErrorCode::Overflow));
         customer.deliveries = customer.deliveries.wrapping_add(1);
         self.effects.writes.push((key, customer.encode()));
-        Ok(Ok(id))
+        Ok(Ok(()))
     }
 }

@@ -6,19 +6,22 @@
 //! | 2 | W_YTD, a number that is only added to | warehouse |
 //! | 3 | DISTRICT without D_YTD and D_NEXT_O_ID | warehouse, district |
 //! | 4 | D_YTD, a number that is only added to | warehouse, district |
-//! | 5 | D_NEXT_O_ID, and the tokens of the last orders | warehouse, district |
-//! | 6 | NEW-ORDER: the ends of a chain through the orders | warehouse, district |
+//! | 5 | D_NEXT_O_ID, and where the last orders stand | warehouse, district |
+//! | 6 | NEW-ORDER: how many orders of each district are delivered | warehouse |
 //! | 7 | CUSTOMER | warehouse, district, customer |
 //! | 8 | the token of a customer's last order | warehouse, district, customer |
 //! | 9 | ORDER with its ORDER-LINEs | warehouse, district, token |
 //! | 10 | STOCK | warehouse, item |
 //! | 11 | HISTORY | warehouse, district, token |
+//! | 12 | NEW-ORDER: where so many orders stand as fit on a page | warehouse, district, number of the page |
 //! | 1, replicated | ITEM | item |
 //! | 2, replicated | customers by last name | warehouse, district |
 //!
 //! All keys begin with the database's number. Those of one warehouse share a placement.
 
 use parsec_protocol::{Key, Namespace};
+
+use super::rows::PAGE;
 
 const ROWS: Namespace = Namespace::partitioned(0x18);
 const EVERYWHERE: Namespace = Namespace::replicated(0x18);
@@ -67,10 +70,16 @@ impl Place {
         self.of_district(5, &[])
     }
 
-    /// The key of its orders that are to be delivered.
+    /// The key of how many orders of the warehouse's districts are delivered.
     #[must_use]
     pub fn queue(&self) -> Key {
-        self.of_district(6, &[])
+        row(self.database, self.warehouse, &[&[6]])
+    }
+
+    /// The key of the page on which an order is put before the district forgets it.
+    #[must_use]
+    pub fn page(&self, order: u32) -> Key {
+        self.of_district(12, &(order / PAGE).to_be_bytes())
     }
 
     /// The key of a customer.

@@ -12,10 +12,12 @@
 //! - O_ID comes from D_NEXT_O_ID, without gaps, as it should. But an order's *key* does not hold it:
 //!   it holds a token that whoever enters the order chooses, so that the footprint of a new-order
 //!   is known before D_NEXT_O_ID is.
-//! - NEW-ORDER is a chain through the orders. New-orders leave their tokens with the district;
-//!   the next delivery chains them, in the order of O_ID, and delivers the first of the chain. A
-//!   district of which [`RECENT`] orders were entered since the last delivery takes no more
-//!   ([`TooLarge`](parsec_protocol::ErrorCode::TooLarge)), unless they are entered not to be [queued](NewOrder::queued).
+//! - NEW-ORDER is how many orders of each district are delivered, for they are delivered in the
+//!   order of O_ID. Where they stand, and whose they are, new-orders leave with the district;
+//!   deliveries put it on [pages](rows::Page) before it is forgotten there. A district of which
+//!   [`RECENT`] orders are on no page takes no more
+//!   ([`TooLarge`](parsec_protocol::ErrorCode::TooLarge)), unless they are entered not to be
+//!   [queued](NewOrder::queued). What stands on pages is not removed when it is delivered.
 //! - Customers are found by their last name through a replicated index: names never change.
 //! - A delivery is one transaction for all ten districts (clause 2.7.2.2 allows it). A district
 //!   without undelivered orders is skipped.
@@ -24,7 +26,7 @@
 //!
 //! An order, a delivery and a payment take their date from the epoch.
 
-use parsec_protocol::{Access, Key, Mode};
+use parsec_protocol::Access;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::{Effects, Step, access, yes};
@@ -37,11 +39,12 @@ mod new_order;
 mod payment;
 pub mod rows;
 mod status;
+mod told;
 
 pub use keys::Place;
 pub use new_order::{NewOrder, OrderedItem};
 pub use payment::Payment;
-pub use rows::{LINES_MAX, RECENT};
+pub use rows::{LINES_MAX, PAGE, RECENT};
 
 /// Districts of a warehouse.
 pub const DISTRICTS: u8 = 10;
@@ -102,42 +105,18 @@ impl Call {
         }
     }
 
-    /// What it touches, as far as the index of names tells it.
+    /// What it touches, as far as the rows at hand tell it.
     pub(super) fn declared(&self, database: u64, source: &dyn Source) -> Declared {
-        let Self::Payment(payment) = self else { return Declared::Nothing };
-        let Who::Name(name) = payment.customer else { return Declared::Nothing };
-        let names = payment.place_of_customer(database).names();
-        let Some(row) = source.value(&names) else { return Declared::Needs(vec![names]) };
-        let found = row.as_deref().and_then(rows::Names::decode);
-        // A trial finds out what is to be said of a name that nobody has.
-        let Some(customer) = found.and_then(|found| found.middle(name)) else {
-            return Declared::Nothing;
-        };
-        let mut accesses = payment.accesses(database, customer);
-        accesses.push(access(names, Mode::Read));
-        parsec_protocol::Footprint::new(accesses).map_or(Declared::Nothing, Declared::Footprint)
-    }
-
-    /// What a trial begins with.
-    pub(super) fn likely_keys(&self, database: u64) -> Vec<Key> {
         let place = |warehouse, district| Place { database, warehouse, district };
         match self {
-            Self::NewOrder(_) | Self::Payment(_) => Vec::new(),
+            Self::NewOrder(_) => Declared::Nothing,
+            Self::Payment(payment) => payment.declared(database, source),
             Self::OrderStatus { warehouse, district, customer } => {
-                let place = place(*warehouse, *district);
-                match customer {
-                    Who::Number(number) => {
-                        vec![place.customer(*number), place.last_order(*number)]
-                    }
-                    Who::Name(_) => vec![place.names()],
-                }
+                status::order_declared(&place(*warehouse, *district), *customer, source)
             }
-            Self::Delivery { warehouse, .. } => (1..=DISTRICTS)
-                .map(|district| place(*warehouse, district))
-                .flat_map(|place| [place.sequence(), place.queue()])
-                .collect(),
+            Self::Delivery { warehouse, .. } => delivery::declared(place(*warehouse, 1), source),
             Self::StockLevel { warehouse, district, .. } => {
-                vec![place(*warehouse, *district).sequence()]
+                status::stock_declared(&place(*warehouse, *district), source)
             }
         }
     }

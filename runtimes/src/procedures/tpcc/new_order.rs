@@ -3,8 +3,8 @@
 use parsec_protocol::{Access, ErrorCode, Mode, Value};
 use rkyv::{Archive, Deserialize, Serialize};
 
-use super::rows::{self, Customer, Line, Office, Order, Sequence, Stock};
-use super::{Effects, LINES_MAX, Place, RECENT, Step, access, fault_of_district, keys, yes};
+use super::rows::{self, Customer, Entered, Line, Office, Order, Sequence, Stock};
+use super::{Effects, LINES_MAX, Place, Step, access, fault_of_district, keys, yes};
 use crate::State;
 
 /// Most of an item in one line.
@@ -105,7 +105,6 @@ impl NewOrder {
             entered: call.epoch.timestamp_ms,
             carrier: 0,
             delivered: 0,
-            next: 0,
             all_local: self.items.iter().all(|item| item.supplier == self.warehouse),
             lines,
         };
@@ -122,11 +121,11 @@ impl NewOrder {
 
     /// Gives the order its number.
     fn number(&self, sequence: &mut Sequence) -> Result<(), ErrorCode> {
-        let waiting = sequence.next.saturating_sub(sequence.unchained);
-        if self.queued && waiting >= RECENT {
+        if self.queued && sequence.is_full() {
             return Err(ErrorCode::TooLarge);
         }
-        sequence.remember(sequence.next, self.token);
+        let entered = Entered { token: self.token, customer: self.customer };
+        sequence.remember(sequence.next, entered);
         sequence.next = sequence.next.checked_add(1).ok_or(ErrorCode::Overflow)?;
         Ok(())
     }

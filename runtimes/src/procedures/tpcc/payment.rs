@@ -4,8 +4,10 @@ use parsec_protocol::{Access, ErrorCode, Mode};
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::rows::{self, Customer, DATA_BYTES, Office};
+use super::told::Told;
 use super::{Effects, Place, Step, Who, access, fault_of_customer, fault_of_district, yes};
-use crate::State;
+use crate::access::Source;
+use crate::{Declared, State};
 
 /// The arguments of a payment.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
@@ -53,6 +55,21 @@ impl Payment {
             access(self.place_of_customer(database).customer(customer), Mode::Write),
             access(place.history(self.token), Mode::Write),
         ]
+    }
+
+    /// What it touches, as the index of names tells it. (Who pays by number is no matter of rows.)
+    pub(super) fn declared(&self, database: u64, source: &dyn Source) -> Declared {
+        if let Who::Number(_) = self.customer {
+            return Declared::Nothing;
+        }
+        let mut told = Told::by(source);
+        let theirs = self.place_of_customer(database);
+        if let Some(customer) = rows::customer_told(&mut told, &theirs, self.customer) {
+            for Access { key, mode } in self.accesses(database, customer) {
+                told.touch(key, mode);
+            }
+        }
+        told.all()
     }
 
     pub(super) fn run(&self, database: u64, call: &crate::Call<'_>, state: &mut dyn State) -> Step {

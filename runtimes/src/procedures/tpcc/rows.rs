@@ -1,16 +1,20 @@
 //! The rows of TPC-C. Text is padded with spaces to its greatest length. Money is in cents, taxes
 //! and discounts in 1/10,000.
 
-use parsec_protocol::{ErrorCode, Key, Value};
+use parsec_protocol::{ErrorCode, Key, Mode, Value};
 
 use super::super::fields::Fields;
 use super::super::{Step, yes};
+use super::told::Told;
 use crate::State;
 
 /// Most lines of an order.
 pub const LINES_MAX: usize = 15;
-/// Tokens of its last orders that a district remembers.
-pub const RECENT: u32 = 64;
+/// Its last orders that a district remembers.
+pub const RECENT: u32 = 128;
+/// Orders on a page of NEW-ORDER.
+pub const PAGE: u32 = 64;
+const _: () = assert!(PAGE < RECENT, "a page must be full before its first order is forgotten");
 /// Bytes of S_DIST_xx and OL_DIST_INFO.
 pub const DIST_BYTES: usize = 24;
 /// Bytes of names, streets, city, state and zip of a warehouse or district.
@@ -63,26 +67,51 @@ impl Row for Office {
     }
 }
 
-/// The order numbers of a district.
+/// What is remembered of an order until it is delivered: where it stands, and whose it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Entered {
+    /// Its token; zero where there is no order.
+    pub token: u64,
+    /// O_C_ID.
+    pub customer: u32,
+}
+
+impl Entered {
+    const BYTES: usize = 12;
+
+    fn write(&self, row: &mut Vec<u8>) {
+        row.extend_from_slice(&self.token.to_be_bytes());
+        row.extend_from_slice(&self.customer.to_be_bytes());
+    }
+
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        Some(Self { token: fields.u64()?, customer: fields.u32()? })
+    }
+
+    fn is_some(&self) -> bool {
+        self.token != 0
+    }
+}
+
+/// The order numbers of a district, and its last orders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sequence {
     /// D_NEXT_O_ID.
     pub next: u32,
-    /// The first order that no delivery has put into the chain of NEW-ORDER yet.
-    pub unchained: u32,
-    /// The tokens of the last [`RECENT`] orders: that of order n stands at n modulo `RECENT`. Zero
-    /// where there was no order yet.
-    pub tokens: [u64; RECENT as usize],
+    /// The first order that no delivery has put on a [`Page`] yet.
+    pub paged: u32,
+    /// The last [`RECENT`] orders: order n stands at n modulo `RECENT`.
+    pub recent: [Entered; RECENT as usize],
 }
 
 impl Sequence {
     /// The row.
     #[must_use]
     pub fn encode(&self) -> Value {
-        let mut row = Vec::with_capacity(8 + 8 * self.tokens.len());
+        let mut row = Vec::with_capacity(8 + Entered::BYTES * self.recent.len());
         row.extend_from_slice(&self.next.to_be_bytes());
-        row.extend_from_slice(&self.unchained.to_be_bytes());
-        self.tokens.iter().for_each(|token| row.extend_from_slice(&token.to_be_bytes()));
+        row.extend_from_slice(&self.paged.to_be_bytes());
+        self.recent.iter().for_each(|entered| entered.write(&mut row));
         row.into()
     }
 
@@ -92,53 +121,88 @@ impl Sequence {
         Row::decode(row)
     }
 
-    /// The token of an order, if it is remembered.
+    /// An order, if it is remembered.
     #[must_use]
-    pub fn token(&self, order: u32) -> Option<u64> {
+    pub fn entered(&self, order: u32) -> Option<Entered> {
         let remembered = order < self.next && self.next - order <= RECENT;
-        remembered.then(|| self.tokens[slot(order)]).filter(|token| *token != 0)
+        remembered.then(|| self.recent[slot(order)]).filter(Entered::is_some)
     }
 
-    /// Remembers the token of an order.
-    pub fn remember(&mut self, order: u32, token: u64) {
-        self.tokens[slot(order)] = token;
+    /// Remembers an order.
+    pub fn remember(&mut self, order: u32, entered: Entered) {
+        self.recent[slot(order)] = entered;
+    }
+
+    /// Whether the next order takes the place of one that is on no page.
+    pub(super) fn is_full(&self) -> bool {
+        self.next.checked_sub(RECENT).is_some_and(|lost| lost >= self.paged.max(1))
+    }
+
+    /// The next page, if it is full: what goes there of what is remembered.
+    #[must_use]
+    pub fn next_page(&self) -> Option<Value> {
+        let end = self.paged.checked_add(PAGE).filter(|end| *end <= self.next)?;
+        let mut row = Vec::with_capacity(Entered::BYTES * slot(PAGE));
+        for order in self.paged..end {
+            match order {
+                // Numbers begin at one.
+                0 => Entered::default().write(&mut row),
+                order => self.entered(order)?.write(&mut row),
+            }
+        }
+        Some(row.into())
     }
 }
 
 fn slot(order: u32) -> usize {
-    usize::try_from(order % RECENT).expect("below 64")
+    usize::try_from(order % RECENT).expect("below 128")
 }
 
 impl Row for Sequence {
     fn decode(row: &[u8]) -> Option<Self> {
         let mut fields = Fields(row);
-        let (next, unchained) = (fields.u32()?, fields.u32()?);
-        let mut tokens = [0; RECENT as usize];
-        for token in &mut tokens {
-            *token = fields.u64()?;
+        let (next, paged) = (fields.u32()?, fields.u32()?);
+        let mut recent = [Entered::default(); RECENT as usize];
+        for entered in &mut recent {
+            *entered = Entered::read(&mut fields)?;
         }
         fields.end()?;
-        Some(Self { next, unchained, tokens })
+        Some(Self { next, paged, recent })
     }
 }
 
-/// NEW-ORDER: the orders of a district that are not delivered, oldest first. Each names the next.
+/// A page of NEW-ORDER: [`PAGE`] orders of a district, by their numbers.
+#[derive(Debug, Clone, Copy)]
+pub struct Page<'a>(&'a [u8]);
+
+impl<'a> Page<'a> {
+    /// The page of a row.
+    #[must_use]
+    pub fn decode(row: &'a [u8]) -> Self {
+        Self(row)
+    }
+
+    /// An order, if it is on the page.
+    #[must_use]
+    pub fn entered(&self, order: u32) -> Option<Entered> {
+        let start = usize::try_from(order % PAGE).ok()? * Entered::BYTES;
+        Entered::read(&mut Fields(self.0.get(start..)?)).filter(Entered::is_some)
+    }
+}
+
+/// NEW-ORDER: how many orders of each district of a warehouse are delivered. The next one is the
+/// oldest that is not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Queue {
-    /// The token of the first order; zero if there is none.
-    pub head: u64,
-    /// The token of the last order; zero if there is none.
-    pub tail: u64,
-    /// How many orders were delivered.
-    pub delivered: u32,
+    /// By district, from the first.
+    pub delivered: [u32; super::DISTRICTS as usize],
 }
 
 impl Queue {
     /// The row.
     #[must_use]
     pub fn encode(&self) -> Value {
-        let Self { head, tail, delivered } = self;
-        [&head.to_be_bytes()[..], &tail.to_be_bytes(), &delivered.to_be_bytes()].concat().into()
+        self.delivered.map(u32::to_be_bytes).concat().into()
     }
 
     /// The queue of a row; `None` if it is none.
@@ -151,9 +215,12 @@ impl Queue {
 impl Row for Queue {
     fn decode(row: &[u8]) -> Option<Self> {
         let mut fields = Fields(row);
-        let (head, tail, delivered) = (fields.u64()?, fields.u64()?, fields.u32()?);
+        let mut queue = Self::default();
+        for delivered in &mut queue.delivered {
+            *delivered = fields.u32()?;
+        }
         fields.end()?;
-        Some(Self { head, tail, delivered })
+        Some(queue)
     }
 }
 
@@ -304,8 +371,6 @@ pub struct Order {
     pub carrier: u8,
     /// OL_DELIVERY_D of all lines; zero until it is delivered.
     pub delivered: u64,
-    /// The token of the next order to be delivered, if it is known already.
-    pub next: u64,
     /// O_ALL_LOCAL.
     pub all_local: bool,
     /// Its lines, at most [`LINES_MAX`].
@@ -331,13 +396,12 @@ impl Order {
     /// The row.
     #[must_use]
     pub fn encode(&self) -> Value {
-        let mut row = Vec::with_capacity(35 + 37 * self.lines.len());
+        let mut row = Vec::with_capacity(27 + 37 * self.lines.len());
         row.extend_from_slice(&self.id.to_be_bytes());
         row.extend_from_slice(&self.customer.to_be_bytes());
         row.extend_from_slice(&self.entered.to_be_bytes());
         row.push(self.carrier);
         row.extend_from_slice(&self.delivered.to_be_bytes());
-        row.extend_from_slice(&self.next.to_be_bytes());
         row.push(u8::from(self.all_local));
         // O_OL_CNT.
         row.push(u8::try_from(self.lines.len()).unwrap_or(u8::MAX));
@@ -373,7 +437,6 @@ impl Row for Order {
             entered: fields.u64()?,
             carrier: fields.u8()?,
             delivered: fields.u64()?,
-            next: fields.u64()?,
             all_local: fields.u8()? == 1,
             lines: Vec::new(),
         };
@@ -453,4 +516,23 @@ pub(super) fn customer(state: &mut dyn State, place: &super::Place, who: super::
             Ok(found.ok_or(ErrorCode::Refused))
         }
     }
+}
+
+/// Whom a name or a number means, as far as the rows at hand tell it.
+pub(super) fn customer_told(
+    told: &mut Told<'_>,
+    place: &super::Place,
+    who: super::Who,
+) -> Option<u32> {
+    let name = match who {
+        super::Who::Number(customer) => return Some(customer),
+        super::Who::Name(name) => name,
+    };
+    let row = told.value(&place.names())?;
+    told.touch(place.names(), Mode::Read);
+    let found = row.as_deref().and_then(Names::decode).and_then(|names| names.middle(name));
+    if found.is_none() {
+        told.lose();
+    }
+    found
 }

@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use parsec_protocol::{ErrorCode, Mode};
 
 use super::rows::{self, Customer, Order, RECENT, Sequence, Stock, Token};
+use super::told::Told;
 use super::{Effects, Place, Step, Who, keys, yes};
-use crate::State;
+use crate::access::Source;
+use crate::{Declared, State};
 
 /// Orders that a stock-level looks at.
 const ORDERS: u32 = 20;
@@ -25,23 +27,51 @@ pub(super) fn order(place: &Place, who: Who, state: &mut dyn State) -> Step {
     Ok(Ok(Effects { output, ..Effects::default() }))
 }
 
+/// What [`order`] touches, as the rows at hand tell it.
+pub(super) fn order_declared(place: &Place, who: Who, source: &dyn Source) -> Declared {
+    let mut told = Told::by(source);
+    if let Some(number) = rows::customer_told(&mut told, place, who) {
+        told.touch(place.customer(number), Mode::Read);
+        if let Some(Token(token)) = told.row_if_any(place.last_order(number), Mode::Read) {
+            told.touch(place.order(token), Mode::Read);
+        }
+    }
+    told.all()
+}
+
+/// What [`stock`] touches, as the rows at hand tell it.
+pub(super) fn stock_declared(place: &Place, source: &dyn Source) -> Declared {
+    let mut told = Told::by(source);
+    if let Some(sequence) = told.row::<Sequence>(place.sequence(), Mode::Read) {
+        for token in last_orders(&sequence, sequence.next) {
+            let order = told.row::<Order>(place.order(token), Mode::Read);
+            for line in order.into_iter().flat_map(|order| order.lines) {
+                told.touch(keys::stock(place.database, place.warehouse, line.item), Mode::Read);
+            }
+        }
+    }
+    told.all()
+}
+
+/// The tokens of the last orders before one.
+fn last_orders(sequence: &Sequence, end: u32) -> impl Iterator<Item = u64> {
+    let orders = end.saturating_sub(ORDERS)..end;
+    orders.filter_map(|order| Some(sequence.entered(order)?.token))
+}
+
 /// How many items of the last orders are short.
 pub(super) fn stock(place: &Place, threshold: u16, trial: bool, state: &mut dyn State) -> Step {
     let sequence: Sequence = yes!(rows::read(state, &place.sequence())?);
-    let tokens = |end: u32| {
-        let orders = end.saturating_sub(ORDERS)..end;
-        orders.filter_map(|order| sequence.token(order)).collect::<Vec<_>>()
-    };
     // The last orders when the footprint was found: later ones are not in it. (The footprint is in
     // the log: all hosts look at the same ones.)
-    let known = |end: &u32| match end.checked_sub(1).and_then(|last| sequence.token(last)) {
-        Some(token) => trial || state.covers(&place.order(token), Mode::Read),
+    let known = |end: &u32| match end.checked_sub(1).and_then(|last| sequence.entered(last)) {
+        Some(entered) => trial || state.covers(&place.order(entered.token), Mode::Read),
         None => false,
     };
     let oldest = sequence.next.saturating_sub(RECENT - ORDERS);
     let end = (oldest..=sequence.next).rev().find(known).unwrap_or(sequence.next);
     let mut items = BTreeSet::new();
-    for token in tokens(end) {
+    for token in last_orders(&sequence, end) {
         let order: Order = yes!(rows::read(state, &place.order(token))?);
         items.extend(order.lines.into_iter().map(|line| line.item));
     }
