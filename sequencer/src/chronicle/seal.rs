@@ -67,7 +67,7 @@ impl Sealer {
     }
 
     async fn seal_all(&mut self) -> Result<std::convert::Infallible, Failure> {
-        let chronicle = Arc::new(self.chronicle().await?);
+        let mut chronicle = None;
         let head = *self.blocks.head().borrow();
         let mut parent = head.map(|head| Parent { number: head.number, hash: head.hash.into() });
         let mut next = match &parent {
@@ -79,7 +79,7 @@ impl Sealer {
             None => EpochNumber(1),
         };
         if self.genesis.is_empty() && parent.is_none() {
-            let genesis = chronicle.genesis(None, [0; 32])?;
+            let genesis = self.chronicle(&mut chronicle).await?.genesis(None, [0; 32])?;
             parent = Some((&genesis).into());
             self.blocks.append(&[genesis], EpochNumber(0))?;
         }
@@ -92,7 +92,14 @@ impl Sealer {
                 continue;
             };
             let became = self.became(epochs).await?;
-            parent = self.press(&chronicle, parent, became, last).await?;
+            match became.is_empty() {
+                true => self.blocks.append(&[], last)?,
+                false => {
+                    // ORDER: only now, for they are in the last epoch of the genesis, perhaps.
+                    let chronicle = self.chronicle(&mut chronicle).await?;
+                    parent = self.press(chronicle, parent, became, last).await?;
+                }
+            }
             next = last.next();
             self.gather().await;
         }
@@ -120,13 +127,13 @@ impl Sealer {
     /// Has blocks made of epochs, and kept. Returns the last block.
     async fn press(
         &self,
-        chronicle: &Arc<Chronicle>,
+        chronicle: Arc<Chronicle>,
         parent: Option<Parent>,
         became: Vec<Became>,
         through: EpochNumber,
     ) -> Result<Option<Parent>, Failure> {
         let (answer, pressed) = oneshot::channel();
-        let job = Job { chronicle: chronicle.clone(), parent, became, through, answer };
+        let job = Job { chronicle, parent, became, through, answer };
         // The thread ends only when everything does.
         if self.press.send(job).await.is_err() {
             return std::future::pending().await;
@@ -149,9 +156,12 @@ impl Sealer {
     }
 
     /// The chronicle, whose parameters are read once: they do not change after genesis.
-    async fn chronicle(&mut self) -> Result<Chronicle, Failure> {
-        if !self.genesis.is_empty() {
-            self.applied_from(EpochNumber(1)).await;
+    async fn chronicle(
+        &self,
+        known: &mut Option<Arc<Chronicle>>,
+    ) -> Result<Arc<Chronicle>, Failure> {
+        if let Some(chronicle) = known {
+            return Ok(chronicle.clone());
         }
         let key = [Chronicle::key()];
         let read = || {
@@ -159,7 +169,8 @@ impl Sealer {
             self.queries.read(applied, &key)
         };
         let params = patiently(read).await.into_iter().next().flatten();
-        Ok(Chronicle::new(self.chain_id, params.as_ref())?)
+        let chronicle = Arc::new(Chronicle::new(self.chain_id, params.as_ref())?);
+        Ok(known.insert(chronicle).clone())
     }
 
     /// What became of those of the epochs that are blocks.

@@ -5,6 +5,7 @@ use alloy_consensus::Header;
 use alloy_primitives::{Address, B256, U256};
 use parsec_bench::contracts;
 use parsec_cli::cluster::ClusterOptions;
+use parsec_cli::genesis::Genesis;
 use parsec_client::{Client, Error};
 use parsec_ethereum::Block;
 use parsec_oracle::Oracle;
@@ -208,5 +209,26 @@ async fn a_question_that_has_no_answer_gets_a_clear_one() {
     assert_eq!(ask(RuntimeId::EVM.0, now.0, b"{\"account\":7}").await, Err(ErrorCode::Malformed));
     assert_eq!(ask(RuntimeId::EVM.0, now.0, b"[[[[").await, Err(ErrorCode::Malformed));
     assert_eq!(ask(RuntimeId::EVM.0, now.0 + 9, account).await, Err(ErrorCode::Unavailable));
+    running.stop().await;
+}
+
+/// A genesis may take several epochs, and the chain's parameters come in the last of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_keeps_its_parameters_however_long_its_genesis_is() {
+    let mut house = House::in_memory(Shape::FOUR);
+    let account = |n: u64| (format!("{}", Address::left_padding_from(&n.to_be_bytes())), n);
+    let accounts: Vec<String> = (1..70_000)
+        .map(account)
+        .map(|(address, balance)| format!("\"{address}\": {{ \"balance\": \"{balance:#x}\" }}"))
+        .collect();
+    let text = format!(
+        "{{ \"gas_limit\": 12345678, \"base_fee\": 0, \"accounts\": {{ {} }} }}",
+        accounts.join(", ")
+    );
+    house.options.genesis = Genesis::parse(&text, house.options.chain_id).unwrap();
+    let running = house.start().await;
+    let sealed = running.within(blocks(&running.client().await, 0)).await;
+    assert!(sealed[0].epoch > EpochNumber(1), "the genesis is one epoch");
+    assert_eq!(sealed[0].decode_header().unwrap().gas_limit, 12_345_678);
     running.stop().await;
 }
