@@ -213,11 +213,13 @@ pub(crate) fn peer_messages() -> Vec<(&'static str, PeerMessage)> {
         ("query-read", query(Query::Read { partition, epoch, keys: keys().to_vec() })),
         ("query-receipt", query(Query::Receipt { partition, position })),
         ("query-digests", query(Query::Digests)),
+        ("query-states", query(Query::States { epochs: epochs.clone() })),
         ("query-outcomes", query(Query::Outcomes { partition, epochs, after: Some(position) })),
         ("answer-values", answer(Answer::Values(values))),
         ("answer-receipt", answer(Answer::Receipt(receipt))),
         ("answer-digests", answer(Answer::Digests(vec![partition_digest()]))),
         ("answer-outcomes", answer(Answer::Outcomes(outcomes))),
+        ("answer-states", answer(Answer::States(vec![[7; 32]; 2]))),
         ("answer-failed", answer(Answer::Failed { reason: "not here".into() })),
     ]
 }
