@@ -20,7 +20,8 @@ use crate::shard::{Event, Shard};
 /// Transactions that a worker executes before it sends what they made on its way, if there are
 /// that many ready: waking another thread costs as much as executing one.
 const ROUTE_AFTER: usize = 32;
-/// A transaction that takes longer, with what comes before it, lets everything that was taken in be entered into the graph.
+/// A transaction that takes longer, with what comes before it, lets everything that was taken in be
+/// entered into the graph.
 const LONG: Duration = Duration::from_micros(200);
 
 /// What a worker carries out of the monitor, to bring about without holding it.

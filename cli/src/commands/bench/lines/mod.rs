@@ -251,24 +251,21 @@ fn digests(changes: &[Change], receipts: &[Receipt]) -> Duration {
 
 /// The blocks that Ethereum transactions come to; nothing for others.
 fn blocks(entries: &[Entry], receipts: Vec<Receipt>) -> Result<Duration, Failure> {
-    let mut executed: Vec<_> = entries
-        .iter()
-        .zip(receipts)
-        .filter(|(entry, _)| entry.runtime == RuntimeId::EVM)
-        .map(|(entry, receipt)| Executed {
-            sender: entry.sender.clone(),
-            payload: entry.payload.clone(),
-            receipt,
-        })
-        .collect();
+    let of_evm = entries.iter().zip(receipts).filter(|(entry, _)| entry.runtime == RuntimeId::EVM);
+    let mut executed = of_evm.map(|(entry, receipt)| Executed {
+        sender: entry.sender.clone(),
+        payload: entry.payload.clone(),
+        receipt,
+    });
+    let next = || Some(executed.by_ref().take(BATCH).collect::<Vec<_>>());
+    let blocks: Vec<_> = std::iter::from_fn(next).take_while(|block| !block.is_empty()).collect();
+    if blocks.is_empty() {
+        return Ok(Duration::ZERO);
+    }
     let chronicle = Chronicle::new(1, None).context("blocks")?;
     let mut parent = Parent::from(&chronicle.genesis(None, [0; 32]).context("blocks")?);
     let started = now();
-    for number in 1.. {
-        if executed.is_empty() {
-            break;
-        }
-        let of_block: Vec<_> = executed.drain(..executed.len().min(BATCH)).collect();
+    for (number, executed) in (1..).zip(blocks) {
         let record = EpochRecord {
             number: EpochNumber(number),
             timestamp_ms: 1,
@@ -276,13 +273,10 @@ fn blocks(entries: &[Entry], receipts: Vec<Receipt>) -> Result<Duration, Failure
             parent: [0; 32],
             batches: Vec::new(),
         };
-        let block = chronicle.block(&parent, &record, [0; 32], of_block).context("blocks")?;
+        let block = chronicle.block(&parent, &record, [0; 32], executed).context("blocks")?;
         parent = (&block).into();
     }
-    match parent.number {
-        0 => Ok(Duration::ZERO),
-        _ => Ok(now() - started),
-    }
+    Ok(now() - started)
 }
 
 /// How long this thread has run.
