@@ -97,8 +97,12 @@ fn check(invocation: Invocation, rows: &[Option<Vec<u8>>]) {
     let entry = host.admit(&transaction).unwrap();
     strew(&mut host, &entry, rows);
     let before = host.state.clone();
-    // Whatever rows say, it is told within limits, or not.
-    let _ = ProcedureRuntime.declared(&[], &transaction.payload, &host.state);
+    // Whatever rows say, a footprint that they tell is one that is admitted.
+    let told = ProcedureRuntime.declared(&[], &transaction.payload, &host.state);
+    if let Declared::Footprint(footprint) | Declared::Counting { footprint, .. } = told {
+        let told = Transaction { footprint: Some(footprint), ..transaction.clone() };
+        told.check().unwrap();
+    }
     let receipt = host.execute(&entry);
     match &receipt.outcome {
         Outcome::Committed => {}
