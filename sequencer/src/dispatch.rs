@@ -40,7 +40,7 @@ impl Dispatcher {
     ) {
         while let Some(Ordered { record, batches }) = ordered.blocking_recv() {
             if let Some(recent) = &self.recent {
-                recent.push(Ordered { record: record.clone(), batches: batches.clone() });
+                recent.push(&record, &batches);
             }
             let ids = batches.iter().flat_map(|batch| &batch.entries).map(|entry| &entry.id);
             // ORDER: before an executor can say that it has applied it.

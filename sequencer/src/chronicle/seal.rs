@@ -83,6 +83,9 @@ impl Sealer {
             parent = Some((&genesis).into());
             self.blocks.append(&[genesis], EpochNumber(0))?;
         }
+        if self.genesis.is_empty() {
+            self.recent.on_genesis_ended();
+        }
         loop {
             let through = self.applied_from(next).await;
             let epochs = self.recent.epochs(&self.log, next, through).await?;
@@ -152,7 +155,11 @@ impl Sealer {
         for entry in taken.ordered.batches.iter().flat_map(|batch| &batch.entries) {
             self.genesis.remove(&entry.id);
         }
-        self.genesis.is_empty()
+        let ends = self.genesis.is_empty();
+        if ends {
+            self.recent.on_genesis_ended();
+        }
+        ends
     }
 
     /// The chronicle, whose parameters are read once: they do not change after genesis.

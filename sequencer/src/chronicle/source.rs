@@ -2,12 +2,15 @@
 //!
 //! Receipts pass by on their way to clients, and are kept with their epochs meanwhile: the chronicle
 //! need not ask the partitions for them again, unless it is behind, or one was lost.
+//!
+//! Of an epoch that is no block, nothing but the record is kept, once the genesis is over: most of
+//! the load may have nothing to do with Ethereum.
 
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use parsec_protocol::{EpochNumber, Receipt};
+use parsec_protocol::{Batch, EpochNumber, EpochRecord, Receipt};
 use parsec_runtimes::evm::chronicle::is_block;
 use parsec_storage::log::{LogError, LogReader};
 
@@ -24,7 +27,10 @@ pub(crate) struct Recent {
 struct Kept {
     /// **Invariant:** numbers are dense.
     epochs: VecDeque<Passing>,
+    /// Those of the epochs whose batches are kept.
     transactions: u64,
+    /// Whether batches of epochs that are no blocks are left out.
+    genesis_ended: bool,
 }
 
 /// An epoch, and those of its receipts that came by.
@@ -52,6 +58,11 @@ impl Passing {
         Self { ordered, receipts: vec![None; count], missing: count }
     }
 
+    /// How many transactions it keeps.
+    fn transactions(&self) -> u64 {
+        if self.ordered.batches.is_empty() { 0 } else { self.ordered.record.transactions() }
+    }
+
     fn keep(&mut self, receipt: &Receipt) {
         let index = usize::try_from(receipt.position.index).unwrap_or(usize::MAX);
         if let Some(place @ None) = self.receipts.get_mut(index) {
@@ -74,10 +85,15 @@ impl Recent {
     }
 
     /// An epoch is ordered and durable. Epochs come in order.
-    pub(crate) fn push(&self, ordered: Ordered) {
+    pub(crate) fn push(&self, record: &EpochRecord, batches: &[Arc<Batch>]) {
         let mut kept = self.lock();
-        kept.transactions += ordered.record.transactions();
-        kept.epochs.push_back(Passing::new(ordered));
+        let batches = match kept.genesis_ended && !is_block(record) {
+            true => Vec::new(),
+            false => batches.to_vec(),
+        };
+        let passing = Passing::new(Ordered { record: record.clone(), batches });
+        kept.transactions += passing.transactions();
+        kept.epochs.push_back(passing);
         while kept.transactions > CHRONICLE_RECENT_TRANSACTIONS_MAX
             || kept.epochs.len() > CHRONICLE_EPOCHS_MAX
         {
@@ -85,6 +101,11 @@ impl Recent {
                 return;
             }
         }
+    }
+
+    /// The genesis is over: from now on only blocks are of interest.
+    pub(super) fn on_genesis_ended(&self) {
+        self.lock().genesis_ended = true;
     }
 
     /// Receipts came from an executor. Those of epochs that are not here are not needed here.
@@ -114,7 +135,7 @@ impl Recent {
             if record.number > through || !room(taken.len(), transactions) {
                 break;
             }
-            transactions += record.transactions();
+            transactions += epoch.transactions();
             taken.push(epoch.take());
         }
         for _ in 0..skip {
@@ -146,7 +167,7 @@ impl Kept {
     /// Forgets the first epoch; whether there was one.
     fn forget_first(&mut self) -> bool {
         let Some(gone) = self.epochs.pop_front() else { return false };
-        self.transactions -= gone.ordered.record.transactions();
+        self.transactions -= gone.transactions();
         true
     }
 }
@@ -173,7 +194,7 @@ fn read_log(log: &Path, from: EpochNumber, through: EpochNumber) -> Result<Vec<T
 
 #[cfg(test)]
 mod tests {
-    use parsec_protocol::{BatchRef, EpochRecord, LaneId, Outcome, Position, RuntimeId, TxId};
+    use parsec_protocol::{BatchRef, LaneId, Outcome, Position, RuntimeId, TxId};
 
     use super::*;
 
@@ -192,7 +213,13 @@ mod tests {
             parent: [0; 32],
             batches: vec![batch],
         };
-        Ordered { record, batches: Vec::new() }
+        let batch =
+            Batch { lane: LaneId(0), sequence: number, map_version: 0, entries: Vec::new() };
+        Ordered { record, batches: vec![Arc::new(batch)] }
+    }
+
+    fn push(recent: &Recent, ordered: &Ordered) {
+        recent.push(&ordered.record, &ordered.batches);
     }
 
     const NOTHING: [u64; 0] = [];
@@ -222,7 +249,7 @@ mod tests {
             if number != 3 {
                 ordered.record.batches[0].runtimes = 1 << RuntimeId::EVM.0;
             }
-            recent.push(ordered);
+            push(&recent, &ordered);
         }
         // In any order, more than once, of any epoch.
         for (epoch, index) in [(1, 2), (2, 0), (1, 0), (9, 0), (1, 0), (3, 1), (0, 0), (1, 7)] {
@@ -241,7 +268,7 @@ mod tests {
     #[test]
     fn epochs_are_taken_in_order_and_forgotten_when_passed() {
         let recent = Recent::default();
-        (5..9).for_each(|number| recent.push(ordered(number, 1)));
+        (5..9).for_each(|number| push(&recent, &ordered(number, 1)));
         assert_eq!(numbers(recent.take(EpochNumber(4), EpochNumber(9))), NOTHING);
         assert_eq!(numbers(recent.take(EpochNumber(5), EpochNumber(6))), [5, 6]);
         assert_eq!(numbers(recent.take(EpochNumber(7), EpochNumber(20))), [7, 8]);
@@ -253,8 +280,22 @@ mod tests {
     fn what_is_too_much_is_forgotten_and_taken_in_parts() {
         let recent = Recent::default();
         let many = u32::try_from(CHRONICLE_RECENT_TRANSACTIONS_MAX / 4).unwrap();
-        (1..=6).for_each(|number| recent.push(ordered(number, many)));
+        (1..=6).for_each(|number| push(&recent, &ordered(number, many)));
         assert_eq!(numbers(recent.take(EpochNumber(2), EpochNumber(9))), NOTHING);
         assert_eq!(numbers(recent.take(EpochNumber(3), EpochNumber(9))), [3]);
+    }
+    #[test]
+    fn after_the_genesis_what_is_no_block_takes_no_room() {
+        let recent = Recent::default();
+        let many = u32::try_from(CHRONICLE_RECENT_TRANSACTIONS_MAX).unwrap();
+        push(&recent, &ordered(1, 1));
+        recent.on_genesis_ended();
+        (2..=6).for_each(|number| push(&recent, &ordered(number, many)));
+        let mut block = ordered(7, 1);
+        block.record.batches[0].runtimes = 1 << RuntimeId::EVM.0;
+        push(&recent, &block);
+        let taken = recent.take(EpochNumber(1), EpochNumber(7)).unwrap();
+        let batches: Vec<_> = taken.iter().map(|taken| taken.ordered.batches.len()).collect();
+        assert_eq!(batches, [1, 0, 0, 0, 0, 0, 1]);
     }
 }
