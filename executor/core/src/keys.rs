@@ -77,7 +77,7 @@ pub(crate) struct Place {
     slot: Option<u32>,
 }
 
-pub(crate) type Places = SmallVec<[Place; 8]>;
+pub(crate) type Places = SmallVec<[Place; 12]>;
 
 /// The keys that a partition has in memory. Beyond a size, those that are not in use are dropped,
 /// roughly the longest unused first (the CLOCK algorithm: Corbató, 1968).
@@ -108,16 +108,20 @@ impl KeyTable {
         }
     }
 
-    /// Where keys are now. They are looked up one right after the other, so that the processor waits
-    /// for the memory of several at a time.
+    /// Where keys are now. All are looked up in the index, and then all in their slots: so the
+    /// processor waits for the memory of several at a time.
     pub(crate) fn find_all<'k>(&self, keys: impl Iterator<Item = &'k Key>) -> Places {
-        let names: SmallVec<[&[u8]; 8]> = keys.map(Key::encoded).collect();
-        let mut places: Places = names
-            .iter()
-            .map(|name| Place { name_hash: hash(&self.hasher, name), slot: None })
-            .collect();
+        let names: SmallVec<[&[u8]; 12]> = keys.map(Key::encoded).collect();
+        let likely = |name: &&[u8]| {
+            let name_hash = hash(&self.hasher, name);
+            // The index remembers seven bits of a hash, which are mostly enough.
+            Place { name_hash, slot: self.index.find(name_hash, |_| true).copied() }
+        };
+        let mut places: Places = names.iter().map(likely).collect();
         for (place, name) in places.iter_mut().zip(names) {
-            place.slot = self.find(place.name_hash, name);
+            if place.slot.is_some_and(|slot| !self.is_at(slot, name)) {
+                place.slot = self.find(place.name_hash, name);
+            }
         }
         places
     }

@@ -21,13 +21,16 @@ pub(crate) struct LocalAccess {
     pub(crate) pushed: bool,
 }
 
+/// Those of one transaction: most have no more keys here, and take no allocation then.
+pub(crate) type LocalAccesses = SmallVec<[LocalAccess; 12]>;
+
 /// A transaction that a partition has in hand.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) position: Position,
     /// How many things it waits for: keys that others hold, values being fetched or pushed.
     pub(crate) missing: u32,
-    pub(crate) accesses: SmallVec<[LocalAccess; 6]>,
+    pub(crate) accesses: LocalAccesses,
     pub(crate) part: Part,
 }
 

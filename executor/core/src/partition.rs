@@ -32,14 +32,13 @@ use parsec_protocol::{
     Access, Change, Entry, EpochNumber, Key, Mode, PartitionId, PartitionMap, Position, Push,
     Receipt, Role, Value,
 };
-use smallvec::SmallVec;
 
 use crate::epochs::{Epochs, FinishedEpoch};
 use crate::exchange::Early;
 use crate::intake::EpochContext;
 use crate::keys::{Cached, KeyIndex, KeyTable, Place, Places};
 use crate::limits::{CACHE_KEYS_MAX, NODES_MAX, READY_AHEAD, READY_LOW};
-use crate::nodes::{LocalAccess, Node, NodeIndex, Nodes, Part, Participants};
+use crate::nodes::{LocalAccess, LocalAccesses, Node, NodeIndex, Nodes, Part, Participants};
 use crate::pending::{Next, Pending};
 use crate::traffic::Traffic;
 
@@ -63,12 +62,12 @@ pub(crate) struct Entering {
     /// Where its node will be.
     index: NodeIndex,
     missing: u32,
-    accesses: SmallVec<[LocalAccess; 6]>,
+    accesses: LocalAccesses,
 }
 
 impl Entering {
     fn new(index: NodeIndex) -> Self {
-        Self { index, missing: 0, accesses: SmallVec::new() }
+        Self { index, missing: 0, accesses: LocalAccesses::new() }
     }
 }
 
