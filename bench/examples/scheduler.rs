@@ -15,6 +15,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hashbrown::HashMap;
 use parsec_bench::draw::{Pairs, Skew};
 use parsec_bench::workload::{
@@ -299,8 +300,8 @@ fn empty_entry(footprint: Footprint) -> Entry {
         runtime: RuntimeId::NATIVE,
         attempt: 0,
         home: PartitionId(0),
-        sender: Value::new(),
-        payload: Value::new(),
+        sender: Bytes::new(),
+        payload: Bytes::new(),
         footprint,
         expires: None,
     }
@@ -313,7 +314,7 @@ fn empty_receipt(position: Position) -> Receipt {
         attempt: 0,
         outcome: Outcome::Committed,
         work: 0,
-        output: Value::new(),
+        output: Bytes::new(),
         events: Vec::new(),
     }
 }

@@ -170,7 +170,7 @@ fn shard(host: &Host, partition: PartitionId) -> Result<Arc<Shard>, String> {
 
 #[cfg(test)]
 mod tests {
-    use parsec_protocol::{Outcome, Receipt, TxId, Value};
+    use parsec_protocol::{Outcome, Receipt, TxId};
     use parsec_storage::{EpochCommit, MemoryStore};
 
     use super::*;
@@ -188,7 +188,7 @@ mod tests {
                 attempt: 0,
                 outcome: Outcome::Committed,
                 work: 1,
-                output: Value::from(vec![0; 100]),
+                output: vec![0; 100].into(),
                 events: Vec::new(),
             });
             let receipts = receipts.collect();

@@ -68,7 +68,7 @@ impl Footprint {
     /// # Errors
     /// [`Malformed::FootprintLength`] if there are more than [`FOOTPRINT_KEYS_MAX`] keys.
     pub fn new(mut accesses: Vec<Access>) -> Result<Self, Malformed> {
-        accesses.sort_by(|a, b| a.key.cmp(&b.key));
+        accesses.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         accesses.dedup_by(|later, kept| {
             let same = later.key == kept.key;
             if same {

@@ -1,11 +1,11 @@
 //! Keys of the state, and the slot each one hashes to.
 
-use bytes::Bytes;
 use rkyv::{Archive, Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::codec::Malformed;
 use crate::limits::{KEY_BYTES_MAX, SLOTS};
+use crate::short::ShortBytes;
 
 /// What kind of thing a key names. Each runtime owns a range of namespaces.
 ///
@@ -49,7 +49,7 @@ pub struct Slot(pub u16);
 /// namespace: keys that share them share a placement. The order of keys is the order of these
 /// bytes. Cloning is cheap.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Archive, Serialize, Deserialize)]
-pub struct Key(Bytes);
+pub struct Key(ShortBytes);
 
 const HEADER_BYTES: usize = 3;
 
@@ -77,13 +77,10 @@ impl Key {
         if length > KEY_BYTES_MAX {
             return Err(Malformed::KeyLength { bytes: length });
         }
-        let mut encoded = Vec::with_capacity(length);
-        encoded.extend_from_slice(&namespace.0.to_be_bytes());
-        encoded.push(affinity);
-        for part in parts {
-            encoded.extend_from_slice(part);
-        }
-        let key = Self(encoded.into());
+        let [high, low] = namespace.0.to_be_bytes();
+        let header = [high, low, affinity];
+        let parts = std::iter::once(&header[..]).chain(parts.iter().copied());
+        let key = Self(ShortBytes::concat(parts));
         key.check()?;
         Ok(key)
     }
@@ -92,8 +89,8 @@ impl Key {
     ///
     /// # Errors
     /// [`Malformed::KeyLength`] or [`Malformed::KeyAffinity`] if the bytes are not a key.
-    pub fn from_encoded(encoded: Bytes) -> Result<Self, Malformed> {
-        let key = Self(encoded);
+    pub fn from_encoded(encoded: impl Into<ShortBytes>) -> Result<Self, Malformed> {
+        let key = Self(encoded.into());
         key.check()?;
         Ok(key)
     }
@@ -195,7 +192,7 @@ mod tests {
         ));
         assert!(Key::new(NS, &[0; KEY_BYTES_MAX - 3]).is_ok());
         assert_eq!(Key::with_affinity(NS, 4, &[b"abc"]), Err(Malformed::KeyAffinity));
-        assert!(Key::from_encoded(Bytes::from_static(b"ab")).is_err());
+        assert!(Key::from_encoded(b"ab").is_err());
     }
 
     #[test]
@@ -204,6 +201,6 @@ mod tests {
         assert!(key.is_replicated());
         assert_eq!(key.namespace(), Namespace(0x8003));
         assert_eq!(key.bytes(), b"code");
-        assert_eq!(Key::from_encoded(Bytes::copy_from_slice(key.encoded())).unwrap(), key);
+        assert_eq!(Key::from_encoded(key.encoded()).unwrap(), key);
     }
 }

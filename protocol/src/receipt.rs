@@ -9,6 +9,7 @@ use crate::codec::{self, Malformed};
 use crate::epoch::Position;
 use crate::footprint::Mode;
 use crate::key::Key;
+use crate::short::Exact;
 use crate::transaction::TxId;
 
 /// Why a transaction was refused at admission, or had no effect.
@@ -138,10 +139,12 @@ impl Outcome {
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub struct Event {
     /// Who announced it: a contract's address or name.
+    #[rkyv(with = Exact)]
     pub source: Bytes,
     /// Topics to find it by.
     pub topics: Vec<[u8; 32]>,
     /// Its content.
+    #[rkyv(with = Exact)]
     pub data: Bytes,
 }
 
@@ -159,6 +162,7 @@ pub struct Receipt {
     /// The work it took, in its runtime's unit: gas, or instructions.
     pub work: u64,
     /// Return data, revert data, the address of a created contract, or the text of an error.
+    #[rkyv(with = Exact)]
     pub output: Bytes,
     /// What it announced; empty unless it committed.
     pub events: Vec<Event>,

@@ -3,6 +3,9 @@
 
 #![allow(missing_docs, reason = "rkyv derives fields without their documentation")]
 
+use std::sync::Arc;
+
+use rkyv::with::Unshare;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::codec::{Malformed, Wire};
@@ -152,8 +155,9 @@ pub struct Push {
     pub from: PartitionId,
     /// To whom.
     pub to: PartitionId,
-    /// What.
-    pub kind: PushKind,
+    /// What. Shared: it is sent, and kept until it need not be sent again.
+    #[rkyv(with = Unshare)]
+    pub kind: Arc<PushKind>,
 }
 
 /// The content of a [`Push`]. Indexes are those of the transaction's footprint.
@@ -170,10 +174,11 @@ impl Push {
     /// Roughly how many bytes it takes, for closing frames.
     #[must_use]
     pub fn size(&self) -> usize {
-        let items = match &self.kind {
-            PushKind::Reads(items) => {
-                items.iter().map(|(_, value)| 8 + value.as_ref().map_or(0, Value::len)).sum()
-            }
+        let items = match &*self.kind {
+            PushKind::Reads(items) => items
+                .iter()
+                .map(|(_, value)| 8 + value.as_ref().map_or(0, |value| value.len()))
+                .sum(),
             PushKind::Writes(items) => items
                 .iter()
                 .map(|(_, change)| match change {

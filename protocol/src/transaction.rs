@@ -1,5 +1,8 @@
 //! Transactions, as clients submit them and as a lane orders them.
 
+use std::sync::LazyLock;
+
+use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 use bytes::Bytes;
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -8,6 +11,7 @@ use crate::epoch::EpochNumber;
 use crate::footprint::Footprint;
 use crate::limits::{BATCH_TRANSACTIONS_MAX, PAYLOAD_BYTES_MAX, SENDER_BYTES_MAX};
 use crate::placement::PartitionId;
+use crate::short::Exact;
 
 /// The id of a transaction, by which it takes effect at most once. Chosen by its runtime from all
 /// that decides its meaning: the Keccak-256 hash of a signed Ethereum transaction, for example.
@@ -52,6 +56,7 @@ pub struct Transaction {
     /// Which runtime executes it.
     pub runtime: RuntimeId,
     /// What the runtime is to do, in the runtime's own encoding.
+    #[rkyv(with = Exact)]
     pub payload: Bytes,
     /// Makes two transactions with the same payload different ones, for runtimes whose payloads
     /// don't do so themselves. Part of the id there; must be zero for signed Ethereum
@@ -67,6 +72,10 @@ pub struct Transaction {
     pub renews: bool,
 }
 
+/// Derived once: deriving it takes as long as hashing a short payload.
+static CONTENT_ID: LazyLock<ContextKey> =
+    LazyLock::new(|| hash_derive_key_context("parsec 2026 transaction id"));
+
 impl Transaction {
     /// A transaction without salt, footprint or expiry, that does not renew.
     #[must_use]
@@ -79,7 +88,7 @@ impl Transaction {
     /// payload. Footprint and expiry are no part of it.
     #[must_use]
     pub fn content_id(&self) -> TxId {
-        let mut hasher = blake3::Hasher::new_derive_key("parsec 2026 transaction id");
+        let mut hasher = blake3::Hasher::new_from_context_key(&CONTENT_ID);
         hasher.update(&[self.runtime.0]).update(&self.salt.to_be_bytes()).update(&self.payload);
         TxId(hasher.finalize().into())
     }
@@ -110,8 +119,10 @@ pub struct Entry {
     /// Where it runs, under the partition map that its batch names.
     pub home: PartitionId,
     /// Who sent it, as authenticated at admission (an Ethereum address); empty if nobody.
+    #[rkyv(with = Exact)]
     pub sender: Bytes,
     /// What the runtime is to do.
+    #[rkyv(with = Exact)]
     pub payload: Bytes,
     /// The keys it may touch.
     pub footprint: Footprint,

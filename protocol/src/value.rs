@@ -1,10 +1,11 @@
 //! Values of keys, and the changes that transactions make to them.
 
-use bytes::Bytes;
 use rkyv::{Archive, Deserialize, Serialize};
 
+use crate::short::ShortBytes;
+
 /// The value of a key. Cloning is cheap.
-pub type Value = Bytes;
+pub type Value = ShortBytes;
 
 /// What an addition adds: a 256-bit number, big-endian, modulo 2^256 (so that a negative amount
 /// is its two's complement).

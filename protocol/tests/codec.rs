@@ -16,6 +16,11 @@ use rkyv::rancor::Error;
 use rkyv::ser::allocator::ArenaHandle;
 use rkyv::util::AlignedVec;
 
+fn value() -> impl Strategy<Value = Value> {
+    // On both sides of what is inline.
+    vec(any::<u8>(), 0..80).prop_map(Value::from)
+}
+
 fn bytes() -> impl Strategy<Value = Bytes> {
     vec(any::<u8>(), 0..40).prop_map(Bytes::from)
 }
@@ -166,21 +171,21 @@ fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         Just(Change::Keep),
         Just(Change::Delete),
-        bytes().prop_map(Change::Put),
+        value().prop_map(Change::Put),
         digest().prop_map(|delta| Change::Add(Delta(delta))),
     ]
 }
 
 fn push() -> impl Strategy<Value = Push> {
     let kind = prop_oneof![
-        vec((any::<u16>(), option::of(bytes())), 0..4).prop_map(PushKind::Reads),
+        vec((any::<u16>(), option::of(value())), 0..4).prop_map(PushKind::Reads),
         vec((any::<u16>(), change()), 0..4).prop_map(PushKind::Writes),
     ];
     (position(), partition(), partition(), kind).prop_map(|(position, from, to, kind)| Push {
         position,
         from,
         to,
-        kind,
+        kind: kind.into(),
     })
 }
 
@@ -236,7 +241,7 @@ fn query() -> impl Strategy<Value = Query> {
 
 fn answer() -> impl Strategy<Value = Answer> {
     prop_oneof![
-        vec(option::of(bytes()), 0..4).prop_map(Answer::Values),
+        vec(option::of(value()), 0..4).prop_map(Answer::Values),
         option::of(receipt()).prop_map(Answer::Receipt),
         vec(partition_digest(), 0..3).prop_map(Answer::Digests),
         any::<String>().prop_map(|reason| Answer::Failed { reason }),
@@ -331,7 +336,7 @@ fn server_message() -> impl Strategy<Value = ServerMessage> {
         (any::<u64>(), vec(verdict(), 0..4))
             .prop_map(|(request, verdicts)| ServerMessage::Verdicts { request, verdicts }),
         receipts.prop_map(ServerMessage::Receipts),
-        (any::<u64>(), epoch_number(), vec(option::of(bytes()), 0..4))
+        (any::<u64>(), epoch_number(), vec(option::of(value()), 0..4))
             .prop_map(|(request, epoch, values)| ServerMessage::Values { request, epoch, values }),
         (any::<u64>(), error_code(), any::<String>())
             .prop_map(|(request, code, detail)| ServerMessage::Failed { request, code, detail }),
@@ -545,7 +550,7 @@ fn parts_that_share_bytes_are_refused() {
     let message = ServerMessage::Values {
         request: 1,
         epoch: EpochNumber(1),
-        values: vec![Some(first), Some(second.clone())],
+        values: vec![Some(first.into()), Some(second.clone().into())],
     };
     let encoded = message.encoded();
     let (one, two) = (find(&encoded, 3_001), find(&encoded, 2_003));

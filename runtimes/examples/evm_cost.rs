@@ -103,7 +103,7 @@ fn prepare(
     runtime: &EvmRuntime,
     sessions: &mut Sessions,
     state: &Snapshot,
-    raw: &Value,
+    raw: &bytes::Bytes,
 ) -> Result<Prepared, Box<dyn Error>> {
     let admitted = runtime.admit(&Transaction::new(RuntimeId::EVM, raw.clone()))?;
     let mut recorder = Recorder::new(state);

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use parsec_protocol::limits::FOOTPRINT_KEYS_MAX;
 use parsec_protocol::plant::{self, Bug};
 use parsec_protocol::transaction::Entry;
@@ -62,7 +63,7 @@ impl Execution {
                 Done {
                     outcome: Outcome::Strayed { key, mode },
                     work: 0,
-                    output: Value::new(),
+                    output: Bytes::new(),
                     events: Vec::new(),
                 }
             }

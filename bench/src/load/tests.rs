@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use parsec_protocol::{
-    EpochNumber, ErrorCode, Outcome, Position, Receipt, RuntimeId, Transaction, TxId, Value,
+    EpochNumber, ErrorCode, Outcome, Position, Receipt, RuntimeId, Transaction, TxId,
 };
 use proptest::prelude::*;
 use tokio::time::sleep_until;
@@ -123,7 +124,7 @@ pub(super) fn receipt(outcome: Outcome) -> Answer {
         attempt: 0,
         outcome,
         work: 0,
-        output: Value::from_static(b"why"),
+        output: Bytes::from_static(b"why"),
         events: Vec::new(),
     })
 }
@@ -141,7 +142,7 @@ pub(super) fn load(count: u32, senders: u32) -> Vec<LoadTransaction> {
     let one = |number: u32| {
         let (sender, nonce) = (number % senders, number / senders);
         let salt = u128::from(sender) << 64 | u128::from(nonce);
-        let transaction = Transaction { salt, ..Transaction::new(RuntimeId::NATIVE, Value::new()) };
+        let transaction = Transaction { salt, ..Transaction::new(RuntimeId::NATIVE, Bytes::new()) };
         LoadTransaction { sender: Some(sender), transaction }
     };
     (0..count).map(one).collect()
@@ -325,7 +326,7 @@ async fn a_setup_stops_at_the_first_stage_that_fails() {
     });
     let stage = |sender: u128, tolerated| {
         let transaction =
-            Transaction { salt: sender << 64, ..Transaction::new(RuntimeId::NATIVE, Value::new()) };
+            Transaction { salt: sender << 64, ..Transaction::new(RuntimeId::NATIVE, Bytes::new()) };
         let transactions = vec![LoadTransaction { sender: None, transaction }];
         Stage { purpose: "do it", transactions, tolerated }
     };

@@ -2,6 +2,7 @@
 //! the others.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use parsec_protocol::plant::{self, Bug};
 use parsec_protocol::{
@@ -110,8 +111,8 @@ impl Partition {
         Part::Participant { home, changes: Vec::new(), awaited, holds: false }
     }
 
-    pub(crate) fn deliver(&mut self, index: NodeIndex, kind: PushKind) {
-        match kind {
+    pub(crate) fn deliver(&mut self, index: NodeIndex, kind: Arc<PushKind>) {
+        match Arc::unwrap_or_clone(kind) {
             PushKind::Reads(items) => {
                 for (item, value) in items {
                     if self.deliver_read(index, item, value) {
@@ -165,7 +166,7 @@ impl Partition {
         let items: Vec<_> = pushed.map(|access| (access.index, value(access.key))).collect();
         let position = node.position;
         if !items.is_empty() {
-            let kind = PushKind::Reads(items);
+            let kind = Arc::new(PushKind::Reads(items));
             self.push(Push { position, from: self.id, to: home, kind });
         }
         if awaited == 0 {
@@ -198,7 +199,7 @@ impl Partition {
             access.mode.may_change() && slice::concerns(participant, self.id, access, &self.map)
         });
         let items = concerned.map(|(index, _)| (index, changes[usize::from(index)].clone()));
-        let kind = PushKind::Writes(items.collect());
+        let kind = Arc::new(PushKind::Writes(items.collect()));
         self.push(Push { position, from: self.id, to: participant, kind });
     }
 
@@ -226,7 +227,7 @@ mod tests {
     fn push(index: u32, from: u16) -> Push {
         let position = Position { epoch: EpochNumber(1), index };
         let (from, to) = (PartitionId(from), PartitionId(9));
-        Push { position, from, to, kind: PushKind::Reads(Vec::new()) }
+        Push { position, from, to, kind: Arc::new(PushKind::Reads(Vec::new())) }
     }
 
     fn early(max: usize) -> Early {

@@ -4,6 +4,8 @@
 //! is taken apart: a transaction may read hundreds of values of half a mebibyte each from one
 //! partition, and a frame that is longer than the transport takes could never be sent.
 
+use std::sync::Arc;
+
 use parsec_protocol::limits::FRAME_BYTES_TARGET;
 use parsec_protocol::{Push, PushKind, Receipt};
 
@@ -39,8 +41,8 @@ pub(crate) fn receipt_frames_of(receipts: Vec<Receipt>, target: usize) -> Vec<Ve
 /// Makes a push of each item: the receiver tells items apart by transaction and index.
 fn take_apart(push: Push, parts: &mut Vec<Push>) {
     let Push { position, from, to, kind } = push;
-    let part = |kind| Push { position, from, to, kind };
-    match kind {
+    let part = |kind| Push { position, from, to, kind: Arc::new(kind) };
+    match Arc::unwrap_or_clone(kind) {
         PushKind::Reads(items) => {
             parts.extend(items.into_iter().map(|item| part(PushKind::Reads(vec![item]))));
         }
@@ -83,7 +85,7 @@ mod tests {
 
     fn push(kind: PushKind) -> Push {
         let position = Position { epoch: EpochNumber(1), index: 0 };
-        Push { position, from: PartitionId(0), to: PartitionId(1), kind }
+        Push { position, from: PartitionId(0), to: PartitionId(1), kind: Arc::new(kind) }
     }
 
     #[test]
@@ -109,8 +111,8 @@ mod tests {
         assert!(sizes.max().unwrap() < PEER_FRAME_BYTES_MAX);
         let encoded = codec::encode(&PeerMessage::Pushes(frames[0].clone()));
         assert!(encoded.len() < PEER_FRAME_BYTES_MAX);
-        let parts = frames.into_iter().flatten().flat_map(|push| match push.kind {
-            PushKind::Reads(items) => items,
+        let parts = frames.into_iter().flatten().flat_map(|push| match &*push.kind {
+            PushKind::Reads(items) => items.clone(),
             PushKind::Writes(_) => Vec::new(),
         });
         assert!(parts.eq(items));

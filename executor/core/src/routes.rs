@@ -98,7 +98,8 @@ mod tests {
 
     fn push(to: u16, index: u32) -> Push {
         let position = Position { epoch: EpochNumber(1), index };
-        Push { position, from: PartitionId(9), to: PartitionId(to), kind: PushKind::Reads(vec![]) }
+        let kind = PushKind::Reads(vec![]).into();
+        Push { position, from: PartitionId(9), to: PartitionId(to), kind }
     }
 
     #[test]

@@ -111,7 +111,7 @@ fn write_code(
     let Some(code) = &account.info.code else {
         return Err(Interrupt::Fatal(format!("the code {hash} was created and is not at hand")));
     };
-    state.put(&key, Some(code.original_bytes().0))
+    state.put(&key, Some(code.original_bytes().0.into()))
 }
 
 /// Writes the storage of an account that was created: all of it is new.

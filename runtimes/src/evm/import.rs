@@ -80,7 +80,7 @@ pub struct ImportedBlock {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportedTransaction {
     /// Its raw bytes, the payload for [`EvmRuntime`](super::EvmRuntime).
-    pub raw: Value,
+    pub raw: bytes::Bytes,
     /// Its hash.
     pub hash: B256,
     /// Who sent it, as the block says.

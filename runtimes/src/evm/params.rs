@@ -197,7 +197,7 @@ pub fn genesis(
             let record = CodeRecord { hash: Some(hash), incarnation: 0 };
             let record = record.encode().expect("a record with a hash is not the default");
             entries.insert(keys::code_record(address), record);
-            entries.insert(keys::code(&hash), account.code.0.clone());
+            entries.insert(keys::code(&hash), account.code.0.clone().into());
         }
         for (slot, word) in &account.storage {
             if let Some(word) = keys::encode_word(*word) {

@@ -2,6 +2,7 @@
 
 use alloy_eips::eip4788::SYSTEM_ADDRESS;
 use alloy_primitives::{Address, Log, TxKind};
+use bytes::Bytes;
 use parsec_protocol::{EpochRecord, ErrorCode, Event, Key, Outcome, Value};
 use revm::context::TxEnv;
 use revm::context_interface::Transaction;
@@ -148,7 +149,7 @@ impl EvmSession {
         let tx = TxEnv {
             caller: SYSTEM_ADDRESS,
             kind: TxKind::Call(contract),
-            data: data.into(),
+            data: Bytes::from(data).into(),
             gas_limit: SYSTEM_GAS,
             ..TxEnv::default()
         };
@@ -168,7 +169,7 @@ impl EvmSession {
         let run = self.parts.run_system(Environment { tx, block, cfg }, view);
         let Run { result, mut view, journal, .. } = run;
         let answer = match result {
-            Ok(ExecutionResult::Success { output, .. }) => Ok(output.into_data().0),
+            Ok(ExecutionResult::Success { output, .. }) => Ok(output.into_data().0.into()),
             Ok(ExecutionResult::Revert { .. }) => Err("it reverted".to_owned()),
             Ok(ExecutionResult::Halt { reason, .. }) => Err(reason.to_string()),
             Err(error) => return Err(Interrupt::Fatal(format!("a system call: {error}"))),
@@ -271,7 +272,7 @@ fn done(result: ExecutionResult, unknown_block: Option<u64>) -> Done {
             let output = match output {
                 Output::Call(data) => data.0,
                 Output::Create(_, address) => {
-                    address.map_or_else(Value::new, |a| Value::copy_from_slice(a.as_slice()))
+                    address.map_or_else(Bytes::new, |a| Bytes::copy_from_slice(a.as_slice()))
                 }
             };
             (Outcome::Committed, output, logs.into_iter().map(event).collect())
@@ -303,7 +304,7 @@ fn halt(reason: &HaltReason, unknown_block: Option<u64>) -> (ErrorCode, String) 
 fn event(log: Log) -> Event {
     let (topics, data) = log.data.split();
     Event {
-        source: Value::copy_from_slice(log.address.as_slice()),
+        source: Bytes::copy_from_slice(log.address.as_slice()),
         topics: topics.into_iter().map(|topic| topic.0).collect(),
         data: data.0,
     }

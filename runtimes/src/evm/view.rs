@@ -2,6 +2,7 @@
 
 use alloy_primitives::map::{AddressMap, B256Map};
 use alloy_primitives::{Address, B256, KECCAK256_EMPTY, U256};
+use bytes::Bytes;
 use parsec_protocol::{Key, Mode, Value};
 use revm::Database;
 use revm::bytecode::Bytecode;
@@ -69,6 +70,7 @@ impl CodeCache {
 }
 
 pub(super) fn analyse(raw: Value) -> Bytecode {
+    let raw = Bytes::from(raw);
     // Code that only looks like a delegation was possible before EIP-3541.
     Bytecode::new_raw_checked(raw.clone().into())
         .unwrap_or_else(|_| Bytecode::new_legacy(raw.into()))

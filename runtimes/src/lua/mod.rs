@@ -423,7 +423,7 @@ impl LuaSession {
         if let Err(problem) = checked {
             return Ok(Finished::reverted(ErrorCode::Refused, work, problem));
         }
-        draft.put(key, Some(source));
+        draft.put(key, Some(source.into()));
         let output = Bytes::copy_from_slice(&id);
         Ok(Finished { outcome: Outcome::Committed, work, output, events: Vec::new() })
     }

@@ -111,7 +111,7 @@ impl<'a, 'b> Services<'a, 'b> {
         if value.as_ref().is_some_and(|value| value.len() > VALUE_BYTES_MAX) {
             return Err(format!("a value has at most {VALUE_BYTES_MAX} bytes"));
         }
-        self.draft.put(key, value);
+        self.draft.put(key, value.map(Into::into));
         Ok(Value::Nil)
     }
 

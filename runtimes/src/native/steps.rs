@@ -113,9 +113,8 @@ fn with_number(old: Option<&Value>, number: u128) -> Value {
     let mut head = [0; 32];
     head[16..].copy_from_slice(&number.to_be_bytes());
     match old.and_then(|value| value.get(32..)).filter(|tail| !tail.is_empty()) {
-        Some(tail) => [&head[..], tail].concat().into(),
-        // One allocation, where a vector would need another when it is cloned first.
-        None => Value::from_owner(head),
+        Some(tail) => Value::concat([&head[..], tail]),
+        None => Value::copy_from_slice(&head),
     }
 }
 

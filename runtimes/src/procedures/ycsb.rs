@@ -68,8 +68,8 @@ pub struct Call {
 /// The key of a record.
 #[must_use]
 pub fn key(table: u64, record: u64) -> Key {
-    let bytes = [table.to_be_bytes(), record.to_be_bytes()].concat();
-    Key::new(RECORDS, &bytes).expect("19 bytes are no long key")
+    let parts = [&table.to_be_bytes()[..], &record.to_be_bytes()];
+    Key::with_affinity(RECORDS, 0, &parts).expect("19 bytes are no long key")
 }
 
 /// A record.
@@ -95,7 +95,7 @@ impl<'a> Record<'a> {
     /// The row.
     #[must_use]
     pub fn encode(&self) -> Value {
-        [&self.version.to_be_bytes()[..], self.fields].concat().into()
+        Value::concat([&self.version.to_be_bytes()[..], self.fields])
     }
 
     /// One of the fields; `None` if there are not as many.
@@ -110,12 +110,9 @@ impl<'a> Record<'a> {
         if value.len() != width {
             return None;
         }
-        let mut row = Vec::with_capacity(VERSION_BYTES + self.fields.len());
-        row.extend_from_slice(&self.version.wrapping_add(1).to_be_bytes());
-        row.extend_from_slice(self.fields);
-        let start = VERSION_BYTES + usize::from(field) * width;
-        row[start..start + width].copy_from_slice(value);
-        Some(row.into())
+        let (before, rest) = self.fields.split_at_checked(usize::from(field) * width)?;
+        let version = self.version.wrapping_add(1).to_be_bytes();
+        Some(Value::concat([&version[..], before, value, rest.get(width..)?]))
     }
 }
 
@@ -173,17 +170,20 @@ impl Call {
     }
 
     pub(super) fn accesses(&self) -> Vec<Access> {
-        let one = |record: u64, mode| vec![access(key(self.table, record), mode)];
-        let accesses = |op: &Op| match op {
-            Op::Read { record } => one(*record, Mode::Read),
-            Op::Update { record, .. }
-            | Op::ReadModifyWrite { record, .. }
-            | Op::Insert { record, .. } => one(*record, Mode::Write),
-            Op::Scan { first, count } => scanned(*first, *count)
-                .map(|record| access(key(self.table, record), Mode::Read))
-                .collect(),
-        };
-        self.ops.iter().flat_map(accesses).collect()
+        let mut accesses = Vec::with_capacity(self.ops.len());
+        let mut name = |record, mode| accesses.push(access(key(self.table, record), mode));
+        for op in &self.ops {
+            match op {
+                Op::Read { record } => name(*record, Mode::Read),
+                Op::Update { record, .. }
+                | Op::ReadModifyWrite { record, .. }
+                | Op::Insert { record, .. } => name(*record, Mode::Write),
+                Op::Scan { first, count } => {
+                    scanned(*first, *count).for_each(|record| name(record, Mode::Read));
+                }
+            }
+        }
+        accesses
     }
 
     pub(super) fn run(&self, state: &mut dyn State) -> Step {

@@ -291,7 +291,7 @@ fn a_panic_over_guesses_is_no_panic_over_values() {
             let value = state.get(&k("a"))?;
             assert_ne!(value, Some("guess".into()), "touchy");
             state.put(&k("b"), value)?;
-            let (outcome, output) = (Outcome::Committed, Value::new());
+            let (outcome, output) = (Outcome::Committed, Bytes::new());
             Ok(crate::Done { outcome, work: 1, output, events: Vec::new() })
         }
     }

@@ -55,7 +55,7 @@ fn receipt(position: Position, output_bytes: usize) -> Receipt {
 }
 
 fn push(position: Position, to: u16, bytes: usize) -> Push {
-    let kind = PushKind::Reads(vec![(0, Some(vec![5; bytes].into())), (1, None)]);
+    let kind = PushKind::Reads(vec![(0, Some(vec![5; bytes].into())), (1, None)]).into();
     Push { position, from: US, to: PartitionId(to), kind }
 }
 

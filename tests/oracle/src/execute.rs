@@ -132,5 +132,5 @@ pub(crate) fn execute(
 
 fn strayed(key: Key, mode: Mode) -> Done {
     let outcome = Outcome::Strayed { key, mode };
-    Done { outcome, work: 0, output: Value::new(), events: Vec::new() }
+    Done { outcome, work: 0, output: Default::default(), events: Vec::new() }
 }

@@ -70,7 +70,7 @@ pub(crate) fn describe_receipt(receipt: &Receipt) -> String {
 }
 
 pub(crate) fn describe_push(push: &Push) -> String {
-    let (kind, items) = match &push.kind {
+    let (kind, items) = match &*push.kind {
         PushKind::Reads(items) => ("reads", items.len()),
         PushKind::Writes(items) => ("writes", items.len()),
     };

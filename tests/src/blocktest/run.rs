@@ -149,7 +149,7 @@ fn root(state: &BTreeMap<Key, Value>) -> Result<alloy_primitives::B256, Failure>
     StateTrie::of(state).map(|mut trie| trie.root()).map_err(|error| error.to_string())
 }
 
-fn admit(chain: &Chain, raw: &Value) -> Result<Entry, Failure> {
+fn admit(chain: &Chain, raw: &bytes::Bytes) -> Result<Entry, Failure> {
     let admitted = chain.evm.admit(&Transaction::new(RuntimeId::EVM, raw.clone()));
     let admitted = admitted.map_err(|rejection| format!("a cluster refuses it: {rejection}"))?;
     Ok(entry(admitted.id, admitted.sender, raw.clone()))

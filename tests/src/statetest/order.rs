@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parsec_oracle::Oracle;
 use parsec_partitions::{Dice, Options, Partitions};
 use parsec_protocol::transaction::Entry;
@@ -263,7 +264,7 @@ fn loads(genesis: Vec<(Key, Value)>) -> Result<Vec<Entry>, Failure> {
         runtime: RuntimeId::SYSTEM,
         attempt: 0,
         home: PartitionId(0),
-        sender: Value::new(),
+        sender: Bytes::new(),
         payload: load.payload,
         footprint: load.footprint,
         expires: None,

@@ -4,9 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use alloy_primitives::B256;
+use bytes::Bytes;
 use parsec_cli::genesis::Genesis;
 use parsec_client::{Client, Error};
-use parsec_protocol::{ErrorCode, Outcome, Receipt, RuntimeId, Transaction, Value};
+use parsec_protocol::{ErrorCode, Outcome, Receipt, RuntimeId, Transaction};
 use parsec_runtimes::Runtimes;
 use parsec_runtimes::evm::EvmRuntime;
 use parsec_runtimes::evm::block::BlockReceipts;
@@ -61,7 +62,7 @@ async fn run(
     running: &Running,
     client: &Client,
     transactions: &[Transaction],
-) -> (Vec<(Value, Receipt)>, usize) {
+) -> (Vec<(Bytes, Receipt)>, usize) {
     let results = running.run(client, transactions.to_vec()).await;
     let (mut executed, mut refused) = (Vec::new(), 0);
     for (transaction, result) in transactions.iter().zip(results) {
@@ -92,7 +93,7 @@ impl Header {
         Self { gas_used, bloom, receipts_root: header.receipts_root }
     }
 
-    fn found(block: &ImportedBlock, executed: &[(Value, Receipt)]) -> Self {
+    fn found(block: &ImportedBlock, executed: &[(Bytes, Receipt)]) -> Self {
         let receipts = BlockReceipts::new(executed.iter().map(|(raw, receipt)| (raw, receipt)));
         let root = block.header.receipts_root.map(|_| receipts.root());
         Self { gas_used: receipts.gas_used, bloom: receipts.bloom, receipts_root: root }

@@ -1,6 +1,6 @@
 //! What a host decides, one input at a time. Random schedules of many hosts are in `tests/hosts`.
 
-use parsec_protocol::{LaneId, Outcome, Position, PushKind, TxId, Value};
+use parsec_protocol::{LaneId, Outcome, Position, PushKind, TxId};
 
 use super::*;
 use crate::intake::IntakeError;
@@ -44,13 +44,22 @@ fn watermarks(resume: bool, partitions: &[PartitionStatus]) -> PeerMessage {
 
 fn push(to: u16, epoch: u64) -> Push {
     let position = Position { epoch: EpochNumber(epoch), index: 0 };
-    Push { position, from: PartitionId(0), to: PartitionId(to), kind: PushKind::Reads(vec![]) }
+    let kind = PushKind::Reads(vec![]).into();
+    Push { position, from: PartitionId(0), to: PartitionId(to), kind }
 }
 
 fn receipt(epoch: u64) -> Receipt {
     let position = Position { epoch: EpochNumber(epoch), index: 0 };
-    let (id, outcome, output) = (TxId([0; 32]), Outcome::Committed, Value::new());
-    Receipt { id, position, attempt: 0, outcome, work: 0, output, events: Vec::new() }
+    let (id, outcome) = (TxId([0; 32]), Outcome::Committed);
+    Receipt {
+        id,
+        position,
+        attempt: 0,
+        outcome,
+        work: 0,
+        output: Default::default(),
+        events: Vec::new(),
+    }
 }
 
 fn sent(outputs: Vec<HostOutput>) -> Vec<(NodeId, u64, PeerMessage)> {

@@ -39,7 +39,7 @@ pub(crate) fn execute(
         attempt: 0,
         outcome: Outcome::Committed,
         work: 1,
-        output: Value::copy_from_slice(&seen),
+        output: seen.to_vec().into(),
         events: Vec::new(),
     };
     (changes.collect(), receipt)
@@ -116,8 +116,8 @@ fn entry(id: u64, accesses: &[(u8, u8)]) -> Entry {
         runtime: RuntimeId::NATIVE,
         attempt: 0,
         home: PartitionId(0),
-        sender: Value::new(),
-        payload: Value::new(),
+        sender: Default::default(),
+        payload: Default::default(),
         footprint: Footprint::new(accesses.iter().map(access).collect()).unwrap(),
         expires: None,
     }

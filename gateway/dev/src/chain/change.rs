@@ -37,7 +37,7 @@ impl DevChain {
         let hash = (!code.is_empty()).then(|| keccak256(code));
         let record = CodeRecord { hash, ..old };
         let mut changes = Changes::from([(keys::code_record(address), record.encode())]);
-        changes.extend(hash.map(|hash| (keys::code(&hash), Some(code.0.clone()))));
+        changes.extend(hash.map(|hash| (keys::code(&hash), Some(code.0.clone().into()))));
         if self.states.get(&keys::account(address)).is_none() {
             let empty = keys::AccountRecord::default();
             changes.insert(keys::account(address), Some(empty.encode()));

@@ -64,7 +64,7 @@ impl DevChain {
         let AccountRecord { balance, nonce } = self.record(address);
         let hash = self.code_record(address).hash;
         let code = hash.and_then(|hash| self.states.get(&keys::code(&hash)));
-        (nonce, balance, code.map_or_else(Bytes::new, |code| Bytes::from(code.clone())))
+        (nonce, balance, code.map_or_else(Bytes::new, |code| Bytes::copy_from_slice(code)))
     }
 
     /// Sets all accounts of a dump as they are there, and leaves others as they are.
@@ -83,7 +83,7 @@ impl DevChain {
             (keys::account(address), Some(record.encode())),
             (keys::code_record(address), CodeRecord { hash, incarnation }.encode()),
         ];
-        changes.extend(hash.map(|hash| (keys::code(&hash), Some(account.code.0.clone()))));
+        changes.extend(hash.map(|hash| (keys::code(&hash), Some(account.code.0.clone().into()))));
         changes.extend(account.storage.iter().map(|(slot, word)| {
             let key = keys::storage(address, incarnation, (*slot).into());
             (key, keys::encode_word((*word).into()))

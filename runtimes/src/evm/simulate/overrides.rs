@@ -73,7 +73,7 @@ fn apply_account(
         info.nonce = nonce.unwrap_or(info.nonce);
         if let Some(code) = code {
             info.code_hash = keccak256(code);
-            info.code = Some(analyse(code.0.clone()));
+            info.code = Some(analyse(code.0.clone().into()));
         }
         set_info(world, address, info);
     }

@@ -145,7 +145,7 @@ fn an_authorization_that_is_none_is_left_out_and_the_others_count() {
     let hash = keccak256(&code);
     let record = CodeRecord { hash: Some(hash), incarnation: 0 };
     world.state.0.insert(keys::code_record(&contract.address), record.encode().unwrap());
-    world.state.0.insert(keys::code(&hash), code.0);
+    world.state.0.insert(keys::code(&hash), code.0.into());
     let signed = authorize(&good, CHAIN, COUNTER, 0);
     let (inner, signature) = (signed.inner().clone(), signed.signature().unwrap());
     let nobody = SignedAuthorization::new_unchecked(inner.clone(), 0, U256::ZERO, signature.s());

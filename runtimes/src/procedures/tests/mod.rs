@@ -1,5 +1,5 @@
+use parsec_protocol::Receipt;
 use parsec_protocol::transaction::Entry;
-use parsec_protocol::{Receipt, Value};
 
 use super::*;
 use crate::testing::Host;
@@ -22,7 +22,7 @@ fn run(host: &mut Host, invocation: Invocation) -> Receipt {
     host.execute(&entry)
 }
 
-fn committed(host: &mut Host, invocation: Invocation) -> Value {
+fn committed(host: &mut Host, invocation: Invocation) -> bytes::Bytes {
     let receipt = run(host, invocation);
     assert_eq!(receipt.outcome, Outcome::Committed);
     receipt.output

@@ -48,7 +48,7 @@ impl Office {
     /// The row.
     #[must_use]
     pub fn encode(&self) -> Value {
-        [&self.tax.to_be_bytes()[..], &self.address].concat().into()
+        Value::concat([&self.tax.to_be_bytes()[..], &self.address])
     }
 
     /// W_NAME or D_NAME.
@@ -297,7 +297,7 @@ impl Item {
     /// The row.
     #[must_use]
     pub fn encode(&self) -> Value {
-        [&self.price.to_be_bytes()[..], &self.text].concat().into()
+        Value::concat([&self.price.to_be_bytes()[..], &self.text])
     }
 }
 
@@ -341,13 +341,13 @@ impl<'a> Stock<'a> {
     /// The row.
     #[must_use]
     pub fn encode(&self) -> Value {
-        let mut row = Vec::with_capacity(14 + self.text.len());
-        row.extend_from_slice(&self.quantity.to_be_bytes());
-        row.extend_from_slice(&self.ytd.to_be_bytes());
-        row.extend_from_slice(&self.orders.to_be_bytes());
-        row.extend_from_slice(&self.remote.to_be_bytes());
-        row.extend_from_slice(self.text);
-        row.into()
+        Value::concat([
+            &self.quantity.to_be_bytes()[..],
+            &self.ytd.to_be_bytes(),
+            &self.orders.to_be_bytes(),
+            &self.remote.to_be_bytes(),
+            self.text,
+        ])
     }
 
     /// S_DIST_xx of a district.

@@ -77,7 +77,7 @@ fn of_a_source(source: &[u8]) -> Verdict {
     assert_eq!(done.output, id[..]);
     assert_eq!(recording.footprint.accesses().len(), 1);
 
-    let state = Deployed(BTreeMap::from([(source_key(&id), Bytes::copy_from_slice(source))]));
+    let state = Deployed(BTreeMap::from([(source_key(&id), source.into())]));
     let arguments = [LuaValue::Int(-1), LuaValue::Float(0.5), LuaValue::from("text")];
     let limit = WORK + SOURCE_BYTE_WORK * source.len() as u64;
     let function = "run".to_owned();

@@ -108,7 +108,7 @@ fn execute(entry: &Entry, state: &Everywhere, told: bool) {
 
 fn seeds() -> Vec<Seed> {
     let [alice, bob, stock, rate] = samples::keys();
-    let value = Bytes::from_static(b"value");
+    let value = Value::from_static(b"value");
     let every = Program::new()
         .get(&alice)
         .put(&bob, value.clone())

@@ -2,6 +2,8 @@
 
 pub(crate) mod ethereum;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use parsec_protocol::message::{
     Answer, ClientMessage, ClientReceipt, ClusterId, ClusterStatus, Outcomes, PartitionDigest,
@@ -10,7 +12,7 @@ use parsec_protocol::message::{
 use parsec_protocol::{
     Access, Batch, Change, Delta, Entry, EpochNumber, EpochRecord, ErrorCode, Event, Footprint,
     HostSlices, Key, LaneId, Mode, Namespace, NodeId, Outcome, PartitionId, PartitionMap, Position,
-    Push, PushKind, Receipt, RuntimeId, Transaction, TxId, codec, slice,
+    Push, PushKind, Receipt, RuntimeId, Transaction, TxId, Value, codec, slice,
 };
 use parsec_runtimes::native::{Program, key};
 
@@ -97,11 +99,11 @@ pub(crate) fn receipts() -> Vec<Receipt> {
 }
 
 pub(crate) fn pushes() -> Vec<Push> {
-    let value = Some(Bytes::from_static(b"value"));
+    let value = Some(Value::from_static(b"value"));
     let reads = PushKind::Reads(vec![(0, None), (3, value)]);
     let writes = PushKind::Writes(vec![
         (0, Change::Keep),
-        (1, Change::Put(Bytes::from_static(b"new"))),
+        (1, Change::Put(Value::from_static(b"new"))),
         (2, Change::Delete),
         (3, Change::Add(Delta::from(-4))),
     ]);
@@ -109,7 +111,7 @@ pub(crate) fn pushes() -> Vec<Push> {
         position: Position { epoch: EpochNumber(4), index },
         from: PartitionId(1),
         to: PartitionId(0),
-        kind,
+        kind: Arc::new(kind),
     };
     (0..).zip([reads, writes]).map(push).collect()
 }
@@ -168,7 +170,7 @@ pub(crate) fn server_messages() -> Vec<(&'static str, ServerMessage)> {
     let verdicts = vec![Verdict::Accepted(TxId([9; 32])), rejected];
     let receipts = (0..).zip(receipts());
     let receipts = receipts.map(|(index, receipt)| ClientReceipt { request: 1, index, receipt });
-    let values = vec![None, Some(Bytes::from_static(b"a value that is stored out of line"))];
+    let values = vec![None, Some(Value::from_static(b"a value that is stored out of line"))];
     let answer = Bytes::from_static(b"{}");
     let blocks = vec![Bytes::from_static(b"a piece of a block")];
     let status = ClusterStatus {
@@ -198,7 +200,7 @@ pub(crate) fn peer_messages() -> Vec<(&'static str, PeerMessage)> {
     let query = |query| PeerMessage::Query { number: 5, query };
     let answer = |answer| PeerMessage::Answer { number: 5, answer };
     let position = Position { epoch, index: 3 };
-    let values = vec![None, Some(Bytes::from_static(b"value"))];
+    let values = vec![None, Some(Value::from_static(b"value"))];
     let receipt = receipts().pop();
     let epochs = vec![epoch, epoch.next()];
     let outcomes = Outcomes { states: vec![[7; 32]; 2], receipts: receipts(), complete: false };

@@ -1,5 +1,6 @@
 //! Each rule is fed what breaks it.
 
+use bytes::Bytes;
 use parsec_protocol::codec;
 use parsec_protocol::transaction::{Entry, LaneId};
 use parsec_runtimes::native::{NativeRuntime, Program, key};
@@ -97,7 +98,7 @@ fn entry(transaction: &Transaction, home: PartitionId) -> Entry {
         runtime: transaction.runtime,
         attempt: 0,
         home,
-        sender: Value::new(),
+        sender: Bytes::new(),
         payload: transaction.payload.clone(),
         footprint: program.footprint().unwrap().unwrap(),
         expires: None,
@@ -227,7 +228,7 @@ fn a_client_that_hears_something_else() {
     let rule = Some("clients hear what the oracle says");
     assert_eq!(hear(|receipt| receipt.position.epoch = EpochNumber(2)), rule);
     assert_eq!(hear(|receipt| receipt.position.epoch = EpochNumber(3)), rule);
-    assert_eq!(hear(|receipt| receipt.output = Value::from(vec![1])), rule);
+    assert_eq!(hear(|receipt| receipt.output = Bytes::from(vec![1])), rule);
 }
 
 #[test]
