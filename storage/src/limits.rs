@@ -25,6 +25,12 @@ pub const STATE_MEMTABLE_BYTES: u64 = 16 * 1_024 * 1_024;
 pub const RECORDS_MEMTABLE_BYTES: u64 = 8 * 1_024 * 1_024;
 /// The same for what is small: digests and marks. With more, they would gather for long.
 pub const MARKS_MEMTABLE_BYTES: u64 = 2 * 1_024 * 1_024;
+/// Sorted runs of the state that the engine lets gather before it merges them with the rest. With
+/// fewer, all is written again more often; with more, a read that finds nothing looks into more.
+pub const STATE_RUNS_MAX: u8 = 8;
+/// Bytes of one table of the state. What was merged once is merged again as a whole until it is this
+/// times [`STATE_RUNS_MAX`].
+pub const STATE_TABLE_BYTES: u64 = 16 * 1_024 * 1_024;
 /// Bytes of the store's journals at which the oldest is given up by flushing what needs it.
 pub const JOURNAL_BYTES_MAX: u64 = 512 * 1_024 * 1_024;
 

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use parsec_protocol::{EpochNumber, Key, PartitionId, Position, Push, Receipt, Value};
 
 use super::disk::{FjallStore, StoreOptions};
-use super::{Applied, EpochCommit, Store, StoreError, Write, rank};
+use super::{Applied, EpochCommit, Store, StoreError, rank};
 use crate::digest::Digest;
 use crate::limits::{RUN_BYTES_MAX, RUN_COMMITS_MAX, SNAPSHOTS_KEPT};
 use run::Run;
@@ -149,19 +149,10 @@ impl Front {
         self.runs().rev().find_map(Run::first)
     }
 
-    /// The digests of the pairs that the writes replace, where they were written a moment ago.
-    fn known_pairs(&self, writes: &[Write]) -> Vec<Option<Digest>> {
-        let known = |Write { key, old, .. }: &Write| {
-            self.runs().find_map(|run| run.pair(key, old.as_ref()))
-        };
-        writes.iter().map(known).collect()
-    }
-
-    /// Takes a commit, checked, after which `applied` is applied, with the digests of the pairs that
-    /// its writes leave.
-    fn take(&mut self, commit: EpochCommit, pairs: Vec<Option<Digest>>, applied: Applied) {
+    /// Takes a commit, checked, after which `applied` is applied.
+    fn take(&mut self, commit: EpochCommit, applied: Applied) {
         let (first, epoch) = (commit.first, commit.epoch);
-        let undo = self.open.add(commit, pairs, applied);
+        let undo = self.open.add(commit, applied);
         self.pasts.push_back(Past { first, epoch, undo });
         while self.pasts.len() > SNAPSHOTS_KEPT {
             self.oldest = self.pasts.pop_front().map_or(self.oldest, |past| past.epoch);
@@ -243,11 +234,10 @@ impl Store for WriteBehindStore {
         let turn = self.turn(&self.committing)?;
         let before = self.applied();
         commit.check(&before)?;
-        let mut pairs = self.read().known_pairs(&commit.writes);
-        let applied = commit.after(&before, &mut pairs);
+        let applied = commit.after(&before);
         let is_full = {
             let mut front = self.write();
-            front.take(commit, pairs, applied);
+            front.take(commit, applied);
             front.open.bytes >= RUN_BYTES_MAX || front.open.digests.len() >= RUN_COMMITS_MAX
         };
         if is_full {

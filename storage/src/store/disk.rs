@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Instant;
 
+use fjall::compaction::Leveled;
 use fjall::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry};
 use fjall::{
     Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable as _,
@@ -20,11 +21,11 @@ use crate::digest::Digest;
 use crate::disk::StdDisk;
 use crate::limits::{
     CACHE_BYTES, JOURNAL_BYTES_MAX, MARKS_MEMTABLE_BYTES, RECORDS_MEMTABLE_BYTES,
-    STATE_MEMTABLE_BYTES,
+    STATE_MEMTABLE_BYTES, STATE_RUNS_MAX, STATE_TABLE_BYTES,
 };
 
 /// Version of what is stored, in the identity record.
-const FORMAT_VERSION: u32 = 2;
+const FORMAT_VERSION: u32 = 3;
 const IDENTITY_KEY: &[u8] = b"identity";
 const APPLIED_KEY: &[u8] = b"applied";
 
@@ -100,8 +101,9 @@ impl FjallStore {
         let database = Database::builder(&options.directory)
             .cache_size(options.cache_bytes)
             .max_journaling_size(JOURNAL_BYTES_MAX)
-            // One flushes while the other compacts; there is a database for each partition.
-            .worker_threads(2)
+            // With more, the engine's first one only flushes, and when there is something to compact
+            // while the others do, hands it back to the queue and takes it again, all the time.
+            .worker_threads(1)
             .open()
             .map_err(engine_error)?;
         let keyspace = |name: &str, create: fn() -> KeyspaceCreateOptions| {
@@ -343,6 +345,11 @@ fn keyspace_of_state() -> KeyspaceCreateOptions {
     let bloom = |policy| FilterPolicyEntry::Bloom(policy);
     KeyspaceCreateOptions::default()
         .max_memtable_size(STATE_MEMTABLE_BYTES)
+        .compaction_strategy(Arc::new(
+            Leveled::default()
+                .with_l0_threshold(STATE_RUNS_MAX)
+                .with_table_target_size(STATE_TABLE_BYTES),
+        ))
         .expect_point_read_hits(false)
         .filter_policy(FilterPolicy::new([
             bloom(BloomConstructionPolicy::FalsePositiveRate(0.0001)),

@@ -26,7 +26,7 @@ pub use disk::{FjallStore, StoreOptions};
 pub use floor::Floor;
 pub use memory::MemoryStore;
 
-use crate::digest::Digest;
+use crate::digest::{self, Digest};
 
 /// One key that changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl EpochCommit {
     /// after it.
     fn prepare(&mut self, applied: &Applied) -> Result<Applied, StoreError> {
         self.check(applied)?;
-        Ok(self.after(applied, &mut vec![None; self.writes.len()]))
+        Ok(self.after(applied))
     }
 
     /// Sorts writes (by [`rank`]) and receipts, and checks the commit's invariants.
@@ -113,13 +113,18 @@ impl EpochCommit {
         Ok(())
     }
 
-    /// What is applied after this commit. `pairs` are the digests of the pairs that the writes replace,
-    /// where they are known, and become those of the pairs that they leave.
-    fn after(&self, applied: &Applied, pairs: &mut [Option<Digest>]) -> Applied {
+    /// What is applied after this commit.
+    fn after(&self, applied: &Applied) -> Applied {
+        let changed = self.writes.iter().filter(|write| write.counted && write.old != write.new);
+        let values = changed.flat_map(|Write { key, old, new, .. }| {
+            let [old, new] = [(old, false), (new, true)]
+                .map(|(value, comes)| value.as_deref().map(|value| ((key, value), comes)));
+            old.into_iter().chain(new)
+        });
+        let (pairs, comes): (Vec<_>, Vec<_>) = values.unzip();
         let mut state = applied.state;
-        let counted = self.writes.iter().zip(pairs).filter(|(write, _)| write.counted);
-        for (Write { key, old, new, .. }, pair) in counted {
-            *pair = state.replace(key, old.as_ref(), pair.take(), new.as_ref());
+        for (digest, comes) in digest::of_all(&pairs).into_iter().zip(comes) {
+            if comes { state.add(digest) } else { state.subtract(digest) }
         }
         let mut receipts = applied.receipts;
         for receipt in &self.receipts {

@@ -8,6 +8,7 @@
 use parsec_protocol::codec::{self, Malformed, Wire};
 use parsec_protocol::{EpochNumber, PartitionId, Position, Push, Receipt};
 use rkyv::rancor::Error;
+use rkyv::with::{Inline, Map};
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::limits::PACKED_BYTES_TARGET;
@@ -22,6 +23,20 @@ struct Receipts {
 #[derive(Debug, Archive, Serialize, Deserialize)]
 struct Pushes {
     pushes: Vec<Push>,
+}
+
+/// As [`Receipts`], to be written.
+#[derive(Archive, Serialize)]
+struct BorrowedReceipts<'a> {
+    #[rkyv(with = Map<Inline>)]
+    receipts: Vec<&'a Receipt>,
+}
+
+/// As [`Pushes`], to be written.
+#[derive(Archive, Serialize)]
+struct BorrowedPushes<'a> {
+    #[rkyv(with = Map<Inline>)]
+    pushes: Vec<&'a Push>,
 }
 
 // What lies in the store has been checked before it was executed.
@@ -48,10 +63,9 @@ pub(super) fn pack_receipts<'a>(
     receipts: impl IntoIterator<Item = &'a Receipt>,
 ) -> impl Iterator<Item = Packed> {
     let records = split(receipts, |receipt| receipt.position.epoch, receipt_bytes);
-    // Cloned record by record: all at once are memory that the system has to clear first.
     records.into_iter().map(|receipts| Packed {
         key: receipt_key(receipts[0].position).to_vec(),
-        value: codec::encode(&Receipts { receipts: cloned(receipts) }).into_vec(),
+        value: codec::encode(&BorrowedReceipts { receipts }).into_vec(),
     })
 }
 
@@ -70,13 +84,9 @@ pub(super) fn pack_pushes<'a>(
         last = Some((to, epoch));
         Packed {
             key: push_key(to, epoch, number).to_vec(),
-            value: codec::encode(&Pushes { pushes: cloned(pushes) }).into_vec(),
+            value: codec::encode(&BorrowedPushes { pushes }).into_vec(),
         }
     })
-}
-
-fn cloned<T: Clone>(items: Vec<&T>) -> Vec<T> {
-    items.into_iter().cloned().collect()
 }
 
 /// Splits items into runs of the same group, none much above [`PACKED_BYTES_TARGET`].

@@ -14,7 +14,8 @@ const WRITE_BYTES: usize = 256;
 #[derive(Default)]
 pub(super) struct Run {
     first: Option<EpochNumber>,
-    writes: AHashMap<Key, Written>,
+    /// What each key holds after the run.
+    writes: AHashMap<Key, Option<Value>>,
     /// Those of each commit that has any, in the order of their positions. Not in one list, which
     /// would move as it grows.
     receipts: Vec<Vec<Receipt>>,
@@ -26,14 +27,6 @@ pub(super) struct Run {
     pub(super) applied: Applied,
     /// About what all that takes in memory.
     pub(super) bytes: usize,
-}
-
-/// What a key holds after a run.
-struct Written {
-    value: Option<Value>,
-    /// What key and value add to the digest of the state; `None` if they don't, or nobody computed
-    /// it.
-    pair: Option<Digest>,
 }
 
 impl Run {
@@ -52,13 +45,11 @@ impl Run {
         self.first.map(|_| self.applied.epoch)
     }
 
-    /// Adds a commit, sorted, after which `applied` is applied; `pairs` are the digests of the pairs
-    /// that its writes leave, where they are known. Returns what the keys held before, in the order of
-    /// the writes.
+    /// Adds a commit, sorted, after which `applied` is applied. Returns what the keys held before, in
+    /// the order of the writes.
     pub(super) fn add(
         &mut self,
         commit: EpochCommit,
-        pairs: Vec<Option<Digest>>,
         applied: Applied,
     ) -> Vec<(Key, Option<Value>)> {
         self.first.get_or_insert(commit.first);
@@ -75,26 +66,26 @@ impl Run {
         }
         self.outbox.extend(outbox);
         let mut undo = Vec::with_capacity(commit.writes.len());
-        for (write, pair) in commit.writes.into_iter().zip(pairs) {
-            self.write(&write.key, Written { value: write.new, pair });
+        for write in commit.writes {
+            self.write(&write.key, write.new);
             undo.push((write.key, write.old));
         }
         undo
     }
 
-    fn write(&mut self, key: &Key, written: Written) {
-        self.bytes += written.value.as_ref().map_or(0, Value::len);
+    fn write(&mut self, key: &Key, value: Option<Value>) {
+        self.bytes += value.as_ref().map_or(0, Value::len);
         if let Some(known) = self.writes.get_mut(key) {
-            *known = written;
+            *known = value;
             return;
         }
         self.bytes += WRITE_BYTES + key.encoded().len();
-        self.writes.insert(key.clone(), written);
+        self.writes.insert(key.clone(), value);
     }
 
     /// What the run puts on disk.
     pub(super) fn to_records(&self) -> Records<'_> {
-        let writes = self.writes.iter().map(|(key, written)| (key, written.value.as_ref()));
+        let writes = self.writes.iter().map(|(key, value)| (key, value.as_ref()));
         let mut writes: Vec<_> = writes.collect();
         // In the order in which the engine keeps them: it then finds each place beside the last one.
         writes.sort_unstable_by_key(|(key, _)| *key);
@@ -110,16 +101,7 @@ impl Run {
 
     /// The value of a key after the run, if the run changed it.
     pub(super) fn get(&self, key: &Key) -> Option<&Option<Value>> {
-        self.writes.get(key).map(|written| &written.value)
-    }
-
-    /// What a key adds to the digest of the state, if this run wrote it and it holds `value`.
-    pub(super) fn pair(&self, key: &Key, value: Option<&Value>) -> Option<Digest> {
-        let written = self.writes.get(key)?;
-        let (now, value) = (written.value.as_ref()?, value?);
-        // Mostly it is the very same; what it was computed from is compared all the same.
-        let is_same = now.as_ptr() == value.as_ptr() && now.len() == value.len();
-        written.pair.filter(|_| is_same || now == value)
+        self.writes.get(key)
     }
 
     /// The digest of the state after `epoch`; `None` if that was before the first commit.

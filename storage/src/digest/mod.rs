@@ -1,15 +1,20 @@
 //! The state digest: a hash of a set of key-value pairs that can be updated and added up.
 
+mod many;
+
 use std::iter::Sum;
 use std::sync::LazyLock;
 
 use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 use parsec_protocol::{Key, Value};
 
+pub(crate) use many::of_all;
+
 /// An additive multiset hash: the sum, modulo 2^256, of a hash of each member.
 ///
-/// The digest of the state sums BLAKE3 (in `derive_key` mode, over the length and bytes of the
-/// key, then those of the value) over all pairs; an absent key adds nothing. The digest of
+/// The digest of the state sums BLAKE3 over all pairs; an absent key adds nothing. BLAKE3 is in
+/// `derive_key` mode, over the lengths of key and value (four bytes each, big-endian), the key, the
+/// value, and zeros up to a multiple of 64 bytes. The digest of
 /// receipts sums their [`Receipt::digest`](parsec_protocol::Receipt::digest)s. The bytes are the
 /// sum, big-endian.
 ///
@@ -41,8 +46,9 @@ impl Digest {
     #[must_use]
     pub fn of(key: &Key, value: &[u8]) -> Self {
         let key = key.encoded();
-        let [key_bytes, value_bytes] = [key, value].map(|part| (part.len() as u64).to_be_bytes());
-        let parts = [&key_bytes[..], key, &value_bytes, value];
+        let header = many::header(key, value);
+        let padding = [0; 64];
+        let parts = [&header[..], key, value, &padding[..many::padding(key, value)]];
         let mut hasher = blake3::Hasher::new_from_context_key(&PAIR);
         let mut joined = [0; JOINED_BYTES];
         match join(&mut joined, parts) {
@@ -65,27 +71,10 @@ impl Digest {
 
     /// Replaces the value of a key; `None` is an absent one.
     pub fn update(&mut self, key: &Key, old: Option<&Value>, new: Option<&Value>) {
-        self.replace(key, old, None, new);
-    }
-
-    /// As [`Self::update`], given the digest of the pair that goes, if that is `known`. Returns that
-    /// of the pair that comes, if it is known then.
-    pub(crate) fn replace(
-        &mut self,
-        key: &Key,
-        old: Option<&Value>,
-        known: Option<Self>,
-        new: Option<&Value>,
-    ) -> Option<Self> {
-        if old == new {
-            return known;
+        if old != new {
+            old.into_iter().for_each(|old| self.subtract(Self::of(key, old)));
+            new.into_iter().for_each(|new| self.add(Self::of(key, new)));
         }
-        if let Some(old) = old {
-            self.subtract(known.unwrap_or_else(|| Self::of(key, old)));
-        }
-        let pair = new.map(|new| Self::of(key, new));
-        pair.into_iter().for_each(|pair| self.add(pair));
-        pair
     }
 }
 
@@ -158,7 +147,7 @@ mod tests {
     #[test]
     fn the_digest_of_a_pair_never_changes() {
         let digest = Digest::of(&key(b"alice"), b"100").to_string();
-        assert_eq!(digest, "292b5eaad7364c12b0171d087e049138d199ff5c4fb0f48411389a8d7eaef2ca");
+        assert_eq!(digest, "291278f2f72f6042fd80e6f5296a7dbdf9fc14d17b423ab16865a0c33e1627f9");
     }
 
     #[test]
@@ -172,10 +161,12 @@ mod tests {
         let key = key(b"alice");
         for length in 0..2 * JOINED_BYTES {
             let value = vec![7; length];
-            let mut hasher = blake3::Hasher::new_from_context_key(&PAIR);
-            hasher.update(&(key.encoded().len() as u64).to_be_bytes()).update(key.encoded());
-            hasher.update(&(length as u64).to_be_bytes()).update(&value);
-            assert_eq!(Digest::of(&key, &value), Digest(hasher.finalize().into()), "{length}");
+            let lengths = [key.encoded().len(), length].map(|it| u32::try_from(it).unwrap());
+            let mut bytes = lengths.map(u32::to_be_bytes).concat();
+            bytes.extend([key.encoded(), &value].concat());
+            bytes.resize(bytes.len().next_multiple_of(64), 0);
+            let expected = blake3::derive_key("parsec 2026 state digest pair", &bytes);
+            assert_eq!(Digest::of(&key, &value), Digest(expected), "{length}");
         }
     }
 
@@ -221,14 +212,11 @@ mod tests {
             partitions in 1u8..5,
         ) {
             let mut state = std::collections::BTreeMap::<u8, Value>::new();
-            let mut pairs = std::collections::BTreeMap::<u8, Digest>::new();
             let mut sums = vec![Digest::ZERO; usize::from(partitions)];
             for (name, new) in writes {
                 let new = new.map(Value::from);
                 let sum = &mut sums[usize::from(name % partitions)];
-                let known = pairs.remove(&name);
-                let pair = sum.replace(&key(&[name]), state.get(&name), known, new.as_ref());
-                pairs.extend(pair.map(|pair| (name, pair)));
+                sum.update(&key(&[name]), state.get(&name), new.as_ref());
                 match new {
                     Some(value) => state.insert(name, value),
                     None => state.remove(&name),
