@@ -37,10 +37,10 @@ pub const INDEX_EPOCHS_MAX: usize = parsec_sequencer_core::limits::RETAINED_EPOC
 /// How long the index waits for more ids before it writes.
 pub const INDEX_DELAY: Duration = Duration::from_millis(200);
 /// Ids of the index that are in memory, about, before they go to disk; how many are read from the
-/// log after a crash. They take some 25 MB.
-pub const INDEX_IDS_IN_MEMORY_MAX: usize = 200_000;
+/// log after a crash. They take some 50 MB.
+pub const INDEX_IDS_IN_MEMORY_MAX: usize = 400_000;
 /// Bytes of the index's cache of blocks.
-pub const INDEX_CACHE_BYTES: u64 = 64 * 1_024 * 1_024;
+pub const INDEX_CACHE_BYTES: u64 = 32 * 1_024 * 1_024;
 
 /// Most epochs that are kept in memory for the chronicle of blocks. What is older is read from the
 /// log.
