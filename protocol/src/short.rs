@@ -1,6 +1,5 @@
 //! Bytes that are mostly few: what keys and values are made of.
 
-use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
@@ -89,16 +88,6 @@ impl ShortBytes {
     pub fn is_empty(&self) -> bool {
         self.as_slice().is_empty()
     }
-
-    /// Whether both are certain to be the same bytes, as long ones are if one is a clone of the other.
-    /// Takes no longer for long ones than for short ones.
-    #[must_use]
-    pub fn is_same(&self, other: &Self) -> bool {
-        match (&self.0, &other.0) {
-            (Repr::Shared(one), Repr::Shared(another)) => Arc::ptr_eq(one, another),
-            _ => self == other,
-        }
-    }
 }
 
 /// The parts, one after the other, with one allocation.
@@ -130,12 +119,6 @@ impl Deref for ShortBytes {
 
 impl AsRef<[u8]> for ShortBytes {
     fn as_ref(&self) -> &[u8] {
-        self
-    }
-}
-
-impl Borrow<[u8]> for ShortBytes {
-    fn borrow(&self) -> &[u8] {
         self
     }
 }
@@ -310,13 +293,12 @@ mod tests {
 
     #[test]
     fn clones_share_what_is_long() {
-        let [short, long] = [INLINE_BYTES, INLINE_BYTES + 1].map(|length| vec![7; length]);
-        let [short, long] = [short, long].map(ShortBytes::from);
-        assert!(short.is_same(&short.clone()) && long.is_same(&long.clone()));
+        let long = ShortBytes::from(vec![7; INLINE_BYTES + 1]);
         assert_eq!(long.as_ptr(), long.clone().as_ptr());
-        assert!(!long.is_same(&ShortBytes::copy_from_slice(&long)), "it is a copy");
-        assert!(!short.is_same(&long));
         assert_eq!(Bytes::from(long.clone()).as_ptr(), long.as_ptr());
+        assert_ne!(ShortBytes::copy_from_slice(&long).as_ptr(), long.as_ptr(), "it is a copy");
+        let short = ShortBytes::from(vec![7; INLINE_BYTES]);
+        assert_ne!(short.as_ptr(), short.clone().as_ptr());
     }
 
     proptest! {
@@ -338,7 +320,6 @@ mod tests {
                 of(&mut hasher);
                 hasher.finish()
             };
-            // As a map that is asked with a slice wants it.
             prop_assert_eq!(hash(&|h| bytes.hash(h)), hash(&|h| joined[..].hash(h)));
             let encoded = rkyv::to_bytes::<rkyv::rancor::Error>(&bytes).unwrap();
             let expected = rkyv::to_bytes::<rkyv::rancor::Error>(&joined).unwrap();

@@ -58,7 +58,7 @@ fn blocks((key, value): (&Key, &[u8])) -> usize {
 }
 
 /// The digest of each of these pairs.
-pub(crate) fn of_all(pairs: &[(&Key, &[u8])]) -> Vec<Digest> {
+pub(super) fn of_all(pairs: &[(&Key, &[u8])]) -> Vec<Digest> {
     let mut digests = vec![Digest::ZERO; pairs.len()];
     // Those of one block, of two, and so on.
     let mut groups: [Vec<usize>; BLOCKS_MAX] = Default::default();

@@ -8,8 +8,6 @@ use std::sync::LazyLock;
 use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 use parsec_protocol::{Key, Value};
 
-pub(crate) use many::of_all;
-
 /// An additive multiset hash: the sum, modulo 2^256, of a hash of each member.
 ///
 /// The digest of the state sums BLAKE3 over all pairs; an absent key adds nothing. BLAKE3 is in
@@ -67,6 +65,24 @@ impl Digest {
     pub fn subtract(&mut self, other: Self) {
         // Two's complement: minus x is the complement of x, plus one.
         self.0 = sum(&self.0, &other.0.map(|byte| !byte), true);
+    }
+
+    /// Replaces the values of keys, each given with the one before and the one after: many at a time
+    /// cost a fraction of one after the other.
+    pub fn update_all<'a>(
+        &mut self,
+        changes: impl IntoIterator<Item = (&'a Key, Option<&'a Value>, Option<&'a Value>)>,
+    ) {
+        let changed = changes.into_iter().filter(|(_, old, new)| old != new);
+        let values = changed.flat_map(|(key, old, new)| {
+            let [old, new] = [(old, false), (new, true)]
+                .map(|(value, comes)| value.map(|value| ((key, &value[..]), comes)));
+            old.into_iter().chain(new)
+        });
+        let (pairs, comes): (Vec<_>, Vec<_>) = values.unzip();
+        for (digest, comes) in many::of_all(&pairs).into_iter().zip(comes) {
+            if comes { self.add(digest) } else { self.subtract(digest) }
+        }
     }
 
     /// Replaces the value of a key; `None` is an absent one.
@@ -216,7 +232,12 @@ mod tests {
             for (name, new) in writes {
                 let new = new.map(Value::from);
                 let sum = &mut sums[usize::from(name % partitions)];
-                sum.update(&key(&[name]), state.get(&name), new.as_ref());
+                let name_key = key(&[name]);
+                let change = (&name_key, state.get(&name), new.as_ref());
+                match name % 2 {
+                    0 => sum.update(change.0, change.1, change.2),
+                    _ => sum.update_all([change]),
+                }
                 match new {
                     Some(value) => state.insert(name, value),
                     None => state.remove(&name),

@@ -26,7 +26,7 @@ pub use disk::{FjallStore, StoreOptions};
 pub use floor::Floor;
 pub use memory::MemoryStore;
 
-use crate::digest::{self, Digest};
+use crate::digest::Digest;
 
 /// One key that changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,17 +115,9 @@ impl EpochCommit {
 
     /// What is applied after this commit.
     fn after(&self, applied: &Applied) -> Applied {
-        let changed = self.writes.iter().filter(|write| write.counted && write.old != write.new);
-        let values = changed.flat_map(|Write { key, old, new, .. }| {
-            let [old, new] = [(old, false), (new, true)]
-                .map(|(value, comes)| value.as_deref().map(|value| ((key, value), comes)));
-            old.into_iter().chain(new)
-        });
-        let (pairs, comes): (Vec<_>, Vec<_>) = values.unzip();
         let mut state = applied.state;
-        for (digest, comes) in digest::of_all(&pairs).into_iter().zip(comes) {
-            if comes { state.add(digest) } else { state.subtract(digest) }
-        }
+        let counted = self.writes.iter().filter(|write| write.counted);
+        state.update_all(counted.map(|write| (&write.key, write.old.as_ref(), write.new.as_ref())));
         let mut receipts = applied.receipts;
         for receipt in &self.receipts {
             receipts.add(Digest(receipt.digest()));
