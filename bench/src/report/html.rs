@@ -8,6 +8,9 @@ use crate::record::{
     CheckResult, Counts, Deployment, MedianRange, Pace, Point, Repeat, Run, RunKind,
 };
 
+/// Doubts that are shown at once; the others after a click, so that the results are on the first page.
+const WARNINGS_SHOWN: usize = 6;
+
 /// Light and dark, for screens and paper.
 const STYLE: &str = include_str!("style.css");
 
@@ -164,9 +167,18 @@ impl Page {
         if warnings.is_empty() {
             return;
         }
-        let items: String =
-            warnings.iter().map(|warning| format!("<li>{}</li>", escape(warning))).collect();
-        self.add(format_args!("<ul class=\"warn\">{items}</ul>"));
+        let items = |warnings: &[String]| -> String {
+            warnings.iter().map(|warning| format!("<li>{}</li>", escape(warning))).collect()
+        };
+        let (first, rest) = warnings.split_at(warnings.len().min(WARNINGS_SHOWN));
+        let more = match rest.len() {
+            0 => String::new(),
+            count => format!(
+                "<li><details><summary>and {count} more like these</summary><ul>{}</ul></details></li>",
+                items(rest)
+            ),
+        };
+        self.add(format_args!("<ul class=\"warn\">{}{more}</ul>", items(first)));
     }
 
     fn scaling(&mut self, run: &Run) {
@@ -296,8 +308,9 @@ impl Page {
         self.figure(
             "Processor time by stage, and what can't be avoided",
             "All processes together, the mean of the repeats. Below it, if it was measured in the same run, what each \
-             transaction costs at least: checking its signature, executing it, encoding it. What is \
-             between the two is what ordering, network, storage and scheduling add.",
+             transaction costs at least: checking its signature, executing it, encoding it, each in the \
+             colour of the stage that does it. What is between the two is what ordering, network, \
+             storage and scheduling add.",
             resources::by_stage(point, run.lines.as_ref()),
         );
         self.figure(

@@ -43,8 +43,14 @@ pub(super) fn by_stage(point: &Point, lines: Option<&Lines>) -> Option<String> {
     if let Some(lines) = lines.filter(|lines| !lines.costs.is_empty()) {
         let mut limit = vec![0.0; parts.len()];
         for cost in &lines.costs {
-            parts.push(format!("unavoidable: {}", cost.stage));
-            limit.push(cost.micros);
+            let stage = stage_of(&cost.stage);
+            match parts.iter().position(|part| part == stage) {
+                Some(part) => limit[part] += cost.micros,
+                None => {
+                    parts.push(format!("unavoidable: {}", cost.stage));
+                    limit.push(cost.micros);
+                }
+            }
         }
         bars.push(("unavoidable".to_owned(), limit));
     }
@@ -55,6 +61,19 @@ pub(super) fn by_stage(point: &Point, lines: Option<&Lines>) -> Option<String> {
         bars,
     };
     Some(bars.render())
+}
+
+/// The stage at which a cluster has a cost that can't be avoided, so that both have one colour.
+fn stage_of(cost: &str) -> &str {
+    let known = [
+        ("admission", "admission"),
+        ("execution", "scheduling, execution"),
+        ("encoding", "network"),
+        ("log", "log"),
+        ("digests", "storage"),
+        ("blocks", "blocks"),
+    ];
+    known.iter().find(|(begins, _)| cost.starts_with(begins)).map_or(cost, |(_, stage)| *stage)
 }
 
 /// Microseconds for each committed transaction, by process and stage, the mean of all repeats.

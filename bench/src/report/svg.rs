@@ -9,7 +9,7 @@ use super::text::escape;
 use super::ticks::Ticks;
 
 const WIDTH: f64 = 880.0;
-const MARGIN_LEFT: f64 = 72.0;
+const MARGIN_LEFT: f64 = 92.0;
 const MARGIN_RIGHT: f64 = 20.0;
 const MARGIN_TOP: f64 = 14.0;
 const MARGIN_BOTTOM: f64 = 52.0;
