@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::record::tests::example;
-use crate::record::{Cost, ModelPoint, Probe, Search, Usl, UslPoint};
+use crate::record::{Cost, ModelPoint, Probe, RunKind, Search, Usl, UslPoint};
 
 /// A run of several points with everything that a report can show.
 fn rich() -> Run {
@@ -91,6 +91,46 @@ fn a_run_with_nothing_in_it_is_still_a_page() {
     assert!(html(&run).contains("</html>"));
     run.points.clear();
     assert!(html(&run).contains("UNVERIFIED"));
+}
+
+#[test]
+fn one_thread_is_drawn_where_it_is_or_said_to_be_above() {
+    let mut run = rich();
+    run.kind = RunKind::Scale;
+    let lines = run.lines.as_mut().unwrap();
+    // Two hosts do a thousand; so does the thread, about.
+    (lines.one_thread_with_signatures_tps, lines.one_thread_tps) = (1_200.0, 250_000.0);
+    let page = html(&run);
+    assert!(page.contains("checking signatures: 1,200/s<"), "it is on the chart");
+    assert!(page.contains("no signatures: 250,000/s, above this chart<"));
+}
+
+#[test]
+fn a_cost_that_is_unavoidable_belongs_to_its_stage() {
+    let mut run = rich();
+    assert!(html(&run).contains("unavoidable: execution"), "no stage does that here");
+    for repeat in run.points.iter_mut().flat_map(|point| &mut point.repeats) {
+        repeat.resources.cpu[0].stage = "scheduling, execution".into();
+    }
+    assert!(!html(&run).contains("unavoidable: execution"));
+}
+
+#[test]
+fn few_doubts_stand_before_the_results_and_none_is_lost() {
+    let mut run = rich();
+    let repeat = run.points[0].repeats[0].clone();
+    run.points[0].repeats = vec![repeat; 9];
+    for repeat in &mut run.points[0].repeats {
+        repeat.counts.lost = 1;
+        repeat.steady.steady = Some(false);
+    }
+    let all: usize = run.points.iter().map(|point| doubts(run.load.pace, point).len()).sum();
+    assert!(all >= 9, "{all}");
+    let page = html(&run);
+    let list = &page[page.find("<ul class=\"warn\">").unwrap()..];
+    let shown = &list[..list.find("<details>").unwrap()];
+    assert_eq!(count(shown, "repeat "), 6, "{shown}");
+    assert!(page.contains(&format!("and {} more like these", all - 6)));
 }
 
 #[test]
