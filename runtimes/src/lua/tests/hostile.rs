@@ -502,5 +502,6 @@ fn measure_the_slowest_programs() {
         let begin = std::time::Instant::now();
         let receipt = run_with(body, WORK_DEFAULT);
         eprintln!("{name}: {:?} for {} units", begin.elapsed(), receipt.work);
+        assert_eq!(receipt.outcome, Outcome::Reverted(ErrorCode::OutOfWork), "{name}");
     }
 }
