@@ -2,7 +2,7 @@
 
 use parsec_protocol::{Delta, Key, Value};
 use parsec_runtimes::procedures::tpcc::rows::{
-    Customer, Entered, Item, Line, Names, Office, Order, Queue, Sequence, Stock,
+    Account, Entered, Item, Line, Names, Office, Order, Person, Queue, Sequence, Stock,
 };
 use parsec_runtimes::procedures::tpcc::{DISTRICTS, PAGE, Place, RECENT, keys};
 use rayon::prelude::*;
@@ -110,10 +110,13 @@ fn stock_rows(options: &TpccOptions, warehouse: u32, items: &[u32]) -> Rows {
         let quantity = small(draws, 10, 100).into();
         let mut all = text(draws, usize::from(DISTRICTS) * 24);
         all.extend(data(draws));
-        let stock = Stock { quantity, ytd: 0, orders: 0, remote: 0, text: &all };
-        (keys::stock(options.seed, warehouse, *item), stock.encode())
+        let stock = Stock { quantity, ytd: 0, orders: 0, remote: 0 };
+        [
+            (keys::stock(options.seed, warehouse, *item), stock.encode()),
+            (keys::stock_text(options.seed, warehouse, *item), all.into()),
+        ]
     };
-    items.iter().map(row).collect()
+    items.iter().flat_map(row).collect()
 }
 
 /// The last name of each customer of a district, from the first: clause 4.3.3.1.
@@ -143,19 +146,17 @@ fn customer_rows(options: &TpccOptions, place: &Place) -> Rows {
     let mut rows = vec![(place.names(), names_row(options, place))];
     for (customer, name) in (1..).zip(last_names(options, place)) {
         let draws = &mut draws(options, "customer", customer, place.warehouse);
-        let mut person = exact(draws);
-        person[..16].copy_from_slice(&last_name(name));
-        let row = Customer {
-            balance: -1_000,
-            ytd_payment: 1_000,
-            payments: 1,
-            deliveries: 0,
+        let mut text = exact(draws);
+        text[..16].copy_from_slice(&last_name(name));
+        let person = Person {
             discount: u16::try_from(between(draws, 0, 5_000)).expect("5,000 at most"),
             bad_credit: draws.below(10) == 0,
-            person,
-            data: some_text(draws, 300, 500),
+            text,
         };
-        rows.push((place.customer(customer), row.encode()));
+        let account = Account { balance: -1_000, ytd_payment: 1_000, payments: 1, deliveries: 0 };
+        rows.push((place.person(customer), person.encode()));
+        rows.push((place.customer_data(customer), some_text(draws, 300, 500).into()));
+        rows.push((place.account(customer), account.encode()));
         rows.push((place.history(customer.into()), history(place, customer, draws)));
     }
     rows

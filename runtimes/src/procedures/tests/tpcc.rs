@@ -1,7 +1,8 @@
 use parsec_protocol::Delta;
 
 use super::super::tpcc::rows::{
-    Customer, Entered, Item, Line, Names, Office, Order, PERSON_BYTES, Queue, Sequence, Stock,
+    Account, Entered, Item, Line, Names, Office, Order, PERSON_BYTES, Person, Queue, Sequence,
+    Stock,
 };
 use super::super::tpcc::{
     Call, DISTRICTS, NewOrder, OrderedItem, PAGE, Payment, Place, RECENT, Who, keys,
@@ -39,8 +40,9 @@ fn fill(host: &mut Host, warehouse: u32) {
     host.state.insert(first.queue(), Queue::default().encode());
     for item in 1..=ITEMS {
         let text: Vec<u8> = (1..=DISTRICTS).flat_map(|district| [district; 24]).collect();
-        let stock = Stock { quantity: 20, ytd: 0, orders: 0, remote: 0, text: &text };
+        let stock = Stock { quantity: 20, ytd: 0, orders: 0, remote: 0 };
         host.state.insert(keys::stock(DATABASE, warehouse, item), stock.encode());
+        host.state.insert(keys::stock_text(DATABASE, warehouse, item), text.into());
     }
     for place in (1..=DISTRICTS).map(|district| place(warehouse, district)) {
         host.state.insert(place.district(), office(500));
@@ -50,17 +52,12 @@ fn fill(host: &mut Host, warehouse: u32) {
         host.state.insert(place.sequence(), sequence.encode());
         host.state.insert(place.names(), Names::encode(&[(3, 2), (5, 4), (5, 1), (5, 3)]));
         for customer in 1..=CUSTOMERS {
-            let row = Customer {
-                balance: 0,
-                ytd_payment: 0,
-                payments: 0,
-                deliveries: 0,
-                discount: 2_000,
-                bad_credit: customer == 4,
-                person: [b'p'; PERSON_BYTES],
-                data: vec![b'd'; 500],
-            };
-            host.state.insert(place.customer(customer), row.encode());
+            let bad_credit = customer == 4;
+            let person = Person { discount: 2_000, bad_credit, text: [b'p'; PERSON_BYTES] };
+            let account = Account { balance: 0, ytd_payment: 0, payments: 0, deliveries: 0 };
+            host.state.insert(place.person(customer), person.encode());
+            host.state.insert(place.account(customer), account.encode());
+            host.state.insert(place.customer_data(customer), vec![b'd'; 500].into());
         }
     }
 }
@@ -91,8 +88,8 @@ fn delivered(host: &Host) -> u32 {
     Queue::decode(&host.state[&place(1, 2).queue()]).unwrap().delivered[1]
 }
 
-fn customer(host: &Host, number: u32) -> Customer {
-    Customer::decode(&host.state[&place(1, 2).customer(number)]).unwrap()
+fn account(host: &Host, number: u32) -> Account {
+    Account::decode(&host.state[&place(1, 2).account(number)]).unwrap()
 }
 
 fn delivery() -> Invocation {
@@ -172,9 +169,10 @@ fn payments_add_up_and_bad_credit_is_noted() {
     let output = committed(&mut host, payment(Who::Name(5), 2));
     // Of 4, 1 and 3, in the order of their first names, 1 is in the middle.
     assert_eq!(&output[..], [&1u32.to_be_bytes()[..], &(-1_234i64).to_be_bytes()].concat());
-    let (bad, good) = (customer(&host, 4), customer(&host, 1));
-    assert!(bad.data.starts_with(b"4 2 1 7 2 1234 dd") && bad.data.len() == 500);
-    assert_eq!(good.data, [b'd'; 500]);
+    let [bad, good] = [4, 1].map(|number| host.state[&place(1, 2).customer_data(number)].clone());
+    assert!(bad.starts_with(b"4 2 1 7 2 1234 dd") && bad.len() == 500);
+    assert_eq!(good[..], [b'd'; 500]);
+    let good = account(&host, 1);
     assert_eq!((good.ytd_payment, good.payments, good.balance), (1_234, 1, -1_234));
     let sum = Value::copy_from_slice(&Delta::from(2_468).0);
     assert_eq!(host.state[&place(2, 7).warehouse_ytd()], sum);
@@ -252,8 +250,8 @@ fn deliveries_take_orders_in_turn() {
         let order = order(&host, token);
         assert_eq!((order.carrier, order.delivered), (9, host.epoch.timestamp_ms));
     }
-    let customer = customer(&host, 3);
-    assert_eq!((customer.balance, customer.deliveries), (3 * 1_500, 3));
+    let account = account(&host, 3);
+    assert_eq!((account.balance, account.deliveries), (3 * 1_500, 3));
     ordered(&mut host, 40, &[1]);
     committed(&mut host, delivery());
     assert_eq!(order(&host, 40).carrier, 9);
@@ -431,11 +429,14 @@ fn all_of_a_warehouse_shares_a_placement() {
             other.district_ytd(),
             other.sequence(),
             other.queue(),
-            other.customer(7),
+            other.account(7),
+            other.person(7),
+            other.customer_data(7),
             other.last_order(7),
             other.order(u64::MAX),
             other.history(3),
             keys::stock(DATABASE, warehouse, 5),
+            keys::stock_text(DATABASE, warehouse, 5),
         ];
         assert!(keys.iter().all(|key| key.slot() == keys[0].slot()));
         let distinct: std::collections::BTreeSet<_> = keys.iter().collect();

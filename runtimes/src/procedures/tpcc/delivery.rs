@@ -2,7 +2,7 @@
 
 use parsec_protocol::{ErrorCode, Mode};
 
-use super::rows::{self, Customer, Entered, Order, PAGE, Page, Queue, Sequence};
+use super::rows::{self, Account, Entered, Order, PAGE, Page, Queue, Sequence};
 use super::told::Told;
 use super::{DISTRICTS, Effects, Place, Step, yes};
 use crate::access::Source;
@@ -58,7 +58,7 @@ pub(super) fn declared(warehouse: Place, source: &dyn Source) -> Declared {
             let on_page = || Page::decode(&told.value(&page)??).entered(order);
             if let Some(Entered { token, customer }) = sequence.entered(order).or_else(on_page) {
                 told.touch(place.order(token), Mode::Write);
-                told.touch(place.customer(customer), Mode::Write);
+                told.touch(place.account(customer), Mode::Write);
             }
         }
     }
@@ -116,12 +116,12 @@ impl Round<'_, '_> {
         order.carrier = carrier;
         order.delivered = self.call.epoch.timestamp_ms;
         self.effects.writes.push((key, order.encode()));
-        let key = self.place.customer(customer);
-        let mut customer: Customer = yes!(rows::read(self.state, &key)?);
-        let balance = customer.balance.checked_add(order.amount());
-        customer.balance = yes!(balance.ok_or(ErrorCode::Overflow));
-        customer.deliveries = customer.deliveries.wrapping_add(1);
-        self.effects.writes.push((key, customer.encode()));
+        let key = self.place.account(customer);
+        let mut account: Account = yes!(rows::read(self.state, &key)?);
+        let balance = account.balance.checked_add(order.amount());
+        account.balance = yes!(balance.ok_or(ErrorCode::Overflow));
+        account.deliveries = account.deliveries.wrapping_add(1);
+        self.effects.writes.push((key, account.encode()));
         Ok(Ok(()))
     }
 }

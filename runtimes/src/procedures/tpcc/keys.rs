@@ -8,12 +8,15 @@
 //! | 4 | D_YTD, a number that is only added to | warehouse, district |
 //! | 5 | D_NEXT_O_ID, and where the last orders stand | warehouse, district |
 //! | 6 | NEW-ORDER: how many orders of each district are delivered | warehouse |
-//! | 7 | CUSTOMER | warehouse, district, customer |
+//! | 7 | CUSTOMER: what each payment and delivery changes | warehouse, district, customer |
 //! | 8 | the token of a customer's last order | warehouse, district, customer |
 //! | 9 | ORDER with its ORDER-LINEs | warehouse, district, token |
-//! | 10 | STOCK | warehouse, item |
+//! | 10 | STOCK: what each order changes | warehouse, item |
 //! | 11 | HISTORY | warehouse, district, token |
 //! | 12 | NEW-ORDER: where so many orders stand as fit on a page | warehouse, district, number of the page |
+//! | 13 | CUSTOMER: what never changes | warehouse, district, customer |
+//! | 14 | C_DATA | warehouse, district, customer |
+//! | 15 | STOCK: what never changes | warehouse, item |
 //! | 1, replicated | ITEM | item |
 //! | 2, replicated | customers by last name | warehouse, district |
 //!
@@ -82,10 +85,22 @@ impl Place {
         self.of_district(12, &(order / PAGE).to_be_bytes())
     }
 
-    /// The key of a customer.
+    /// The key of what changes of a customer.
     #[must_use]
-    pub fn customer(&self, customer: u32) -> Key {
+    pub fn account(&self, customer: u32) -> Key {
         self.of_district(7, &customer.to_be_bytes())
+    }
+
+    /// The key of what never changes of a customer.
+    #[must_use]
+    pub fn person(&self, customer: u32) -> Key {
+        self.of_district(13, &customer.to_be_bytes())
+    }
+
+    /// The key of a customer's C_DATA.
+    #[must_use]
+    pub fn customer_data(&self, customer: u32) -> Key {
+        self.of_district(14, &customer.to_be_bytes())
     }
 
     /// The key of the token of a customer's last order.
@@ -124,10 +139,16 @@ pub fn item(database: u64, item: u32) -> Key {
     key(EVERYWHERE, 0, &[&database.to_be_bytes(), &[1], &item.to_be_bytes()])
 }
 
-/// The key of what a warehouse has of an item.
+/// The key of what changes of a warehouse's stock of an item.
 #[must_use]
 pub fn stock(database: u64, warehouse: u32, item: u32) -> Key {
     row(database, warehouse, &[&[10], &item.to_be_bytes()])
+}
+
+/// The key of what never changes of a warehouse's stock of an item.
+#[must_use]
+pub fn stock_text(database: u64, warehouse: u32, item: u32) -> Key {
+    row(database, warehouse, &[&[15], &item.to_be_bytes()])
 }
 
 fn row(database: u64, warehouse: u32, rest: &[&[u8]]) -> Key {

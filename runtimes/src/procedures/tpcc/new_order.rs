@@ -3,7 +3,7 @@
 use parsec_protocol::{Access, ErrorCode, Mode, Value};
 use rkyv::{Archive, Deserialize, Serialize};
 
-use super::rows::{self, Customer, Entered, Line, Office, Order, Sequence, Stock};
+use super::rows::{self, Entered, Line, Office, Order, Person, Sequence, Stock, StockText};
 use super::{Effects, LINES_MAX, Place, Step, access, fault_of_district, keys, yes};
 use crate::State;
 
@@ -65,18 +65,19 @@ impl NewOrder {
 
     pub(super) fn accesses(&self, database: u64) -> Vec<Access> {
         let place = self.place(database);
-        let mut accesses = Vec::with_capacity(6 + 2 * self.items.len());
+        let mut accesses = Vec::with_capacity(6 + 3 * self.items.len());
         accesses.extend([
             access(place.warehouse(), Mode::Read),
             access(place.district(), Mode::Read),
             access(place.sequence(), Mode::Write),
-            access(place.customer(self.customer), Mode::Read),
+            access(place.person(self.customer), Mode::Read),
             access(place.last_order(self.customer), Mode::Write),
             access(place.order(self.token), Mode::Write),
         ]);
         for &OrderedItem { item, supplier, .. } in &self.items {
             accesses.push(access(keys::item(database, item), Mode::Read));
             accesses.push(access(keys::stock(database, supplier, item), Mode::Write));
+            accesses.push(access(keys::stock_text(database, supplier, item), Mode::Read));
         }
         accesses
     }
@@ -85,7 +86,7 @@ impl NewOrder {
         let place = self.place(database);
         let warehouse: Office = yes!(rows::read(state, &place.warehouse())?);
         let district: Office = yes!(rows::read(state, &place.district())?);
-        let customer: Customer = yes!(rows::read(state, &place.customer(self.customer))?);
+        let person: Person = yes!(rows::read(state, &place.person(self.customer))?);
         let mut sequence: Sequence = yes!(rows::read(state, &place.sequence())?);
         let order_key = place.order(self.token);
         if state.get(&order_key)?.is_some() {
@@ -109,7 +110,7 @@ impl NewOrder {
             lines,
         };
         let tax = 10_000 + u64::from(warehouse.tax) + u64::from(district.tax);
-        let total = yes!(total(&order, customer.discount, tax).ok_or(ErrorCode::Overflow));
+        let total = yes!(total(&order, person.discount, tax).ok_or(ErrorCode::Overflow));
         effects.writes.extend([
             (order_key, order.encode()),
             (place.sequence(), sequence.encode()),
@@ -144,8 +145,10 @@ impl NewOrder {
         let amount = price.checked_mul(u32::from(quantity)).ok_or(ErrorCode::Overflow);
         let amount = yes!(amount);
         let key = keys::stock(database, supplier, item);
-        let row = yes!(state.get(&key)?.ok_or(ErrorCode::Refused));
-        let mut stock = yes!(Stock::decode(&row).ok_or(ErrorCode::Refused));
+        let mut stock: Stock = yes!(rows::read(state, &key)?);
+        let row =
+            yes!(state.get(&keys::stock_text(database, supplier, item))?.ok_or(ErrorCode::Refused));
+        let text = yes!(StockText::decode(&row).ok_or(ErrorCode::Refused));
         let ordered = u16::from(quantity);
         stock.quantity = match stock.quantity >= ordered + 10 {
             true => stock.quantity - ordered,
@@ -154,7 +157,7 @@ impl NewOrder {
         stock.ytd = stock.ytd.wrapping_add(quantity.into());
         stock.orders = stock.orders.wrapping_add(1);
         stock.remote = stock.remote.wrapping_add(u32::from(supplier != self.warehouse));
-        let info = stock.district(self.district);
+        let info = text.district(self.district);
         effects.writes.push((key, stock.encode()));
         Ok(Ok(Line { item, supplier, quantity, amount, info }))
     }

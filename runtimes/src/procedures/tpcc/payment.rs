@@ -1,9 +1,9 @@
 //! Payment: clause 2.5.
 
-use parsec_protocol::{Access, ErrorCode, Mode};
+use parsec_protocol::{Access, ErrorCode, Mode, Value};
 use rkyv::{Archive, Deserialize, Serialize};
 
-use super::rows::{self, Customer, DATA_BYTES, Office};
+use super::rows::{self, Account, DATA_BYTES, Office, Person};
 use super::told::Told;
 use super::{Effects, Place, Step, Who, access, fault_of_customer, fault_of_district, yes};
 use crate::access::Source;
@@ -46,13 +46,16 @@ impl Payment {
 
     /// What it touches if that customer is meant, without the index of names.
     pub(super) fn accesses(&self, database: u64, customer: u32) -> Vec<Access> {
-        let place = self.place(database);
+        let (place, theirs) = (self.place(database), self.place_of_customer(database));
         vec![
             access(place.warehouse(), Mode::Read),
             access(place.warehouse_ytd(), Mode::Add),
             access(place.district(), Mode::Read),
             access(place.district_ytd(), Mode::Add),
-            access(self.place_of_customer(database).customer(customer), Mode::Write),
+            access(theirs.account(customer), Mode::Write),
+            access(theirs.person(customer), Mode::Read),
+            // It is changed if their credit is bad, which the arguments don't tell.
+            access(theirs.customer_data(customer), Mode::Write),
             access(place.history(self.token), Mode::Write),
         ]
     }
@@ -77,20 +80,24 @@ impl Payment {
         let number = yes!(rows::customer(state, &theirs, self.customer)?);
         let warehouse: Office = yes!(rows::read(state, &place.warehouse())?);
         let district: Office = yes!(rows::read(state, &place.district())?);
-        let key = theirs.customer(number);
-        let mut customer: Customer = yes!(rows::read(state, &key)?);
+        let key = theirs.account(number);
+        let mut account: Account = yes!(rows::read(state, &key)?);
+        let person: Person = yes!(rows::read(state, &theirs.person(number))?);
         let history = place.history(self.token);
         if state.get(&history)?.is_some() {
             return Ok(Err(ErrorCode::AlreadyExists));
         }
 
         let amount = i64::from(self.amount);
-        customer.balance = yes!(customer.balance.checked_sub(amount).ok_or(ErrorCode::Overflow));
-        let paid = customer.ytd_payment.checked_add(amount);
-        customer.ytd_payment = yes!(paid.ok_or(ErrorCode::Overflow));
-        customer.payments = customer.payments.wrapping_add(1);
-        if customer.bad_credit {
-            self.note(number, &mut customer.data);
+        account.balance = yes!(account.balance.checked_sub(amount).ok_or(ErrorCode::Overflow));
+        let paid = account.ytd_payment.checked_add(amount);
+        account.ytd_payment = yes!(paid.ok_or(ErrorCode::Overflow));
+        account.payments = account.payments.wrapping_add(1);
+        let mut writes = vec![(key, account.encode())];
+        if person.bad_credit {
+            let key = theirs.customer_data(number);
+            let data = yes!(state.get(&key)?.ok_or(ErrorCode::Refused));
+            writes.push((key, self.note(number, &data)));
         }
         let mut row = Vec::with_capacity(64);
         row.extend_from_slice(&number.to_be_bytes());
@@ -102,23 +109,24 @@ impl Payment {
         row.extend_from_slice(warehouse.name());
         row.extend_from_slice(b"    ");
         row.extend_from_slice(district.name());
+        writes.push((history, row.into()));
         Ok(Ok(Effects {
-            writes: vec![(key, customer.encode()), (history, row.into())],
+            writes,
             additions: vec![
                 (place.warehouse_ytd(), amount.into()),
                 (place.district_ytd(), amount.into()),
             ],
-            output: [&number.to_be_bytes()[..], &customer.balance.to_be_bytes()].concat(),
+            output: [&number.to_be_bytes()[..], &account.balance.to_be_bytes()].concat(),
         }))
     }
 
-    /// Puts the payment in front of C_DATA.
-    fn note(&self, customer: u32, data: &mut Vec<u8>) {
+    /// C_DATA with the payment in front.
+    fn note(&self, customer: u32, data: &[u8]) -> Value {
         let Self { warehouse, district, customer_warehouse, customer_district, amount, .. } = self;
         let note = format!(
             "{customer} {customer_district} {customer_warehouse} {district} {warehouse} {amount} "
         );
-        data.splice(..0, note.into_bytes());
-        data.truncate(DATA_BYTES);
+        let kept = DATA_BYTES.saturating_sub(note.len()).min(data.len());
+        Value::concat([note.as_bytes(), &data[..kept]])
     }
 }

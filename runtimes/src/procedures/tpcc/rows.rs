@@ -1,12 +1,18 @@
 //! The rows of TPC-C. Text is padded with spaces to its greatest length. Money is in cents, taxes
 //! and discounts in 1/10,000.
 
-use parsec_protocol::{ErrorCode, Key, Mode, Value};
+use parsec_protocol::{ErrorCode, Key, Value};
 
+use super::super::Step;
 use super::super::fields::Fields;
-use super::super::{Step, yes};
-use super::told::Told;
 use crate::State;
+
+mod customer;
+mod stock;
+
+pub use customer::{Account, DATA_BYTES, Names, PERSON_BYTES, Person};
+pub(super) use customer::{customer, customer_told};
+pub use stock::{DIST_BYTES, Stock, StockText};
 
 /// Most lines of an order.
 pub const LINES_MAX: usize = 15;
@@ -15,14 +21,8 @@ pub const RECENT: u32 = 128;
 /// Orders on a page of NEW-ORDER.
 pub const PAGE: u32 = 64;
 const _: () = assert!(PAGE < RECENT, "a page must be full before its first order is forgotten");
-/// Bytes of S_DIST_xx and OL_DIST_INFO.
-pub const DIST_BYTES: usize = 24;
 /// Bytes of names, streets, city, state and zip of a warehouse or district.
 pub const ADDRESS_BYTES: usize = 10 + 20 + 20 + 20 + 2 + 9;
-/// Bytes of what never changes of a customer: names, address, phone, since, credit limit.
-pub const PERSON_BYTES: usize = 16 + 2 + 16 + 71 + 16 + 8 + 8;
-/// Most bytes of C_DATA.
-pub const DATA_BYTES: usize = 500;
 
 /// A row: how it is written and read.
 pub(super) trait Row: Sized {
@@ -224,66 +224,6 @@ impl Row for Queue {
     }
 }
 
-/// CUSTOMER.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Customer {
-    /// C_BALANCE.
-    pub balance: i64,
-    /// C_YTD_PAYMENT.
-    pub ytd_payment: i64,
-    /// C_PAYMENT_CNT.
-    pub payments: u32,
-    /// C_DELIVERY_CNT.
-    pub deliveries: u32,
-    /// C_DISCOUNT.
-    pub discount: u16,
-    /// Whether C_CREDIT is "BC".
-    pub bad_credit: bool,
-    /// Names, address, phone, since and credit limit.
-    pub person: [u8; PERSON_BYTES],
-    /// C_DATA.
-    pub data: Vec<u8>,
-}
-
-impl Customer {
-    /// The row.
-    #[must_use]
-    pub fn encode(&self) -> Value {
-        let mut row = Vec::with_capacity(32 + PERSON_BYTES + self.data.len());
-        row.extend_from_slice(&self.balance.to_be_bytes());
-        row.extend_from_slice(&self.ytd_payment.to_be_bytes());
-        row.extend_from_slice(&self.payments.to_be_bytes());
-        row.extend_from_slice(&self.deliveries.to_be_bytes());
-        row.extend_from_slice(&self.discount.to_be_bytes());
-        row.push(u8::from(self.bad_credit));
-        row.extend_from_slice(&self.person);
-        row.extend_from_slice(&self.data);
-        row.into()
-    }
-
-    /// The customer of a row; `None` if it is none.
-    #[must_use]
-    pub fn decode(row: &[u8]) -> Option<Self> {
-        Row::decode(row)
-    }
-}
-
-impl Row for Customer {
-    fn decode(row: &[u8]) -> Option<Self> {
-        let mut fields = Fields(row);
-        Some(Self {
-            balance: fields.i64()?,
-            ytd_payment: fields.i64()?,
-            payments: fields.u32()?,
-            deliveries: fields.u32()?,
-            discount: fields.u16()?,
-            bad_credit: fields.u8()? == 1,
-            person: fields.bytes(PERSON_BYTES)?.try_into().ok()?,
-            data: fields.0.get(..DATA_BYTES.min(fields.0.len()))?.to_vec(),
-        })
-    }
-}
-
 /// ITEM. Its name and its image are kept, but nothing reads them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
@@ -304,58 +244,6 @@ impl Item {
 /// The price in a row of ITEM.
 pub(super) fn price(row: &[u8]) -> Option<u32> {
     Fields(row).u32()
-}
-
-/// STOCK: what changes, and then S_DIST_01 to S_DIST_10 and S_DATA.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stock<'a> {
-    /// S_QUANTITY.
-    pub quantity: u16,
-    /// S_YTD.
-    pub ytd: u32,
-    /// S_ORDER_CNT.
-    pub orders: u32,
-    /// S_REMOTE_CNT.
-    pub remote: u32,
-    /// S_DIST_01 to S_DIST_10, and then S_DATA.
-    pub text: &'a [u8],
-}
-
-impl<'a> Stock<'a> {
-    /// The stock of a row; `None` if it is none.
-    #[must_use]
-    pub fn decode(row: &'a [u8]) -> Option<Self> {
-        let mut fields = Fields(row);
-        let (quantity, ytd) = (fields.u16()?, fields.u32()?);
-        let (orders, remote) = (fields.u32()?, fields.u32()?);
-        let text = fields.0;
-        (text.len() >= usize::from(super::DISTRICTS) * DIST_BYTES).then_some(Self {
-            quantity,
-            ytd,
-            orders,
-            remote,
-            text,
-        })
-    }
-
-    /// The row.
-    #[must_use]
-    pub fn encode(&self) -> Value {
-        Value::concat([
-            &self.quantity.to_be_bytes()[..],
-            &self.ytd.to_be_bytes(),
-            &self.orders.to_be_bytes(),
-            &self.remote.to_be_bytes(),
-            self.text,
-        ])
-    }
-
-    /// S_DIST_xx of a district.
-    pub(super) fn district(&self, district: u8) -> [u8; DIST_BYTES] {
-        let start = usize::from(district.saturating_sub(1)) * DIST_BYTES;
-        let found = self.text.get(start..start + DIST_BYTES);
-        found.and_then(|text| text.try_into().ok()).unwrap_or([b' '; DIST_BYTES])
-    }
 }
 
 /// ORDER with its lines.
@@ -458,42 +346,6 @@ impl Row for Order {
     }
 }
 
-/// The customers of a district by last name: pairs of the number of a name and a customer, sorted
-/// by name and then by first name.
-#[derive(Debug, Clone, Copy)]
-pub struct Names<'a>(&'a [u8]);
-
-const NAME_BYTES: usize = 6;
-
-impl<'a> Names<'a> {
-    /// The row of pairs in their order.
-    #[must_use]
-    pub fn encode(pairs: &[(u16, u32)]) -> Value {
-        let pair = |(name, customer): &(u16, u32)| {
-            name.to_be_bytes().into_iter().chain(customer.to_be_bytes())
-        };
-        pairs.iter().flat_map(pair).collect::<Vec<u8>>().into()
-    }
-
-    /// The names in a row; `None` if it is none.
-    #[must_use]
-    pub fn decode(row: &'a [u8]) -> Option<Self> {
-        row.len().is_multiple_of(NAME_BYTES).then_some(Self(row))
-    }
-
-    /// Of the customers of that name, the one in the middle (of an even number the first of the
-    /// two), as clause 2.5.2.2 has it.
-    #[must_use]
-    pub fn middle(&self, name: u16) -> Option<u32> {
-        let rows: &[[u8; NAME_BYTES]] = self.0.as_chunks().0;
-        let of = |row: &[u8; NAME_BYTES]| u16::from_be_bytes([row[0], row[1]]);
-        let from = rows.partition_point(|row| of(row) < name);
-        let same = rows[from..].partition_point(|row| of(row) == name);
-        let middle = rows[from..].get(same.div_ceil(2).checked_sub(1)?)?;
-        Some(u32::from_be_bytes([middle[2], middle[3], middle[4], middle[5]]))
-    }
-}
-
 /// The token that a row holds.
 pub(super) struct Token(pub(super) u64);
 
@@ -504,35 +356,4 @@ impl Row for Token {
         fields.end()?;
         Some(Self(token))
     }
-}
-
-/// Whom a name or a number means. Says no ([`ErrorCode::Refused`]) if it is nobody.
-pub(super) fn customer(state: &mut dyn State, place: &super::Place, who: super::Who) -> Step<u32> {
-    match who {
-        super::Who::Number(customer) => Ok(Ok(customer)),
-        super::Who::Name(name) => {
-            let row = yes!(state.get(&place.names())?.ok_or(ErrorCode::Refused));
-            let found = Names::decode(&row).and_then(|names| names.middle(name));
-            Ok(found.ok_or(ErrorCode::Refused))
-        }
-    }
-}
-
-/// Whom a name or a number means, as far as the rows at hand tell it.
-pub(super) fn customer_told(
-    told: &mut Told<'_>,
-    place: &super::Place,
-    who: super::Who,
-) -> Option<u32> {
-    let name = match who {
-        super::Who::Number(customer) => return Some(customer),
-        super::Who::Name(name) => name,
-    };
-    let row = told.value(&place.names())?;
-    told.touch(place.names(), Mode::Read);
-    let found = row.as_deref().and_then(Names::decode).and_then(|names| names.middle(name));
-    if found.is_none() {
-        told.lose();
-    }
-    found
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use parsec_protocol::{ErrorCode, Mode};
 
-use super::rows::{self, Customer, Order, RECENT, Sequence, Stock, Token};
+use super::rows::{self, Account, Order, Person, RECENT, Sequence, Stock, Token};
 use super::told::Told;
 use super::{Effects, Place, Step, Who, keys, yes};
 use crate::access::Source;
@@ -17,8 +17,10 @@ const _: () = assert!(ORDERS < RECENT);
 /// A customer's balance and last order.
 pub(super) fn order(place: &Place, who: Who, state: &mut dyn State) -> Step {
     let number = yes!(rows::customer(state, place, who)?);
-    let customer: Customer = yes!(rows::read(state, &place.customer(number))?);
-    let mut output = [&number.to_be_bytes()[..], &customer.balance.to_be_bytes()].concat();
+    let account: Account = yes!(rows::read(state, &place.account(number))?);
+    // A terminal would show the name.
+    let _: Person = yes!(rows::read(state, &place.person(number))?);
+    let mut output = [&number.to_be_bytes()[..], &account.balance.to_be_bytes()].concat();
     if let Some(row) = state.get(&place.last_order(number))? {
         let Token(token) = yes!(rows::Row::decode(&row).ok_or(ErrorCode::Refused));
         let order = yes!(state.get(&place.order(token))?.ok_or(ErrorCode::Refused));
@@ -31,7 +33,8 @@ pub(super) fn order(place: &Place, who: Who, state: &mut dyn State) -> Step {
 pub(super) fn order_declared(place: &Place, who: Who, source: &dyn Source) -> Declared {
     let mut told = Told::by(source);
     if let Some(number) = rows::customer_told(&mut told, place, who) {
-        told.touch(place.customer(number), Mode::Read);
+        told.touch(place.account(number), Mode::Read);
+        told.touch(place.person(number), Mode::Read);
         if let Some(Token(token)) = told.row_if_any(place.last_order(number), Mode::Read) {
             told.touch(place.order(token), Mode::Read);
         }
@@ -77,9 +80,8 @@ pub(super) fn stock(place: &Place, threshold: u16, trial: bool, state: &mut dyn 
     }
     let mut short = 0u32;
     for item in items {
-        let row = state.get(&keys::stock(place.database, place.warehouse, item))?;
-        let row = yes!(row.ok_or(ErrorCode::Refused));
-        let stock = yes!(Stock::decode(&row).ok_or(ErrorCode::Refused));
+        let key = keys::stock(place.database, place.warehouse, item);
+        let stock: Stock = yes!(rows::read(state, &key)?);
         short += u32::from(stock.quantity < threshold);
     }
     Ok(Ok(Effects { output: short.to_be_bytes().to_vec(), ..Effects::default() }))
