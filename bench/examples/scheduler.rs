@@ -26,7 +26,7 @@ use parsec_protocol::codec::{self, Malformed};
 use parsec_protocol::transaction::{Batch, Entry, LaneId};
 use parsec_protocol::{
     Access, Change, EpochNumber, EpochRecord, Footprint, Key, Mode, Outcome, PartitionId,
-    PartitionMap, Position, Receipt, Role, RuntimeId, Transaction, TxId, Value,
+    PartitionMap, Position, Receipt, Role, RuntimeId, ShortBytes, Transaction, TxId, Value,
 };
 use parsec_runtimes::access::Source;
 use parsec_runtimes::native::Program;
@@ -166,7 +166,12 @@ fn compare(name: &str, setup: &[Transaction], load: &[Transaction]) -> Result<()
 
 fn encode(entries: &[Entry]) -> AlignedVec {
     let (lane, entries) = (LaneId(0), entries.to_vec());
-    codec::encode(&Batch { lane, sequence: 1, map_version: 1, entries })
+    codec::encode(&Batch {
+        lane,
+        sequence: 1,
+        map_version: 1,
+        entries: entries.into_iter().map(Arc::new).collect(),
+    })
 }
 
 /// What both took for all batches.
@@ -194,8 +199,7 @@ fn race(
         }
 
         let entries = codec::decode::<Batch>(batch)?.entries;
-        let roles =
-            (0..).zip(entries.into_iter().map(|entry| Role::Home(Box::new(entry)))).collect();
+        let roles = (0..).zip(entries.into_iter().map(Role::Home)).collect();
         graph.receipts = Vec::with_capacity(expected.len());
         let started = processor_time();
         graph.partition.on_epoch(context, roles);
@@ -314,7 +318,7 @@ fn empty_receipt(position: Position) -> Receipt {
         attempt: 0,
         outcome: Outcome::Committed,
         work: 0,
-        output: Bytes::new(),
+        output: ShortBytes::new(),
         events: Vec::new(),
     }
 }
@@ -334,7 +338,7 @@ fn warm(state: &State) -> Result<Graph<'_>, Box<dyn Error>> {
     let accesses: Vec<_> = state.0.keys().map(accesses).collect();
     let reader = |accesses: &[Access]| {
         let footprint = Footprint::new(accesses.to_vec())?;
-        Ok(Role::Home(Box::new(empty_entry(footprint))))
+        Ok(Role::Home(Arc::new(empty_entry(footprint))))
     };
     let readers: Result<Vec<_>, Malformed> = accesses.chunks(1_000).map(reader).collect();
     partition.on_epoch(Arc::new(context(1)), (0..).zip(readers?).collect());

@@ -288,7 +288,7 @@ impl Pending {
             }
             ServerMessage::Receipts(receipts) => {
                 for item in receipts {
-                    if let (_, Slot::Open(meta)) = self.finish(item.request, item.index) {
+                    if let Slot::Open(meta) = self.finish(item.request, item.index) {
                         meta.resolve(Ok(item.receipt));
                     }
                 }
@@ -339,7 +339,10 @@ impl Pending {
             };
             let retry_after = retry_after_ms.map(|ms| Duration::from_millis(ms.into()));
             let rejection = Rejection { code, detail, retry_after };
-            if let (Some(transaction), Slot::Open(meta)) = self.finish(request, index) {
+            let transaction = self.transaction(request, index);
+            if let (Some(transaction), Slot::Open(meta)) =
+                (transaction, self.finish(request, index))
+            {
                 self.on_rejection(now, Item { transaction, meta }, rejection);
             }
         }
@@ -393,23 +396,26 @@ impl Pending {
         }
     }
 
-    /// Ends one slot of a flight. Returns what it was, with its transaction if it may be wanted.
-    fn finish(&mut self, request: u64, index: u32) -> (Option<Transaction>, Slot) {
-        let nothing = (None, Slot::Done);
-        let Some(flight) = self.flights.get_mut(&request) else { return nothing };
-        let Some(index) = usize::try_from(index).ok() else { return nothing };
-        let Some(slot) = flight.slots.get_mut(index) else { return nothing };
+    /// The transaction in a slot of a flight.
+    fn transaction(&self, request: u64, index: u32) -> Option<Transaction> {
+        self.flights.get(&request)?.transaction(usize::try_from(index).ok()?)
+    }
+
+    /// Ends one slot of a flight. Returns what it was.
+    fn finish(&mut self, request: u64, index: u32) -> Slot {
+        let Some(flight) = self.flights.get_mut(&request) else { return Slot::Done };
+        let Some(index) = usize::try_from(index).ok() else { return Slot::Done };
+        let Some(slot) = flight.slots.get_mut(index) else { return Slot::Done };
         let slot = std::mem::replace(slot, Slot::Done);
         if matches!(slot, Slot::Done) {
-            return nothing;
+            return slot;
         }
-        let transaction = flight.transaction(index);
         flight.left -= 1;
         self.in_flight -= 1;
         if flight.left == 0 {
             self.flights.remove(&request);
         }
-        (transaction, slot)
+        slot
     }
 
     /// The connection is lost: all that it has not answered is to be sent again, first and in the

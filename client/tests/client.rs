@@ -129,7 +129,7 @@ fn receipt(transaction: &Transaction) -> Receipt {
         attempt: 0,
         outcome: Outcome::Committed,
         work: 1,
-        output: transaction.payload.clone(),
+        output: transaction.payload.clone().into(),
         events: Vec::new(),
     }
 }

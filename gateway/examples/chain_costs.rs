@@ -43,9 +43,9 @@ fn transfer(nonce: u64) -> BlockTransaction {
     let signature = Signature::new(U256::from_be_bytes(draw.0), U256::from(nonce), false);
     let raw: Bytes = Transaction::from(content.into_signed(signature)).encoded_2718().into();
     let event = Event {
-        source: Bytes::copy_from_slice(&token[..]),
-        topics: vec![[1; 32], from.into_word().0, to.into_word().0],
-        data: Bytes::from(vec![0; 32]),
+        source: token[..].into(),
+        topics: vec![[1; 32], from.into_word().0, to.into_word().0].into(),
+        data: vec![0; 32].into(),
     };
     let receipt = Receipt {
         id: TxId(keccak256(&raw).0),
@@ -53,7 +53,7 @@ fn transfer(nonce: u64) -> BlockTransaction {
         attempt: 0,
         outcome: Outcome::Committed,
         work: 34_453,
-        output: Bytes::from(vec![0; 32]),
+        output: vec![0; 32].into(),
         events: vec![event],
     };
     BlockTransaction { raw, sender: from.0.0, receipt, state_root: None }

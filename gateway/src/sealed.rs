@@ -5,7 +5,7 @@ use alloy_primitives::{B256, Bloom, keccak256};
 use alloy_rlp::Encodable as _;
 use bytes::Bytes;
 use parsec_ethereum::{Block, BlockTransaction, Environment, Pool};
-use parsec_protocol::{EpochNumber, Outcome, Position, Receipt, TxId};
+use parsec_protocol::{EpochNumber, Outcome, Position, Receipt, ShortBytes, TxId};
 
 use crate::chain::Head;
 
@@ -66,7 +66,7 @@ fn unexecuted(hash: B256) -> Receipt {
         attempt: 0,
         outcome: Outcome::Committed,
         work: 0,
-        output: Bytes::new(),
+        output: ShortBytes::new(),
         events: Vec::new(),
     }
 }

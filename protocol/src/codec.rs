@@ -2,6 +2,8 @@
 //!
 //! Archives are little-endian, unaligned, with 32-bit offsets; they are the same on every host.
 
+use std::cell::Cell;
+
 use rkyv::api::high::{HighDeserializer, HighSerializer, HighValidator};
 use rkyv::rancor::Error;
 use rkyv::ser::allocator::ArenaHandle;
@@ -61,6 +63,15 @@ pub trait Wire {
     fn check(&self) -> Result<(), Malformed>;
 }
 
+/// A thread's buffer that has grown beyond this is given back after the value that needed it, bytes.
+const BUFFER_KEPT_BYTES: usize = 512 * 1_024;
+
+thread_local! {
+    /// Where values are encoded: one that has its length already. What grows on its way is copied
+    /// each time, to memory that was not used yet.
+    static BUFFER: Cell<AlignedVec> = Cell::new(AlignedVec::new());
+}
+
 /// Encodes a value.
 ///
 /// # Panics
@@ -70,7 +81,30 @@ pub fn encode<T>(value: &T) -> AlignedVec
 where
     T: for<'a> rkyv::Serialize<HighSerializer<AlignedVec, ArenaHandle<'a>, Error>>,
 {
-    rkyv::to_bytes::<Error>(value).expect("plain data always archives to memory")
+    with_encoded(value, |encoded| {
+        let mut exact = AlignedVec::with_capacity(encoded.len());
+        exact.extend_from_slice(encoded);
+        exact
+    })
+}
+
+/// Encodes a value for `look`, and for nobody else.
+///
+/// # Panics
+/// As [`encode`].
+pub fn with_encoded<T, R>(value: &T, look: impl FnOnce(&[u8]) -> R) -> R
+where
+    T: for<'a> rkyv::Serialize<HighSerializer<AlignedVec, ArenaHandle<'a>, Error>>,
+{
+    let mut buffer = BUFFER.take();
+    buffer.clear();
+    let encoded = rkyv::api::high::to_bytes_in::<_, Error>(value, buffer)
+        .expect("plain data always archives to memory");
+    let result = look(&encoded);
+    if encoded.capacity() <= BUFFER_KEPT_BYTES {
+        BUFFER.set(encoded);
+    }
+    result
 }
 
 /// Decodes and checks a value.
@@ -94,4 +128,22 @@ where
 #[must_use]
 pub fn digest(encoded: &[u8]) -> [u8; 32] {
     blake3::hash(encoded).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_encoded_before_leaves_no_trace() {
+        let values = [vec![1u8; 100], vec![2; 2 * BUFFER_KEPT_BYTES], Vec::new(), vec![3; 10]];
+        for value in values {
+            let expected = rkyv::to_bytes::<Error>(&value).unwrap();
+            assert_eq!(encode(&value)[..], expected[..]);
+            assert!(with_encoded(&value, |encoded| encoded == &expected[..]));
+            // Also if one is encoded while another is looked at.
+            let within = with_encoded(&value, |encoded| (encode(&7u32), encoded.to_vec()));
+            assert_eq!(within.1, expected[..]);
+        }
+    }
 }

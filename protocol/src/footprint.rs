@@ -6,6 +6,10 @@ use crate::codec::Malformed;
 use crate::key::Key;
 use crate::limits::FOOTPRINT_KEYS_MAX;
 
+/// Accesses up to which a key is found by looking at each of them: most are told apart at a glance, and
+/// nothing has to be guessed on the way.
+const SCANNED_MAX: usize = 16;
+
 /// How a transaction may touch a key. The order is by strength: `Write` allows everything.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Archive, Serialize, Deserialize,
@@ -114,6 +118,9 @@ impl Footprint {
     /// The index of `key` among the accesses.
     #[must_use]
     pub fn find(&self, key: &Key) -> Option<usize> {
+        if self.accesses.len() <= SCANNED_MAX {
+            return self.accesses.iter().position(|access| access.key == *key);
+        }
         self.accesses.binary_search_by(|access| access.key.cmp(key)).ok()
     }
 
@@ -172,6 +179,19 @@ mod tests {
         assert!(footprint.covers(&access("b", Add).key, Add));
         assert!(!footprint.covers(&access("c", Add).key, Read));
         assert!(!footprint.covers(&access("d", Add).key, Add));
+    }
+
+    #[test]
+    fn keys_are_found_however_many_there_are() {
+        for keys in [0, 1, SCANNED_MAX, SCANNED_MAX + 1, 3 * SCANNED_MAX] {
+            let all =
+                (0..keys).map(|n| access(&format!("{n:04} of a table"), Mode::Read)).collect();
+            let footprint = Footprint::new(all).unwrap();
+            for (index, access) in footprint.accesses().iter().enumerate() {
+                assert_eq!(footprint.find(&access.key), Some(index));
+            }
+            assert_eq!(footprint.find(&access("9999 of a table", Mode::Read).key), None);
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::limits::{
 };
 use crate::placement::{NodeId, PartitionId};
 use crate::receipt::{ErrorCode, Receipt};
+use crate::short::ShortBytes;
 use crate::slice::{HostSlices, Push};
 use crate::transaction::{RuntimeId, Transaction, TxId};
 use crate::value::Value;
@@ -442,11 +443,8 @@ pub fn short(text: impl Into<String>) -> String {
     text
 }
 
-/// Cuts an output to the length that a receipt keeps.
+/// An output as a receipt keeps it: cut to the length that is allowed.
 #[must_use]
-pub fn short_output(output: Bytes) -> Bytes {
-    match output.len() > crate::limits::OUTPUT_BYTES_MAX {
-        true => output.slice(..crate::limits::OUTPUT_BYTES_MAX),
-        false => output,
-    }
+pub fn short_output(output: &[u8]) -> ShortBytes {
+    ShortBytes::copy_from_slice(&output[..output.len().min(crate::limits::OUTPUT_BYTES_MAX)])
 }

@@ -2,14 +2,14 @@
 
 #![allow(missing_docs, reason = "rkyv derives fields without their documentation")]
 
-use bytes::Bytes;
 use rkyv::{Archive, Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use crate::codec::{self, Malformed};
 use crate::epoch::Position;
 use crate::footprint::Mode;
 use crate::key::Key;
-use crate::short::Exact;
+use crate::short::ShortBytes;
 use crate::transaction::TxId;
 
 /// Why a transaction was refused at admission, or had no effect.
@@ -135,17 +135,18 @@ impl Outcome {
     }
 }
 
+/// The topics of an [`Event`]: within itself as many as an Ethereum log may have.
+pub type Topics = SmallVec<[[u8; 32]; 4]>;
+
 /// Something that a contract announced (a log entry, to Ethereum).
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub struct Event {
     /// Who announced it: a contract's address or name.
-    #[rkyv(with = Exact)]
-    pub source: Bytes,
+    pub source: ShortBytes,
     /// Topics to find it by.
-    pub topics: Vec<[u8; 32]>,
+    pub topics: Topics,
     /// Its content.
-    #[rkyv(with = Exact)]
-    pub data: Bytes,
+    pub data: ShortBytes,
 }
 
 /// What became of a transaction, where in the order, and what it said.
@@ -162,8 +163,7 @@ pub struct Receipt {
     /// The work it took, in its runtime's unit: gas, or instructions.
     pub work: u64,
     /// Return data, revert data, the address of a created contract, or the text of an error.
-    #[rkyv(with = Exact)]
-    pub output: Bytes,
+    pub output: ShortBytes,
     /// What it announced; empty unless it committed.
     pub events: Vec<Event>,
 }
@@ -172,7 +172,7 @@ impl Receipt {
     /// BLAKE3 of its encoding, for the digest of receipts.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
-        codec::digest(&codec::encode(self))
+        codec::with_encoded(self, codec::digest)
     }
 
     /// Checks the invariants of a receipt that was decoded.

@@ -7,19 +7,21 @@ use std::sync::Arc;
 
 use rkyv::with::Unshare;
 use rkyv::{Archive, Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use crate::codec::{Malformed, Wire};
 use crate::epoch::Position;
 use crate::footprint::Access;
 use crate::placement::{PartitionId, PartitionMap};
+use crate::shared::Boxed;
 use crate::transaction::{Batch, Entry, LaneId};
 use crate::value::{Change, Value};
 
 /// What a partition has to do for one transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub enum Role {
-    /// It runs the transaction. Boxed, because it is handed on from hand to hand.
-    Home(Box<Entry>),
+    /// It runs the transaction.
+    Home(#[rkyv(with = Boxed)] Arc<Entry>),
     /// It owns keys of the transaction, which runs elsewhere.
     Participant {
         /// Where it runs.
@@ -112,7 +114,10 @@ pub fn cut(batch: &Batch, map: &PartitionMap) -> Vec<Slice> {
             let role = Role::Participant { home, accesses };
             slices[partition.index()].entries.push(SliceEntry { index, role });
         }
-        let role = Role::Home(Box::new(Entry { home, ..entry.clone() }));
+        let role = Role::Home(match entry.home == home {
+            true => entry.clone(),
+            false => Arc::new(Entry { home, ..Entry::clone(entry) }),
+        });
         slices[home.index()].entries.push(SliceEntry { index, role });
     }
     slices
@@ -164,11 +169,14 @@ pub struct Push {
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub enum PushKind {
     /// Values of keys that the sender owns, for the home.
-    Reads(Vec<(u16, Option<Value>)>),
+    Reads(PushItems<Option<Value>>),
     /// What the transaction did to the keys that the receiver owns: one item for every access
     /// that may change a key, [`Change::Keep`] if it did not.
-    Writes(Vec<(u16, Change)>),
+    Writes(PushItems<Change>),
 }
+
+/// Items of a push, with the indexes of their accesses. Most pushes have one.
+pub type PushItems<T> = SmallVec<[(u16, T); 1]>;
 
 impl Push {
     /// Roughly how many bytes it takes, for closing frames.

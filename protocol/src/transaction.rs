@@ -1,9 +1,10 @@
 //! Transactions, as clients submit them and as a lane orders them.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 use bytes::Bytes;
+use rkyv::with::{Map, Unshare};
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::codec::{self, Malformed, Wire};
@@ -163,8 +164,9 @@ pub struct Batch {
     pub sequence: u64,
     /// The partition map under which homes were chosen.
     pub map_version: u64,
-    /// The transactions, in order.
-    pub entries: Vec<Entry>,
+    /// The transactions, in order. Shared with what is made of them for the partitions.
+    #[rkyv(with = Map<Unshare>)]
+    pub entries: Vec<Arc<Entry>>,
 }
 
 impl Batch {
@@ -186,7 +188,7 @@ impl Wire for Batch {
         if self.entries.len() > BATCH_TRANSACTIONS_MAX {
             return Err(Malformed::BatchLength { transactions: self.entries.len() });
         }
-        self.entries.iter().try_for_each(Entry::check)
+        self.entries.iter().try_for_each(|entry| entry.check())
     }
 }
 

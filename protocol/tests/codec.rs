@@ -5,6 +5,8 @@
 //! its parts once ([`parts_that_share_bytes_are_refused`]), so that what is decoded is bounded by
 //! what was received; [`hostile_bytes_decode_to_nothing_large`] measures it by encoding again.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use parsec_protocol::message::*;
 use parsec_protocol::*;
@@ -105,7 +107,7 @@ fn batch() -> impl Strategy<Value = Batch> {
             lane: LaneId(lane),
             sequence,
             map_version,
-            entries,
+            entries: entries.into_iter().map(Arc::new).collect(),
         },
     )
 }
@@ -146,9 +148,9 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 
 fn event() -> impl Strategy<Value = Event> {
     (bytes(), vec(digest(), 0..4), bytes()).prop_map(|(source, topics, data)| Event {
-        source,
-        topics,
-        data,
+        source: source.into(),
+        topics: topics.into(),
+        data: data.into(),
     })
 }
 
@@ -161,7 +163,7 @@ fn receipt() -> impl Strategy<Value = Receipt> {
             attempt,
             outcome,
             work,
-            output,
+            output: output.into(),
             events,
         },
     )
@@ -178,8 +180,9 @@ fn change() -> impl Strategy<Value = Change> {
 
 fn push() -> impl Strategy<Value = Push> {
     let kind = prop_oneof![
-        vec((any::<u16>(), option::of(value())), 0..4).prop_map(PushKind::Reads),
-        vec((any::<u16>(), change()), 0..4).prop_map(PushKind::Writes),
+        vec((any::<u16>(), option::of(value())), 0..4)
+            .prop_map(|items| PushKind::Reads(items.into())),
+        vec((any::<u16>(), change()), 0..4).prop_map(|items| PushKind::Writes(items.into())),
     ];
     (position(), partition(), partition(), kind).prop_map(|(position, from, to, kind)| Push {
         position,
@@ -192,7 +195,7 @@ fn push() -> impl Strategy<Value = Push> {
 fn host_slices() -> impl Strategy<Value = HostSlices> {
     let accesses = vec((any::<u16>(), access()), 0..4);
     let role = prop_oneof![
-        entry().prop_map(|entry| Role::Home(Box::new(entry))),
+        entry().prop_map(|entry| Role::Home(Arc::new(entry))),
         (partition(), accesses).prop_map(|(home, accesses)| Role::Participant { home, accesses }),
     ];
     let entry = (any::<u32>(), role).prop_map(|(index, role)| SliceEntry { index, role });

@@ -79,7 +79,7 @@ impl Execution {
             attempt: entry.attempt,
             outcome: done.outcome,
             work: done.work,
-            output: parsec_protocol::message::short_output(done.output),
+            output: parsec_protocol::message::short_output(&done.output),
             events: done.events,
         };
         Ok(Self { changes: workspace.changes, receipt })

@@ -15,7 +15,7 @@ use parsec_protocol::message::{
 use parsec_protocol::transport::{ClientConnection, ClientListener, ClientReader, ClientWriter};
 use parsec_protocol::{EpochNumber, ErrorCode, Key, RuntimeId, Transaction};
 use parsec_runtimes::Rejection;
-use parsec_sequencer_core::{Accepted, Candidate, Lookup, Place, Refused, Token, Word, word};
+use parsec_sequencer_core::{Accepted, Lookup, Offer, Place, Submitted, Token, Word, word};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -284,44 +284,30 @@ impl Session {
         left_out: usize,
     ) -> Result<Option<()>, IndexError> {
         let mut verdicts: Vec<Option<Verdict>> = Vec::with_capacity(prepared.len() + left_out);
-        let mut open = Vec::new();
+        let (mut open, mut undecided) = (Vec::new(), Vec::new());
         for (index, prepared) in (0u32..).zip(prepared) {
             match prepared {
                 Prepared::Refused(verdict) => verdicts.push(Some(verdict)),
                 Prepared::Ready(candidate, lookup) => {
                     verdicts.push(None);
-                    open.push((index, *candidate, lookup));
+                    undecided.push((index, candidate.id));
+                    let token = Token { connection: self.number, request, index };
+                    open.push((*candidate, lookup, Some(token)));
                 }
             }
         }
+        let mut undecided = undecided.into_iter();
         let mut known = Vec::new();
         while !open.is_empty() {
-            let Some(answers) = self.offer(request, &open).await else { return Ok(None) };
-            let mut again = Vec::new();
-            for ((index, candidate, lookup), answer) in open.into_iter().zip(answers) {
-                let verdict = match answer {
-                    Err(Refused::LookupTooOld) => {
-                        again.push((index, candidate, lookup));
-                        continue;
-                    }
-                    Err(reason) => refused(reason),
-                    Ok(accepted) => {
-                        if let Accepted::Known(place) = accepted {
-                            known.push((index, place));
-                        }
-                        Verdict::Accepted(candidate.id)
-                    }
-                };
+            let Some(submitted) = self.offer(open).await else { return Ok(None) };
+            for (answer, (index, id)) in submitted.verdicts.into_iter().zip(undecided.by_ref()) {
+                if let Ok(Accepted::Known(place)) = answer {
+                    known.push((index, place));
+                }
+                let verdict = answer.map_or_else(refused, |_| Verdict::Accepted(id));
                 verdicts[index as usize] = Some(verdict);
             }
-            let ids = again.iter().map(|(_, candidate, _)| candidate.id).collect();
-            let lookups = self.service.admission.look_up(ids).await?;
-            for ((_, _, old), new) in again.iter_mut().zip(lookups) {
-                // Of the same attempt the same is known.
-                let void = old.void && old.found == new.found;
-                *old = Lookup { void, ..new };
-            }
-            open = again;
+            open = self.look_up_again(submitted.again).await?;
         }
         self.decide(request, verdicts.into_iter().flatten().collect(), left_out);
         if !known.is_empty() {
@@ -344,19 +330,25 @@ impl Session {
     }
 
     /// Offers transactions to the lane; `None` if it has stopped.
-    async fn offer(
-        &self,
-        request: u64,
-        open: &[(u32, Candidate, Lookup)],
-    ) -> Option<Vec<Result<Accepted, Refused>>> {
-        let token = |index| Some(Token { connection: self.number, request, index });
-        let unit = open
-            .iter()
-            .map(|(index, candidate, lookup)| (candidate.clone(), *lookup, token(*index)));
+    async fn offer(&self, unit: Vec<Offer>) -> Option<Submitted> {
         let (answer, answers) = oneshot::channel();
-        let submit = Input::Submit { unit: unit.collect(), answer };
-        self.service.inputs.send(submit).await.ok()?;
+        self.service.inputs.send(Input::Submit { unit, answer }).await.ok()?;
         answers.await.ok()
+    }
+
+    /// Asks the index again of those of which it was asked too long ago.
+    async fn look_up_again(&self, mut again: Vec<Offer>) -> Result<Vec<Offer>, IndexError> {
+        if again.is_empty() {
+            return Ok(again);
+        }
+        let ids = again.iter().map(|(candidate, ..)| candidate.id).collect();
+        let lookups = self.service.admission.look_up(ids).await?;
+        for ((_, old, _), new) in again.iter_mut().zip(lookups) {
+            // Of the same attempt the same is known.
+            let void = old.void && old.found == new.found;
+            *old = Lookup { void, ..new };
+        }
+        Ok(again)
     }
 
     /// Answers transactions that were finished before with their recorded receipts.

@@ -12,7 +12,7 @@ use ahash::AHashMap;
 use parsec_protocol::message::ClientReceipt;
 use parsec_protocol::{Batch, EpochNumber, EpochRecord, ErrorCode, Footprint, Receipt, TxId};
 use parsec_sequencer_core::{
-    Accepted, Candidate, Lookup, Orderer, Output, Rediscovery, Refused, SingleLedger, Token,
+    Accepted, Candidate, Offer, Orderer, Output, Rediscovery, SingleLedger, Submitted, Token,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -22,13 +22,10 @@ use crate::log::LogCommand;
 use crate::outbox::Outbox;
 use crate::stop::Stop;
 
-/// A transaction for the lane, with what the index says of its id, and whom to answer.
-pub(crate) type Offer = (Candidate, Lookup, Option<Token>);
-
 /// What comes to the driver.
 pub(crate) enum Input {
-    /// Transactions to be ordered, answered in their order.
-    Submit { unit: Vec<Offer>, answer: oneshot::Sender<Vec<Result<Accepted, Refused>>> },
+    /// Transactions to be ordered, in their order.
+    Submit { unit: Vec<Offer>, answer: oneshot::Sender<Submitted> },
     /// A connection whose tokens may be submitted.
     Connected { connection: u64, outbox: Arc<Outbox> },
     /// A connection whose tokens need no answer any more.
@@ -184,11 +181,12 @@ impl Driver {
     fn take(&mut self, input: Input) {
         match input {
             Input::Submit { unit, answer } => {
-                let verdicts = self.orderer.submit_in_order(unit);
-                let queued = verdicts.iter().filter(|v| **v == Ok(Accepted::Queued)).count();
+                let submitted = self.orderer.submit_in_order(unit);
+                let verdicts = submitted.verdicts.iter();
+                let queued = verdicts.filter(|v| **v == Ok(Accepted::Queued)).count();
                 self.view.unordered.fetch_add(queued as u64, Ordering::AcqRel);
                 // A connection that is gone does not wait for it.
-                answer.send(verdicts).ok();
+                answer.send(submitted).ok();
             }
             Input::Connected { connection, outbox } => {
                 self.connections.insert(connection, outbox);

@@ -66,14 +66,15 @@ async fn submit(
     if inputs.send(Input::Submit { unit, answer }).await.is_err() {
         return Ok(None);
     }
-    let Ok(answers) = answers.await else { return Ok(None) };
-    let refused = |answer| matches!(answer, Err(Refused::Busy | Refused::LookupTooOld));
-    let open: Vec<_> =
-        loads.into_iter().zip(answers).filter(|(_, answer)| refused(*answer)).collect();
+    let Ok(submitted) = answers.await else { return Ok(None) };
+    let mut verdicts = submitted.verdicts.into_iter();
+    // Nothing was said of those whose lookup was too old.
+    let mut is_open = |_: &Load| matches!(verdicts.next(), None | Some(Err(Refused::Busy)));
+    let open: Vec<_> = loads.into_iter().filter(&mut is_open).collect();
     if !open.is_empty() {
         tokio::time::sleep(PAUSE).await;
     }
-    Ok(Some(open.into_iter().map(|(load, _)| load).collect()))
+    Ok(Some(open))
 }
 
 fn candidate(load: &Load) -> Candidate {

@@ -124,7 +124,7 @@ pub(super) fn receipt(outcome: Outcome) -> Answer {
         attempt: 0,
         outcome,
         work: 0,
-        output: Bytes::from_static(b"why"),
+        output: b"why".into(),
         events: Vec::new(),
     })
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use parsec_protocol::plant::{self, Bug};
 use parsec_protocol::{
-    Access, Change, Entry, EpochNumber, PartitionId, Position, Push, PushKind, Value, slice,
+    Access, Change, Entry, EpochNumber, PartitionId, Position, Push, PushItems, PushKind, Value,
+    slice,
 };
 
 use crate::epochs::Epochs;
@@ -140,7 +141,7 @@ impl Partition {
         awaited
     }
 
-    fn deliver_writes(&mut self, index: NodeIndex, items: Vec<(u16, Change)>) {
+    fn deliver_writes(&mut self, index: NodeIndex, items: PushItems<Change>) {
         let node = self.nodes.get_mut(index);
         let Part::Participant { changes, awaited, holds, .. } = &mut node.part else { return };
         for (item, change) in items {
@@ -163,7 +164,7 @@ impl Partition {
         let (home, awaited) = (*home, *awaited);
         let pushed = node.accesses.iter().filter(|access| access.pushed);
         let value = |key| value_to_push(&self.keys, &self.epochs, key);
-        let items: Vec<_> = pushed.map(|access| (access.index, value(access.key))).collect();
+        let items: PushItems<_> = pushed.map(|access| (access.index, value(access.key))).collect();
         let position = node.position;
         if !items.is_empty() {
             let kind = Arc::new(PushKind::Reads(items));
@@ -227,7 +228,7 @@ mod tests {
     fn push(index: u32, from: u16) -> Push {
         let position = Position { epoch: EpochNumber(1), index };
         let (from, to) = (PartitionId(from), PartitionId(9));
-        Push { position, from, to, kind: Arc::new(PushKind::Reads(Vec::new())) }
+        Push { position, from, to, kind: Arc::new(PushKind::Reads(PushItems::new())) }
     }
 
     fn early(max: usize) -> Early {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use parsec_protocol::limits::FRAME_BYTES_TARGET;
-use parsec_protocol::{Push, PushKind, Receipt};
+use parsec_protocol::{Push, PushItems, PushKind, Receipt};
 
 /// Splits pushes into frames.
 #[must_use]
@@ -44,10 +44,14 @@ fn take_apart(push: Push, parts: &mut Vec<Push>) {
     let part = |kind| Push { position, from, to, kind: Arc::new(kind) };
     match Arc::unwrap_or_clone(kind) {
         PushKind::Reads(items) => {
-            parts.extend(items.into_iter().map(|item| part(PushKind::Reads(vec![item]))));
+            parts.extend(
+                items.into_iter().map(|item| part(PushKind::Reads(PushItems::from_iter([item])))),
+            );
         }
         PushKind::Writes(items) => {
-            parts.extend(items.into_iter().map(|item| part(PushKind::Writes(vec![item]))));
+            parts.extend(
+                items.into_iter().map(|item| part(PushKind::Writes(PushItems::from_iter([item])))),
+            );
         }
     }
 }
@@ -105,7 +109,7 @@ mod tests {
     fn a_push_of_many_large_values_fits_into_frames() {
         let value = Value::from(vec![7; VALUE_BYTES_MAX]);
         let indexes = 0..u16::try_from(FOOTPRINT_KEYS_MAX).unwrap();
-        let items: Vec<_> = indexes.map(|index| (index, Some(value.clone()))).collect();
+        let items: PushItems<_> = indexes.map(|index| (index, Some(value.clone()))).collect();
         let frames = push_frames(vec![push(PushKind::Reads(items.clone()))]);
         let sizes = frames.iter().map(|frame| frame.iter().map(Push::size).sum::<usize>());
         assert!(sizes.max().unwrap() < PEER_FRAME_BYTES_MAX);
@@ -113,7 +117,7 @@ mod tests {
         assert!(encoded.len() < PEER_FRAME_BYTES_MAX);
         let parts = frames.into_iter().flatten().flat_map(|push| match &*push.kind {
             PushKind::Reads(items) => items.clone(),
-            PushKind::Writes(_) => Vec::new(),
+            PushKind::Writes(_) => PushItems::new(),
         });
         assert!(parts.eq(items));
     }
@@ -121,7 +125,7 @@ mod tests {
     #[test]
     fn writes_are_taken_apart_as_well() {
         let change = || Change::Put(Value::from(vec![7; FRAME_BYTES_TARGET / 2]));
-        let items: Vec<_> = (0..4).map(|index| (index, change())).collect();
+        let items = (0..4).map(|index| (index, change())).collect();
         let parts = push_frames(vec![push(PushKind::Writes(items))]).concat();
         assert_eq!(parts.len(), 4);
         assert!(parts.iter().all(|part| part.size() <= FRAME_BYTES_TARGET));

@@ -1,5 +1,7 @@
 //! The transactions that a partition has in hand: the nodes of the dependency graph.
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 use parsec_protocol::{Change, Entry, Mode, PartitionId, Position, Value};
 use smallvec::SmallVec;
@@ -43,7 +45,7 @@ pub(crate) enum Part {
     /// Run it.
     Home {
         /// Not there while a worker executes it.
-        entry: Option<Box<Entry>>,
+        entry: Option<Arc<Entry>>,
         /// The values that other partitions push, by index in the footprint; the outer `None`
         /// until it has come.
         remote: Vec<(u16, Option<Option<Value>>)>,

@@ -51,7 +51,7 @@ pub struct Task {
     /// Its index in the epoch.
     pub index: u32,
     /// The transaction.
-    pub entry: Box<Entry>,
+    pub entry: Arc<Entry>,
     /// A value for each access of its footprint (none for those that only add). To be handed back as
     /// they are: those of keys that it may write are lent.
     pub values: Vec<Option<Value>>,
@@ -208,7 +208,8 @@ impl Partition {
             self.push_writes(*participant, node.position, &task.entry, &changes);
         }
         let mut local = node.accesses.iter().peekable();
-        let accesses = task.entry.footprint.into_accesses().into_iter().zip(task.values);
+        let accesses =
+            Arc::unwrap_or_clone(task.entry).footprint.into_accesses().into_iter().zip(task.values);
         for (index, ((access, value), change)) in (0..=u16::MAX).zip(accesses.zip(changes)) {
             if let Some(here) = local.next_if(|here| here.index == index) {
                 if here.mode == Mode::Write {
@@ -366,7 +367,7 @@ impl Partition {
         }
     }
 
-    fn enter_home(&mut self, entering: &mut Entering, entry: Box<Entry>) -> Part {
+    fn enter_home(&mut self, entering: &mut Entering, entry: Arc<Entry>) -> Part {
         let mut remote = Vec::new();
         let mut participants = Participants::new();
         let places = self.find_all(entry.footprint.accesses());

@@ -92,13 +92,13 @@ impl Routes {
 
 #[cfg(test)]
 mod tests {
-    use parsec_protocol::{EpochNumber, Position, PushKind};
+    use parsec_protocol::{EpochNumber, Position, PushItems, PushKind};
 
     use super::*;
 
     fn push(to: u16, index: u32) -> Push {
         let position = Position { epoch: EpochNumber(1), index };
-        let kind = PushKind::Reads(vec![]).into();
+        let kind = PushKind::Reads(PushItems::new()).into();
         Push { position, from: PartitionId(9), to: PartitionId(to), kind }
     }
 

@@ -3,9 +3,8 @@
 use alloy_consensus::{SignableTransaction as _, TxEip1559};
 use alloy_eips::eip2718::Encodable2718 as _;
 use alloy_primitives::{Address, B256, Bytes as Data, Signature, TxKind, U256};
-use bytes::Bytes;
 use parsec_ethereum::{BlockTransaction, Environment};
-use parsec_protocol::{EpochNumber, Event, Outcome, Position, Receipt, TxId};
+use parsec_protocol::{EpochNumber, Event, Outcome, Position, Receipt, ShortBytes, TxId};
 use parsec_runtimes::evm::block::Sealing;
 use proptest::prelude::*;
 use revm::primitives::hardfork::SpecId;
@@ -37,13 +36,13 @@ fn transaction(nonce: u64, sender: u8, events: &[Logged]) -> BlockTransaction {
         attempt: 0,
         outcome: Outcome::Committed,
         work: 21_000 + nonce,
-        output: Bytes::new(),
+        output: ShortBytes::new(),
         events: events
             .iter()
             .map(|(source, topics)| Event {
-                source: Bytes::from(vec![*source; 20]),
+                source: vec![*source; 20].into(),
                 topics: topics.iter().map(|topic| word(*topic)).collect(),
-                data: Bytes::from(vec![*source; 3]),
+                data: vec![*source; 3].into(),
             })
             .collect(),
     };

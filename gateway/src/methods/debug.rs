@@ -84,7 +84,7 @@ fn raw_receipt(placed: &Placed) -> Result<Bytes, RpcError> {
         address: Address::try_from(&event.source[..]).unwrap_or_default(),
         data: LogData::new_unchecked(
             event.topics.iter().map(B256::from).collect(),
-            event.data.clone().into(),
+            Bytes::copy_from_slice(&event.data),
         ),
     };
     let receipt = ReceiptWithBloom::from(Receipt {

@@ -218,7 +218,7 @@ async fn transaction_error(node: Arc<Node>, (hash,): (B256,)) -> Result<Bytes, R
     let placed = placed.ok_or_else(|| RpcError::server("transaction not found"))?;
     let receipt = placed.transaction.receipt;
     Ok(match receipt.outcome {
-        Outcome::Reverted(ErrorCode::Refused) => receipt.output.into(),
+        Outcome::Reverted(ErrorCode::Refused) => Bytes::copy_from_slice(&receipt.output),
         _ => Bytes::new(),
     })
 }

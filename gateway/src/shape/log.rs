@@ -31,7 +31,7 @@ impl LogJson {
             // Sources of events of the Ethereum runtime are addresses.
             address: Address::try_from(&found.event.source[..]).unwrap_or_default(),
             topics: found.event.topics.iter().map(B256::from).collect(),
-            data: found.event.data.into(),
+            data: Bytes::copy_from_slice(&found.event.data),
             block_number: quantity(found.block.number),
             transaction_hash: found.transaction,
             transaction_index: quantity(found.place.index),

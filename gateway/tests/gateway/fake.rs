@@ -12,7 +12,9 @@ use parsec_ethereum::{
     Account, Answer, Block, BlockTransaction, Environment, Pool, PoolTransaction, Query, QueryError,
 };
 use parsec_gateway::{Answering, At, Backend, Chain, Refused, Transaction};
-use parsec_protocol::{EpochNumber, ErrorCode, Event, Outcome, Position, Receipt, TxId};
+use parsec_protocol::{
+    EpochNumber, ErrorCode, Event, Outcome, Position, Receipt, ShortBytes, TxId,
+};
 use parsec_runtimes::evm::block::Sealing;
 use revm::primitives::hardfork::SpecId;
 use tokio::sync::broadcast;
@@ -95,7 +97,7 @@ impl Fake {
                 attempt: 0,
                 outcome,
                 work: 21_000 + 100 * tx.nonce(),
-                output: Bytes::new(),
+                output: ShortBytes::new(),
                 events: if reverted { Vec::new() } else { events.clone() },
             };
             BlockTransaction { raw, sender: SENDER.0.0, receipt, state_root: None }
@@ -147,9 +149,9 @@ pub(crate) fn creation(nonce: u64) -> Transaction {
 
 pub(crate) fn event(source: u8, topics: &[u8]) -> Event {
     Event {
-        source: Bytes::from(vec![source; 20]),
+        source: vec![source; 20].into(),
         topics: topics.iter().map(|topic| [*topic; 32]).collect(),
-        data: Bytes::from_static(&[9]),
+        data: [9; 1][..].into(),
     }
 }
 

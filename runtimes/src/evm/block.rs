@@ -106,7 +106,7 @@ pub fn envelope(
 #[must_use]
 pub fn log(event: &Event) -> Log {
     let topics = event.topics.iter().map(B256::from).collect();
-    let data = LogData::new_unchecked(topics, event.data.clone().into());
+    let data = LogData::new_unchecked(topics, Bytes::copy_from_slice(&event.data).into());
     Log { address: Address::from_slice(&event.source), data }
 }
 
@@ -200,7 +200,7 @@ fn blob_gas(payloads: &[Bytes]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use parsec_protocol::Position;
+    use parsec_protocol::{Position, Topics, Value};
 
     use super::*;
 
@@ -248,15 +248,18 @@ mod tests {
 
     #[test]
     fn roots_gas_and_bloom_are_those_of_the_transactions() {
-        let event =
-            Event { source: Bytes::from(vec![5; 20]), topics: vec![[6; 32]], data: Bytes::new() };
+        let event = Event {
+            source: vec![5; 20].into(),
+            topics: Topics::from_slice(&[[6; 32]]),
+            data: Value::new(),
+        };
         let receipt = Receipt {
             id: parsec_protocol::TxId([3; 32]),
             position: Position { epoch: EpochNumber(12), index: 0 },
             attempt: 0,
             outcome: Outcome::Committed,
             work: 30_000,
-            output: Bytes::new(),
+            output: Value::new(),
             events: vec![event.clone()],
         };
         let raw = Bytes::from_static(&[0xc0]);

@@ -170,7 +170,7 @@ pub fn is_block(record: &EpochRecord) -> bool {
 #[cfg(test)]
 mod tests {
     use alloy_trie::EMPTY_ROOT_HASH;
-    use parsec_protocol::{BatchRef, ErrorCode, LaneId, Outcome, Position, TxId};
+    use parsec_protocol::{BatchRef, ErrorCode, LaneId, Outcome, Position, ShortBytes, TxId};
 
     use super::*;
 
@@ -198,7 +198,7 @@ mod tests {
             attempt: 0,
             outcome,
             work: 21_000,
-            output: Bytes::new(),
+            output: ShortBytes::new(),
             events: Vec::new(),
         };
         Executed { sender: vec![7; 20].into(), payload: Bytes::from_static(&[0xc0]), receipt }

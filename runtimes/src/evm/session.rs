@@ -3,7 +3,7 @@
 use alloy_eips::eip4788::SYSTEM_ADDRESS;
 use alloy_primitives::{Address, Log, TxKind};
 use bytes::Bytes;
-use parsec_protocol::{EpochRecord, ErrorCode, Event, Key, Outcome, Value};
+use parsec_protocol::{EpochRecord, ErrorCode, Event, Key, Outcome, ShortBytes, Value};
 use revm::context::TxEnv;
 use revm::context_interface::Transaction;
 use revm::context_interface::result::{
@@ -304,8 +304,8 @@ fn halt(reason: &HaltReason, unknown_block: Option<u64>) -> (ErrorCode, String) 
 fn event(log: Log) -> Event {
     let (topics, data) = log.data.split();
     Event {
-        source: Bytes::copy_from_slice(log.address.as_slice()),
+        source: ShortBytes::copy_from_slice(log.address.as_slice()),
         topics: topics.into_iter().map(|topic| topic.0).collect(),
-        data: data.0,
+        data: ShortBytes::copy_from_slice(&data),
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use mlua::{Lua, MultiValue, Value};
 use parsec_protocol::limits::VALUE_BYTES_MAX;
-use parsec_protocol::{Delta, Event, Key};
+use parsec_protocol::{Delta, Event, Key, ShortBytes, Topics};
 
 use super::contract_key;
 use super::host::{request, work_for};
@@ -129,9 +129,9 @@ impl<'a, 'b> Services<'a, 'b> {
         }
         let topic = topic.try_into().unwrap_or_else(|_| *blake3::hash(topic).as_bytes());
         self.events.push(Event {
-            source: Bytes::copy_from_slice(&self.contract),
-            topics: vec![topic],
-            data: Bytes::copy_from_slice(data),
+            source: ShortBytes::copy_from_slice(&self.contract),
+            topics: Topics::from_slice(&[topic]),
+            data: ShortBytes::copy_from_slice(data),
         });
         Ok(Value::Nil)
     }

@@ -149,7 +149,12 @@ mod tests {
             expires: None,
         };
         let entries: Vec<_> = ids.iter().map(entry).collect();
-        let batch = Batch { lane: LANE, sequence: number, map_version: 1, entries };
+        let batch = Batch {
+            lane: LANE,
+            sequence: number,
+            map_version: 1,
+            entries: entries.into_iter().map(Arc::new).collect(),
+        };
         let own = batch.reference(&[]);
         let other = BatchRef { lane: LaneId(0), transactions: 10, ..own.clone() };
         let (number, parent, batches) = (EpochNumber(number), [0; 32], vec![other, own]);

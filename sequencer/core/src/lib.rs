@@ -53,7 +53,7 @@ pub use lane::{Accepted, Lane, Lookup, Refused};
 pub use layout::{Held, Layout, LayoutError};
 pub use ledger::{Ledger, LedgerOutput, SingleLedger};
 pub use options::LaneOptions;
-pub use orderer::Orderer;
+pub use orderer::{Offer, Orderer, Submitted};
 pub use restore::{Identity, LogExtent, RestoreError, Restored, Restorer};
 
 /// A moment: microseconds since 1970.
@@ -235,6 +235,7 @@ pub fn positions<'a>(
     let firsts = window::firsts(lane, record);
     assert_eq!(firsts.len(), batches.len(), "every batch of the lane is at hand");
     firsts.into_iter().zip(batches).flat_map(move |(first, batch)| {
-        (first..).map(move |index| Position { epoch, index }).zip(&batch.entries)
+        let entries = batch.entries.iter().map(|entry| &**entry);
+        (first..).map(move |index| Position { epoch, index }).zip(entries)
     })
 }

@@ -12,6 +12,19 @@ use crate::{
     Refused, Tick, Token,
 };
 
+/// A transaction for the lane, with what the index says of its id, and whom to answer.
+pub type Offer = (Candidate, Lookup, Option<Token>);
+
+/// What became of transactions that were [submitted](Orderer::submit_in_order) in their order.
+#[derive(Debug)]
+pub struct Submitted {
+    /// What was said of each of the first ones.
+    pub verdicts: Vec<Result<Accepted, Refused>>,
+    /// Those after them, of which nothing was said, because the index was asked about the first of
+    /// them [too long ago](Refused::LookupTooOld).
+    pub again: Vec<Offer>,
+}
+
 /// A lane whose batches a ledger orders.
 ///
 /// After any number of inputs, call [`Orderer::advance`] once, then [`Orderer::poll_output`] until
@@ -72,22 +85,23 @@ impl<L: Ledger> Orderer<L> {
     /// Takes transactions in their order. When one of them is not taken now, but may be another
     /// time, those after it are not taken either: they may be the same sender's, and must not
     /// overtake it.
-    pub fn submit_in_order(
-        &mut self,
-        unit: impl IntoIterator<Item = (Candidate, Lookup, Option<Token>)>,
-    ) -> Vec<Result<Accepted, Refused>> {
-        let mut not_now = None;
-        let submit = |(candidate, lookup, token)| {
-            if let Some(reason) = not_now {
-                return Err(reason);
+    pub fn submit_in_order(&mut self, unit: impl IntoIterator<Item = Offer>) -> Submitted {
+        let mut unit = unit.into_iter();
+        let mut verdicts = Vec::with_capacity(unit.size_hint().0);
+        let mut is_busy = false;
+        while let Some((candidate, lookup, token)) = unit.next() {
+            if !is_busy && self.lane.is_too_old(&candidate.id, &lookup) {
+                let this = (candidate, lookup, token);
+                return Submitted { verdicts, again: std::iter::once(this).chain(unit).collect() };
             }
-            let verdict = self.lane.submit(candidate, lookup, token);
-            if let Err(reason @ (Refused::Busy | Refused::LookupTooOld)) = verdict {
-                not_now = Some(reason);
-            }
-            verdict
-        };
-        unit.into_iter().map(submit).collect()
+            let verdict = match is_busy {
+                true => Err(Refused::Busy),
+                false => self.lane.submit(candidate, lookup, token),
+            };
+            is_busy |= verdict == Err(Refused::Busy);
+            verdicts.push(verdict);
+        }
+        Submitted { verdicts, again: Vec::new() }
     }
 
     /// A receipt came from an executor. See [`Lane::on_receipt`].

@@ -91,7 +91,7 @@ impl Window {
         assert_eq!(number, self.last().next(), "epochs are dense");
         let entries = || batches.iter().flat_map(|(_, batch)| &batch.entries);
         let transactions = entries().count();
-        let bytes = entries().map(Entry::size).sum();
+        let bytes = entries().map(|entry| entry.size()).sum();
         let open = if self.is_settled(number) { 0 } else { transactions };
         self.transactions += transactions;
         self.bytes += bytes;
@@ -104,7 +104,7 @@ impl Window {
         let retained = self.epochs.get(self.offset(position.epoch)?)?;
         let after = retained.batches.partition_point(|(first, _)| *first <= position.index);
         let (first, batch) = retained.batches.get(after.checked_sub(1)?)?;
-        batch.entries.get((position.index - first) as usize)
+        batch.entries.get((position.index - first) as usize).map(|entry| &**entry)
     }
 
     /// A transaction of `epoch` is finished, or ordered again. Returns the ids and positions

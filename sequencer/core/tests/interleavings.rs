@@ -437,7 +437,7 @@ fn execute(strays: &Strays, entry: &Entry, position: Position) -> Receipt {
             false => Outcome::Committed,
         },
         work: 1,
-        output: entry.payload.clone(),
+        output: entry.payload.clone().into(),
         events: Vec::new(),
     }
 }
@@ -494,7 +494,7 @@ fn a_footprint_grows_with_every_stray() {
         Record::Batch(batch) => Some(batch.entries[0].clone()),
         Record::Epoch(_) => None,
     });
-    let footprint = last.unwrap().footprint;
+    let footprint = last.unwrap().footprint.clone();
     let keys: Vec<_> = footprint.accesses().iter().map(|access| access.key.bytes()[0]).collect();
     assert_eq!(keys, [7, 101, 102, 103, 200]);
 }

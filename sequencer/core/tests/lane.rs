@@ -9,7 +9,7 @@ use parsec_protocol::{
 };
 use parsec_sequencer_core::{
     Accepted, Candidate, HomeChooser, LaneOptions, Lookup, Orderer, Output, Place, Refused,
-    SingleLedger, Tick, Token, limits,
+    SingleLedger, Submitted, Tick, Token, limits,
 };
 
 const NOTHING: Lookup = Lookup { found: None, void: false, through: EpochNumber(0) };
@@ -248,11 +248,12 @@ fn nothing_overtakes_what_is_not_taken_now() {
     let young = Lookup { found: None, void: false, through: EpochNumber(1) };
     let offer = |id, lookup| (candidate(id, 10), lookup, token(id.into()));
     let unit = [offer(2, young), offer(3, NOTHING), offer(4, young)];
-    let too_old = Err(Refused::LookupTooOld);
-    let verdicts = harness.orderer.submit_in_order(unit);
-    assert_eq!(verdicts, [Ok(Accepted::Queued), too_old, too_old]);
-    let verdicts = harness.orderer.submit_in_order([offer(3, young), offer(4, young)]);
-    assert_eq!(verdicts, [Ok(Accepted::Queued), Ok(Accepted::Queued)]);
+    let Submitted { verdicts, mut again } = harness.orderer.submit_in_order(unit);
+    assert_eq!(verdicts, [Ok(Accepted::Queued)]);
+    assert_eq!(again, [offer(3, NOTHING), offer(4, young)]);
+    again[0].1 = young;
+    let Submitted { verdicts, again } = harness.orderer.submit_in_order(again);
+    assert_eq!((verdicts, again), (vec![Ok(Accepted::Queued); 2], Vec::new()));
 }
 
 #[test]

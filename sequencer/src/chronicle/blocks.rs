@@ -248,7 +248,7 @@ fn keyspace_options() -> KeyspaceCreateOptions {
 
 #[cfg(test)]
 mod tests {
-    use parsec_protocol::{Outcome, Position, Receipt, TxId};
+    use parsec_protocol::{Outcome, Position, Receipt, ShortBytes, TxId};
     use parsec_runtimes::evm::chronicle::Chronicle;
 
     use super::*;
@@ -270,7 +270,7 @@ mod tests {
                 attempt: 0,
                 outcome: Outcome::Committed,
                 work: 1,
-                output: Bytes::new(),
+                output: ShortBytes::new(),
                 events: Vec::new(),
             },
             state_root: None,

@@ -28,7 +28,7 @@ fn batch(lane: u16, sequence: u64, payload: &[u8]) -> Batch {
         footprint: Footprint::default(),
         expires: None,
     };
-    Batch { lane: LaneId(lane), sequence, map_version: 1, entries: vec![entry] }
+    Batch { lane: LaneId(lane), sequence, map_version: 1, entries: vec![entry.into()] }
 }
 
 fn reference(batch: &Batch) -> BatchRef {

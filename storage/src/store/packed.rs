@@ -65,7 +65,7 @@ pub(super) fn pack_receipts<'a>(
     let records = split(receipts, |receipt| receipt.position.epoch, receipt_bytes);
     records.into_iter().map(|receipts| Packed {
         key: receipt_key(receipts[0].position).to_vec(),
-        value: codec::encode(&BorrowedReceipts { receipts }).into_vec(),
+        value: codec::with_encoded(&BorrowedReceipts { receipts }, <[u8]>::to_vec),
     })
 }
 
@@ -84,7 +84,7 @@ pub(super) fn pack_pushes<'a>(
         last = Some((to, epoch));
         Packed {
             key: push_key(to, epoch, number).to_vec(),
-            value: codec::encode(&BorrowedPushes { pushes }).into_vec(),
+            value: codec::with_encoded(&BorrowedPushes { pushes }, <[u8]>::to_vec),
         }
     })
 }

@@ -3,7 +3,6 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use parsec_protocol::{
     EpochNumber, ErrorCode, Event, Key, Namespace, Outcome, PartitionId, Position, Push, PushKind,
     Receipt, TxId, Value,
@@ -39,7 +38,7 @@ fn position(epoch: u64, index: u32) -> Position {
 }
 
 fn receipt(position: Position, output_bytes: usize) -> Receipt {
-    let source = Bytes::from_static(b"contract");
+    let source = Value::from_static(b"contract");
     Receipt {
         id: TxId([3; 32]),
         position,
@@ -50,12 +49,12 @@ fn receipt(position: Position, output_bytes: usize) -> Receipt {
         },
         work: u64::from(position.index),
         output: vec![7; output_bytes].into(),
-        events: vec![Event { source, topics: vec![[1; 32]], data: Bytes::new() }],
+        events: vec![Event { source, topics: vec![[1; 32]].into(), data: Value::new() }],
     }
 }
 
 fn push(position: Position, to: u16, bytes: usize) -> Push {
-    let kind = PushKind::Reads(vec![(0, Some(vec![5; bytes].into())), (1, None)]).into();
+    let kind = PushKind::Reads(vec![(0, Some(vec![5; bytes].into())), (1, None)].into()).into();
     Push { position, from: US, to: PartitionId(to), kind }
 }
 

@@ -124,7 +124,7 @@ pub(crate) fn execute(
         attempt: entry.attempt,
         outcome: done.outcome,
         work: done.work,
-        output: message::short_output(done.output),
+        output: message::short_output(&done.output),
         events: done.events,
     };
     Ok((receipt, changes.collect()))

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use parsec_protocol::{ErrorCode, Footprint, LaneId, Outcome, PartitionId, RuntimeId, Transaction};
 use parsec_runtimes::Runtime;
 use parsec_runtimes::native::{NativeRuntime, Program, key};
@@ -8,7 +10,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn runtimes() -> Runtimes {
-    Runtimes::new(vec![std::sync::Arc::new(SystemRuntime), std::sync::Arc::new(NativeRuntime)])
+    Runtimes::new(vec![Arc::new(SystemRuntime), Arc::new(NativeRuntime)])
 }
 
 fn k(name: &str) -> Key {
@@ -39,7 +41,12 @@ impl Ledger {
     fn order(&mut self, entries: Vec<Entry>) -> (EpochRecord, Vec<Batch>) {
         let last = self.epochs.last().map(|(epoch, _)| epoch);
         let number = last.map_or(EpochNumber(1), |last| last.number.next());
-        let batch = Batch { lane: LaneId(0), sequence: number.0, map_version: 1, entries };
+        let batch = Batch {
+            lane: LaneId(0),
+            sequence: number.0,
+            map_version: 1,
+            entries: entries.into_iter().map(Arc::new).collect(),
+        };
         let epoch = EpochRecord {
             number,
             timestamp_ms: 1_000 + number.0,

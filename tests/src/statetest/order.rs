@@ -196,7 +196,12 @@ impl Order {
     fn close(&mut self, entries: Vec<Entry>) -> Result<Receipt, Failure> {
         let sequence = self.epochs.len() as u64 + 1;
         let map_version = self.map.version();
-        let batches = vec![Batch { lane: LaneId(0), sequence, map_version, entries }];
+        let batches = vec![Batch {
+            lane: LaneId(0),
+            sequence,
+            map_version,
+            entries: entries.into_iter().map(Arc::new).collect(),
+        }];
         let record = record(&self.epochs, &batches);
         let receipts = self.oracle.apply(&record, &batches).map_err(|error| error.to_string())?;
         self.receipts.extend(receipts);

@@ -1,6 +1,8 @@
 //! Ethereum blocks: the same on every host, however the cluster is shaped, and whatever it went
 //! through.
 
+use std::sync::Arc;
+
 use alloy_consensus::Header;
 use alloy_primitives::{Address, B256, U256};
 use parsec_bench::contracts;
@@ -52,7 +54,7 @@ async fn run_some(running: &Running, house: &House, client: u64) {
 }
 
 /// The digest of the state after a block, and its transactions with their receipts.
-type Expected = ([u8; 32], Vec<(Entry, Receipt)>);
+type Expected = ([u8; 32], Vec<(Arc<Entry>, Receipt)>);
 
 /// What the log says of each block, by the serial oracle.
 fn serial(options: &ClusterOptions) -> Vec<Expected> {

@@ -10,7 +10,7 @@ use parsec_protocol::{
 };
 use parsec_sequencer_core::{
     CutEpoch, Cutter, Durability, Followers, HomeChooser, LaneOptions, Layout, Lookup, Orderer,
-    Output, Rediscovery, RingLimits, SingleLedger, Step, Tick, Token,
+    Output, Rediscovery, Refused, RingLimits, SingleLedger, Step, Submitted, Tick, Token,
 };
 
 use super::{
@@ -148,9 +148,11 @@ impl Simulation<'_> {
             let token = Token { connection: connection as u64, request, index };
             (load.items[*place].candidate.clone(), lookup, Some(token))
         });
-        let verdicts = self.sequencer.orderer.submit_in_order(unit);
+        let Submitted { verdicts, again } = self.sequencer.orderer.submit_in_order(unit);
         if let Some(Err(refused)) = verdicts.iter().find(|verdict| verdict.is_err()) {
             self.stop(refused.to_string());
+        } else if !again.is_empty() {
+            self.stop(Refused::LookupTooOld.to_string());
         }
         let verdict = |place: &usize| Verdict::Accepted(load.items[*place].candidate.id);
         let verdicts = submission.items.iter().map(verdict).collect();

@@ -1,6 +1,6 @@
 //! What a host decides, one input at a time. Random schedules of many hosts are in `tests/hosts`.
 
-use parsec_protocol::{LaneId, Outcome, Position, PushKind, TxId};
+use parsec_protocol::{LaneId, Outcome, Position, PushItems, PushKind, TxId};
 
 use super::*;
 use crate::intake::IntakeError;
@@ -44,7 +44,7 @@ fn watermarks(resume: bool, partitions: &[PartitionStatus]) -> PeerMessage {
 
 fn push(to: u16, epoch: u64) -> Push {
     let position = Position { epoch: EpochNumber(epoch), index: 0 };
-    let kind = PushKind::Reads(vec![]).into();
+    let kind = PushKind::Reads(PushItems::new()).into();
     Push { position, from: PartitionId(0), to: PartitionId(to), kind }
 }
 

@@ -88,7 +88,12 @@ pub(crate) fn build(epochs: &[Vec<Vec<(u8, u8)>>]) -> Vec<(Arc<EpochContext>, Ba
             id += 1;
             entry(id, accesses)
         });
-        let batch = Batch { lane: LaneId(0), sequence, map_version: 0, entries: entries.collect() };
+        let batch = Batch {
+            lane: LaneId(0),
+            sequence,
+            map_version: 0,
+            entries: entries.map(Arc::new).collect(),
+        };
         let record = EpochRecord {
             number: EpochNumber(sequence),
             timestamp_ms: sequence,

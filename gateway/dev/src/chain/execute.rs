@@ -100,7 +100,7 @@ impl Run {
             attempt: 0,
             outcome: done.outcome,
             work: done.work,
-            output: message::short_output(done.output),
+            output: message::short_output(&done.output),
             events: done.events,
         };
         let raw: Bytes = transaction.raw.clone();

@@ -31,7 +31,7 @@ fn a_contract_is_created_and_called() {
     assert_eq!(world.word(&address, own), U256::ZERO.wrapping_sub(U256::from(7)));
     assert_eq!(receipt.events.len(), 1);
     assert_eq!(receipt.events[0].source, address.as_slice());
-    assert_eq!(receipt.events[0].topics, [U256::ONE.to_be_bytes::<32>()]);
+    assert_eq!(receipt.events[0].topics[..], [U256::ONE.to_be_bytes::<32>()]);
 }
 
 #[test]

@@ -218,7 +218,7 @@ impl Run<'_> {
             attempt: 0,
             outcome: done.outcome,
             work: done.work,
-            output: parsec_protocol::message::short_output(done.output),
+            output: parsec_protocol::message::short_output(&done.output),
             events: done.events,
         };
         let state_root = match self.since(SpecId::BYZANTIUM) {

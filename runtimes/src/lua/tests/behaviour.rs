@@ -195,9 +195,9 @@ fn events_are_announced() {
     let events = &receipt.events;
     assert_eq!(events.len(), 3);
     assert_eq!(events[0].source.len(), 32);
-    assert_eq!(events[0].topics, [*blake3::hash(b"name").as_bytes()]);
+    assert_eq!(events[0].topics[..], [*blake3::hash(b"name").as_bytes()]);
     assert_eq!(events[0].data, "data");
-    assert_eq!(events[1].topics, [[b't'; 32]]);
+    assert_eq!(events[1].topics[..], [[b't'; 32]]);
     let many = "for i = 1, 1025 do emit('t', 'd') end";
     assert_eq!(run(many).outcome, REFUSED);
     let much = "local s = ('x'):rep(200000) emit('t', s) emit('t', s)";

@@ -22,7 +22,7 @@ fn run(host: &mut Host, invocation: Invocation) -> Receipt {
     host.execute(&entry)
 }
 
-fn committed(host: &mut Host, invocation: Invocation) -> Bytes {
+fn committed(host: &mut Host, invocation: Invocation) -> Value {
     let receipt = run(host, invocation);
     assert_eq!(receipt.outcome, Outcome::Committed);
     receipt.output

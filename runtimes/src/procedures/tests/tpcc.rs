@@ -201,8 +201,11 @@ fn the_index_of_names_tells_the_footprint_of_a_payment() {
     assert_eq!(ProcedureRuntime.declared(&[], &transaction.payload, &none), needs);
     let mut tried = database();
     let found = tried.admit(&transaction).unwrap().footprint;
+    // A trial sees that their credit is good, and C_DATA not touched.
+    let data = access(place(2, 3).customer_data(1), Mode::Write);
+    let expected = found.union(&Footprint::new(vec![data]).unwrap()).unwrap();
     let declared = ProcedureRuntime.declared(&[], &transaction.payload, &host.state);
-    assert_eq!(declared, Declared::Footprint(found));
+    assert_eq!(declared, Declared::Footprint(expected));
 }
 
 /// The footprint that the state tells of a call before which `ahead` others count the same up.

@@ -128,6 +128,7 @@ impl Lane {
         self.sequence += 1;
         self.closed_at = now;
         let map_version = self.homes.map_version();
+        let entries = entries.into_iter().map(Arc::new).collect();
         let batch = Batch { lane: self.id, sequence: self.sequence, map_version, entries };
         let encoded = codec::encode(&batch);
         let reference = batch.reference(&encoded);

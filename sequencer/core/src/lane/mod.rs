@@ -244,6 +244,12 @@ impl Lane {
         reference
     }
 
+    /// Whether [`Self::submit`] would refuse a transaction because `lookup` is
+    /// [too old](Refused::LookupTooOld).
+    pub(crate) fn is_too_old(&self, id: &TxId, lookup: &Lookup) -> bool {
+        lookup.through < self.window.retired() && !self.known.contains_key(id)
+    }
+
     /// Takes a transaction, or refuses it.
     ///
     /// # Errors

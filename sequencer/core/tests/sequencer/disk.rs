@@ -46,7 +46,7 @@ impl Log {
         (epochs, batches.into())
     }
 
-    pub(crate) fn entries(&self, count: usize) -> BTreeMap<Position, Entry> {
+    pub(crate) fn entries(&self, count: usize) -> BTreeMap<Position, Arc<Entry>> {
         let (epochs, _) = self.read(count);
         let mut entries = BTreeMap::new();
         for (record, batches) in epochs {

@@ -1,6 +1,7 @@
 //! A host of executors: takes what it is sent, and checks that it is what it has to be.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use parsec_protocol::message::{PartitionStatus, PeerMessage};
 use parsec_protocol::{
@@ -29,7 +30,7 @@ pub(crate) fn execute(strays: &Strays, entry: &Entry, position: Position) -> Rec
             false => Outcome::Committed,
         },
         work: 1,
-        output: entry.payload.clone(),
+        output: entry.payload.clone().into(),
         events: Vec::new(),
     }
 }
@@ -127,7 +128,7 @@ impl Host {
                     self.homes
                         .entry((number, slice.partition))
                         .or_default()
-                        .push((position, *home));
+                        .push((position, Arc::unwrap_or_clone(home)));
                 }
             }
             first += batch.transactions;

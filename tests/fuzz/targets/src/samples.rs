@@ -52,7 +52,12 @@ pub(crate) fn batch(sequence: u64) -> Batch {
         footprint: footprint(),
         expires: (n > 0).then_some(EpochNumber(9)),
     };
-    Batch { lane: LaneId(0), sequence, map_version: 1, entries: (0..3).map(entry).collect() }
+    Batch {
+        lane: LaneId(0),
+        sequence,
+        map_version: 1,
+        entries: (0..3).map(entry).map(Arc::new).collect(),
+    }
 }
 
 pub(crate) fn epoch(batches: &[&Batch], parent: [u8; 32]) -> EpochRecord {
@@ -82,9 +87,9 @@ pub(crate) fn receipts() -> Vec<Receipt> {
         Outcome::Strayed { key: keys()[0].clone(), mode: Mode::Write },
     ];
     let event = Event {
-        source: Bytes::from_static(&[0xcc; 20]),
-        topics: vec![[1; 32], [2; 32]],
-        data: Bytes::from_static(b"data"),
+        source: Value::from_static(&[0xcc; 20]),
+        topics: vec![[1; 32], [2; 32]].into(),
+        data: Value::from_static(b"data"),
     };
     let receipt = |(index, outcome): (u32, Outcome)| Receipt {
         id: TxId([9; 32]),
@@ -93,20 +98,23 @@ pub(crate) fn receipts() -> Vec<Receipt> {
         events: if outcome == Outcome::Committed { vec![event.clone()] } else { Vec::new() },
         outcome,
         work: 21_000,
-        output: Bytes::from_static(b"output"),
+        output: Value::from_static(b"output"),
     };
     (0..).zip(outcomes).map(receipt).collect()
 }
 
 pub(crate) fn pushes() -> Vec<Push> {
     let value = Some(Value::from_static(b"value"));
-    let reads = PushKind::Reads(vec![(0, None), (3, value)]);
-    let writes = PushKind::Writes(vec![
-        (0, Change::Keep),
-        (1, Change::Put(Value::from_static(b"new"))),
-        (2, Change::Delete),
-        (3, Change::Add(Delta::from(-4))),
-    ]);
+    let reads = PushKind::Reads(vec![(0, None), (3, value)].into());
+    let writes = PushKind::Writes(
+        vec![
+            (0, Change::Keep),
+            (1, Change::Put(Value::from_static(b"new"))),
+            (2, Change::Delete),
+            (3, Change::Add(Delta::from(-4))),
+        ]
+        .into(),
+    );
     let push = |(index, kind)| Push {
         position: Position { epoch: EpochNumber(4), index },
         from: PartitionId(1),

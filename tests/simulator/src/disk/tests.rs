@@ -103,6 +103,8 @@ fn a_lock_ends_with_its_holder_or_its_host() {
 }
 
 mod log {
+    use std::sync::Arc;
+
     use parsec_protocol::{Batch, Entry, LaneId, codec};
     use parsec_storage::log::{LogOptions, LogWriter};
 
@@ -117,7 +119,12 @@ mod log {
 
     fn append(log: &mut LogWriter<SimDisk>, sequence: u64) {
         let entries: Vec<Entry> = Vec::new();
-        let batch = Batch { lane: LaneId(0), sequence, map_version: 1, entries };
+        let batch = Batch {
+            lane: LaneId(0),
+            sequence,
+            map_version: 1,
+            entries: entries.into_iter().map(Arc::new).collect(),
+        };
         let encoded = codec::encode(&batch);
         log.append_batch(&batch.reference(&encoded), &encoded).unwrap();
     }

@@ -1,6 +1,8 @@
 //! Each rule is fed what breaks it.
 
 use bytes::Bytes;
+use std::sync::Arc;
+
 use parsec_protocol::codec;
 use parsec_protocol::transaction::{Entry, LaneId};
 use parsec_runtimes::native::{NativeRuntime, Program, key};
@@ -37,7 +39,12 @@ impl Rig {
             ids.push(id);
             let sequence = u64::from(number);
             let entries = vec![entry(&transaction, home)];
-            let batch = Batch { lane: LaneId(0), sequence, map_version: 1, entries };
+            let batch = Batch {
+                lane: LaneId(0),
+                sequence,
+                map_version: 1,
+                entries: entries.into_iter().map(Arc::new).collect(),
+            };
             let record = EpochRecord {
                 number: EpochNumber(sequence),
                 timestamp_ms: 1,
@@ -144,7 +151,7 @@ fn an_order_with_a_gap_or_of_another_batch() {
     rig.order(1);
     assert_eq!(rig.broken(), Some("the order can be executed"));
     let mut rig = Rig::new();
-    rig.records[0].1.entries[0].attempt = 1;
+    Arc::make_mut(&mut rig.records[0].1.entries[0]).attempt = 1;
     rig.order(0);
     assert_eq!(rig.broken(), Some("the order can be executed"));
 }
@@ -228,7 +235,7 @@ fn a_client_that_hears_something_else() {
     let rule = Some("clients hear what the oracle says");
     assert_eq!(hear(|receipt| receipt.position.epoch = EpochNumber(2)), rule);
     assert_eq!(hear(|receipt| receipt.position.epoch = EpochNumber(3)), rule);
-    assert_eq!(hear(|receipt| receipt.output = Bytes::from(vec![1])), rule);
+    assert_eq!(hear(|receipt| receipt.output = vec![1].into()), rule);
 }
 
 #[test]

@@ -9,7 +9,9 @@ use parsec_protocol::message::{
 use parsec_protocol::{
     EpochNumber, ErrorCode, Footprint, Key, NodeId, Receipt, Transaction, Value,
 };
-use parsec_sequencer_core::{Accepted, Candidate, Lookup, Place, Refused, Token, Word, word};
+use parsec_sequencer_core::{
+    Accepted, Candidate, Lookup, Place, Refused, Submitted, Token, Word, word,
+};
 
 use super::queries::Purpose;
 use super::trials::WantedBy;
@@ -235,40 +237,34 @@ impl Sequencer {
     fn submit(&mut self, s: &mut Surroundings, client: NodeId, session: u64, unit: Unit) {
         let request = unit.request;
         let mut verdicts: Vec<Option<Verdict>> = Vec::with_capacity(unit.items.len());
-        let mut open = Vec::new();
+        let (mut open, mut undecided) = (Vec::new(), Vec::new());
         for (index, item) in (0u32..).zip(unit.items) {
             match item {
                 Item::Ready(candidate, lookup) => {
                     verdicts.push(None);
-                    open.push((index, *candidate, lookup));
+                    undecided.push((index, candidate.id));
+                    let token = Token { connection: session, request, index };
+                    open.push((*candidate, lookup, Some(token)));
                 }
                 Item::Refused(code) => verdicts.push(Some(rejected(code))),
                 Item::NeedsFootprint(..) => unreachable!("a unit is ready when none is left"),
             }
         }
+        let mut undecided = undecided.into_iter();
         let mut known = Vec::new();
         let mut is_fresh = false;
         while !open.is_empty() {
-            let offers = open.iter().map(|(index, candidate, lookup)| {
-                let token = Token { connection: session, request, index: *index };
-                (candidate.clone(), *lookup, Some(token))
-            });
-            let answers = self.orderer.submit_in_order(offers.collect::<Vec<_>>());
-            let mut again = Vec::new();
-            for ((index, candidate, lookup), answer) in open.into_iter().zip(answers) {
+            let Submitted { verdicts: answers, mut again } = self.orderer.submit_in_order(open);
+            for (answer, (index, id)) in answers.into_iter().zip(undecided.by_ref()) {
                 let place = usize::try_from(index).unwrap_or(usize::MAX);
                 verdicts[place] = Some(match answer {
-                    Err(Refused::LookupTooOld) => {
-                        again.push((index, candidate, lookup));
-                        continue;
-                    }
                     Err(Refused::Expired) => rejected(ErrorCode::Expired),
-                    Err(Refused::Busy) => rejected(ErrorCode::Busy),
+                    Err(Refused::Busy | Refused::LookupTooOld) => rejected(ErrorCode::Busy),
                     Ok(Accepted::Known(place)) => {
                         known.push(Recorded { client, session, request, index, place });
-                        Verdict::Accepted(candidate.id)
+                        Verdict::Accepted(id)
                     }
-                    Ok(_) => Verdict::Accepted(candidate.id),
+                    Ok(_) => Verdict::Accepted(id),
                 });
             }
             if is_fresh && !again.is_empty() {
@@ -276,7 +272,7 @@ impl Sequencer {
                 return s.history.violate("what the index says now is new enough", detail);
             }
             is_fresh = true;
-            for (_, candidate, lookup) in &mut again {
+            for (candidate, lookup, _) in &mut again {
                 *lookup = self.index.lookup(&candidate.id);
             }
             open = again;

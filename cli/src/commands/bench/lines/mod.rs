@@ -6,6 +6,7 @@
 
 mod plain;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
@@ -179,7 +180,12 @@ impl Spent {
 }
 
 fn batch((sequence, entries): (u64, &[Entry])) -> Batch {
-    Batch { lane: LaneId(0), sequence, map_version: 1, entries: entries.to_vec() }
+    Batch {
+        lane: LaneId(0),
+        sequence,
+        map_version: 1,
+        entries: entries.iter().cloned().map(Arc::new).collect(),
+    }
 }
 
 /// A submission is read, a batch is written and read, and so are its receipts.

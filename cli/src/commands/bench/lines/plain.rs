@@ -137,7 +137,7 @@ impl PlainThread {
             attempt: 0,
             outcome: done.outcome,
             work: done.work,
-            output: message::short_output(done.output),
+            output: message::short_output(&done.output),
             events: done.events,
         })
     }

@@ -108,7 +108,12 @@ impl Ledger {
             if lane == 0 || !entries.is_empty() {
                 self.sequences[usize::from(lane)] += 1;
                 let sequence = self.sequences[usize::from(lane)];
-                batches.push(Batch { lane: LaneId(lane), sequence, map_version, entries });
+                batches.push(Batch {
+                    lane: LaneId(lane),
+                    sequence,
+                    map_version,
+                    entries: entries.into_iter().map(Arc::new).collect(),
+                });
             }
         }
         let number = EpochNumber(self.order.len() as u64 + 1);
