@@ -22,7 +22,7 @@ use crate::genesis::Genesis;
 use crate::node::{SequencerParts, start_sequencer};
 
 /// How often stores are synced.
-pub const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+pub const SYNC_INTERVAL: Duration = Duration::from_secs(4);
 
 /// How long an executor that starts again waits for its address: sockets close in the background.
 const REBIND_PATIENCE: Duration = Duration::from_secs(5);

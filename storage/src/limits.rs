@@ -7,7 +7,7 @@ use parsec_protocol::limits::{
 /// How many commits' snapshots a store keeps for reads of the past.
 pub const SNAPSHOTS_KEPT: usize = 256;
 /// About the bytes of commits that gather in memory before they go to disk as one.
-pub const RUN_BYTES_MAX: usize = 16 * 1_024 * 1_024;
+pub const RUN_BYTES_MAX: usize = 64 * 1_024 * 1_024;
 /// Commits that gather in memory before they go to disk as one, at most.
 pub const RUN_COMMITS_MAX: usize = 4_096;
 /// A record of packed receipts or pushes is closed when it reaches this many bytes.

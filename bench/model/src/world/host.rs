@@ -23,7 +23,7 @@ use crate::agenda::{MILLISECOND, Nanos, SECOND};
 /// How long progress is collected before it is reported, as in production.
 const PROGRESS_INTERVAL: Nanos = 2 * MILLISECOND;
 /// How often stores are synced, as in production.
-const SYNC_INTERVAL: Nanos = SECOND;
+const SYNC_INTERVAL: Nanos = 4 * SECOND;
 /// Transactions that a worker executes before it sends what they made, as in production.
 const ROUTE_AFTER: u64 = 32;
 
