@@ -9,7 +9,7 @@
 //!   partitioning, clause 1.4.5): W_YTD and D_YTD are numbers of their own that payments *add* to,
 //!   so that payments of one warehouse do not conflict; nor do they with new-orders. Of STOCK and
 //!   CUSTOMER, what never changes stands apart, and C_DATA: else each new-order would write 300
-//!   bytes for each of its lines of which 14 change, and each payment 700 of which 24 do.
+//!   bytes for each of its lines of which 14 change, and each payment some 560 of which 24 do.
 //! - ORDER-LINEs stand in the row of their ORDER.
 //! - O_ID comes from D_NEXT_O_ID, without gaps, as it should. But an order's *key* does not hold it:
 //!   it holds a token that whoever enters the order chooses, so that the footprint of a new-order

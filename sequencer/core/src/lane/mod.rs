@@ -261,6 +261,9 @@ impl Lane {
         lookup: Lookup,
         token: Option<Token>,
     ) -> Result<Accepted, Refused> {
+        if self.is_too_old(&candidate.id, &lookup) {
+            return Err(Refused::LookupTooOld);
+        }
         match self.known.get_mut(&candidate.id) {
             Some(Known::Flight(flight)) => return flight.attach(token),
             Some(Known::Finished { place, void }) => {
@@ -269,7 +272,6 @@ impl Lane {
                     return Ok(Accepted::Known(*place));
                 }
             }
-            None if lookup.through < self.window.retired() => return Err(Refused::LookupTooOld),
             None => {
                 if let Some(place) = lookup.found
                     && !(lookup.void && candidate.renews)

@@ -259,7 +259,8 @@ impl Sequencer {
                 let place = usize::try_from(index).unwrap_or(usize::MAX);
                 verdicts[place] = Some(match answer {
                     Err(Refused::Expired) => rejected(ErrorCode::Expired),
-                    Err(Refused::Busy | Refused::LookupTooOld) => rejected(ErrorCode::Busy),
+                    Err(Refused::Busy) => rejected(ErrorCode::Busy),
+                    Err(Refused::LookupTooOld) => unreachable!("what is too old comes back"),
                     Ok(Accepted::Known(place)) => {
                         known.push(Recorded { client, session, request, index, place });
                         Verdict::Accepted(id)
