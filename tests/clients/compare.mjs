@@ -1,6 +1,7 @@
 // The same requests, well- and ill-formed, to `parsec dev` (PARSEC_HTTP) and to anvil (ANVIL_HTTP), started alike. Lists where the
 // answers differ in shape or code, or in value where the value must be the same. Every difference is either a bug or stands in
 // DIFFERENCES with its reason; one that stands there and is not found fails the run, too.
+import { setTimeout as sleep } from "node:timers/promises";
 import { ethers } from "ethers";
 import { DIFFERENCES } from "./differences.mjs";
 import { HTTP, MNEMONIC, compile } from "./world.mjs";
@@ -37,7 +38,15 @@ async function prepare(url) {
     if (error) throw new Error(`${url} ${method}: ${error.message}`);
     return result;
   };
-  const sent = async (transaction) => call("eth_getTransactionReceipt", await call("eth_sendTransaction", { from: ALICE, ...transaction }));
+  // anvil answers before its block is there: how long before depends on what else the machine does.
+  const sent = async (transaction) => {
+    const hash = await call("eth_sendTransaction", { from: ALICE, ...transaction });
+    for (const until = Date.now() + 30_000; Date.now() < until; await sleep(10)) {
+      const receipt = await call("eth_getTransactionReceipt", hash);
+      if (receipt !== null) return receipt;
+    }
+    throw new Error(`${url}: ${hash} is in no block after 30 s`);
+  };
   const supply = ethers.AbiCoder.defaultAbiCoder().encode(["uint256"], [10n ** 24n]).slice(2);
   const deployed = await sent({ data: contracts.Token.bytecode + supply });
   const address = deployed.contractAddress;
