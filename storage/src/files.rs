@@ -11,9 +11,18 @@ pub(crate) const UNFINISHED: &str = "tmp";
 /// Puts a file with these bytes in place of whatever was there: the old file or the new one
 /// survives a crash, never a part of one. Returns when the new one is durable.
 pub(crate) fn replace<D: Disk>(disk: &D, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_with(disk, path, |file| file.write_all(bytes))
+}
+
+/// As [`replace`], with the bytes that `write` writes.
+pub(crate) fn replace_with<D: Disk>(
+    disk: &D,
+    path: &Path,
+    write: impl FnOnce(&mut D::File) -> io::Result<()>,
+) -> io::Result<()> {
     let unfinished = path.with_added_extension(UNFINISHED);
     let mut file = disk.create(&unfinished)?;
-    file.write_all(bytes)?;
+    write(&mut file)?;
     // ORDER: content before name, name before the directory's own sync. Else a crash could leave
     // an empty file under the final name, or the old one after success was reported.
     file.sync_all()?;

@@ -103,10 +103,9 @@ impl Partition {
         home: PartitionId,
         accesses: &[(u16, Access)],
     ) -> Part {
-        let places = self.find_all(accesses.iter().map(|(_, access)| access));
-        for ((index, access), place) in accesses.iter().zip(places) {
+        for (index, access) in accesses {
             let pushed = slice::is_remote_read(home, access, &self.map);
-            self.enter_key(entering, (*index, access), place, pushed);
+            self.enter_key(entering, (*index, access), pushed);
         }
         let awaited = accesses.iter().filter(|(_, access)| access.mode.may_change()).count();
         Part::Participant { home, changes: Vec::new(), awaited, holds: false }

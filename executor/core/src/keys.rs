@@ -1,5 +1,7 @@
 //! The table of keys that a partition has in memory: their values, and their queues.
 
+use std::hint::black_box;
+
 use ahash::RandomState;
 use hashbrown::HashTable;
 use parsec_protocol::{Change, EpochNumber, Key, Value};
@@ -7,7 +9,7 @@ use parsec_protocol::{Change, EpochNumber, Key, Value};
 use smallvec::SmallVec;
 
 use crate::epochs::Writers;
-use crate::limits::{CACHE_BYTES_MAX, CACHE_KEYS_MAX, EVICTION_STEPS};
+use crate::limits::{CACHE_BYTES_MAX, CACHE_KEYS_MAX, EVICTION_STEPS, KEYS_TOGETHER};
 use crate::nodes::NodeIndex;
 use crate::queue::Queue;
 
@@ -61,6 +63,14 @@ impl KeyState {
         size_of::<Self>() + self.name.len() + value
     }
 
+    /// Has the processor bring what lies apart from the name into its cache.
+    fn look_at(&self) {
+        black_box(self.queue.is_empty());
+        if let Cached::Known(Some(value)) = &self.cached {
+            black_box(value.first());
+        }
+    }
+
     /// Whether it may be dropped: nobody uses it, and the store has its value, if it has the epochs
     /// through `stored`.
     fn is_idle(&self, stored: EpochNumber) -> bool {
@@ -77,7 +87,25 @@ pub(crate) struct Place {
     slot: Option<u32>,
 }
 
-pub(crate) type Places = SmallVec<[Place; 12]>;
+/// Where the keys of the next transactions were, in the order in which they are entered.
+#[derive(Debug, Default)]
+pub(crate) struct Places {
+    all: Vec<Place>,
+    /// How many are taken.
+    taken: usize,
+}
+
+impl Places {
+    pub(crate) fn take(&mut self) -> Option<Place> {
+        let place = self.all.get(self.taken).copied();
+        self.taken += usize::from(place.is_some());
+        place
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.taken == self.all.len()
+    }
+}
 
 /// The keys that a partition has in memory. Beyond a size, those that are not in use are dropped,
 /// roughly the longest unused first (the CLOCK algorithm: Corbató, 1968).
@@ -108,22 +136,27 @@ impl KeyTable {
         }
     }
 
-    /// Where keys are now. All are looked up in the index, and then all in their slots: so the
-    /// processor waits for the memory of several at a time.
-    pub(crate) fn find_all<'k>(&self, keys: impl Iterator<Item = &'k Key>) -> Places {
-        let names: SmallVec<[&[u8]; 12]> = keys.map(Key::encoded).collect();
-        let likely = |name: &&[u8]| {
-            let name_hash = hash(&self.hasher, name);
+    /// Where keys are now. All are looked up in the index, then all in their slots, and then their
+    /// values are looked at: so the processor waits for the memory of many at a time, and finds it at
+    /// hand when they are used.
+    pub(crate) fn find_all<'k>(&self, keys: impl Iterator<Item = &'k Key>, places: &mut Places) {
+        let names: SmallVec<[&[u8]; KEYS_TOGETHER]> = keys.map(Key::encoded).collect();
+        places.taken = 0;
+        places.all.clear();
+        let nowhere = |name: &&[u8]| Place { name_hash: hash(&self.hasher, name), slot: None };
+        places.all.extend(names.iter().map(nowhere));
+        for place in &mut places.all {
             // The index remembers seven bits of a hash, which are mostly enough.
-            Place { name_hash, slot: self.index.find(name_hash, |_| true).copied() }
-        };
-        let mut places: Places = names.iter().map(likely).collect();
-        for (place, name) in places.iter_mut().zip(names) {
+            place.slot = self.index.find(place.name_hash, |_| true).copied();
+        }
+        for (place, name) in places.all.iter_mut().zip(names) {
             if place.slot.is_some_and(|slot| !self.is_at(slot, name)) {
                 place.slot = self.find(place.name_hash, name);
             }
         }
-        places
+        for slot in places.all.iter().filter_map(|place| place.slot) {
+            self.slots[slot as usize].as_ref().inspect(|state| state.look_at());
+        }
     }
 
     fn find(&self, name_hash: u64, name: &[u8]) -> Option<u32> {
@@ -293,8 +326,14 @@ mod tests {
         Key::new(Namespace::partitioned(1), &n.to_be_bytes()).unwrap()
     }
 
+    fn find_all(table: &KeyTable, keys: &[&Key]) -> Vec<Place> {
+        let mut places = Places::default();
+        table.find_all(keys.iter().copied(), &mut places);
+        std::iter::from_fn(|| places.take()).collect()
+    }
+
     fn enter(table: &mut KeyTable, key: &Key) -> (KeyIndex, bool) {
-        let place = table.find_all([key].into_iter())[0];
+        let place = find_all(table, &[key])[0];
         table.enter(key, place, || true)
     }
 
@@ -304,7 +343,7 @@ mod tests {
         let (before, now, later) = (key(1), key(2), key(3));
         let (index, _) = enter(&mut table, &before);
         table.on_fetched(index, None);
-        let places = table.find_all([&before, &now, &later].into_iter());
+        let places = find_all(&table, &[&before, &now, &later]);
         table.get_mut(index).used = false;
         // It takes the slot of the key before, which has to come anew.
         let (other, is_new) = table.enter(&now, places[1], || true);

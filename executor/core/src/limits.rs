@@ -21,6 +21,9 @@ pub const READY_AHEAD: usize = 64;
 /// With fewer transactions ready, more are entered: enough for the workers of a partition. Many are
 /// entered at a time, so that the processor has the code for it at hand.
 pub const READY_LOW: usize = 8;
+/// Keys of the next transactions that are looked up together, about: as many as the processor can wait
+/// for at a time, and as stay in its first cache until they are used.
+pub const KEYS_TOGETHER: usize = 64;
 
 const _: () = assert!(READY_LOW < READY_AHEAD);
 /// Stored receipts, or pushes, that are read at a time to be sent again.

@@ -36,8 +36,8 @@ use parsec_protocol::{
 use crate::epochs::{Epochs, FinishedEpoch};
 use crate::exchange::Early;
 use crate::intake::EpochContext;
-use crate::keys::{Cached, KeyIndex, KeyTable, Place, Places};
-use crate::limits::{CACHE_KEYS_MAX, NODES_MAX, READY_AHEAD, READY_LOW};
+use crate::keys::{Cached, KeyIndex, KeyTable, Places};
+use crate::limits::{CACHE_KEYS_MAX, KEYS_TOGETHER, NODES_MAX, READY_AHEAD, READY_LOW};
 use crate::nodes::{LocalAccess, LocalAccesses, Node, NodeIndex, Nodes, Part, Participants};
 use crate::pending::{Next, Pending};
 use crate::traffic::Traffic;
@@ -98,6 +98,8 @@ pub struct Partition {
     pub(crate) nodes: Nodes,
     /// Transactions of epochs that were taken in, which are not nodes yet.
     pending: Pending,
+    /// Where keys of the next of them were when they were looked for.
+    places: Places,
     ready: VecDeque<NodeIndex>,
     /// With fewer ready than this, more are entered ...
     ready_low: usize,
@@ -133,6 +135,7 @@ impl Partition {
             keys: KeyTable::new(keys_max, applied),
             nodes: Nodes::default(),
             pending: Pending::default(),
+            places: Places::default(),
             ready: VecDeque::new(),
             ready_low: READY_LOW,
             ready_ahead: READY_AHEAD,
@@ -330,15 +333,40 @@ impl Partition {
     /// that is executed soon after it was entered finds its keys still in the processor's cache. What
     /// waits for others does not count, so that whatever can be done for them is done.
     fn enter_while_fewer_are_ready_than(&mut self, ready_max: usize) {
-        while self.ready.len() < ready_max
-            && let Some(next) = self.pending.next()
-        {
-            match next {
-                Next::Transaction(position, role) => self.enter(position, role),
-                Next::EndOf(epoch) => self.early.drop_through(epoch),
+        while self.ready.len() < ready_max {
+            if self.places.is_empty() {
+                self.find_next();
+            }
+            match self.pending.next() {
+                Some(Next::Transaction(position, role)) => self.enter(position, role),
+                Some(Next::EndOf(epoch)) => self.early.drop_through(epoch),
+                None => break,
             }
         }
         self.settle();
+    }
+
+    /// Finds the keys of the transactions that come next.
+    fn find_next(&mut self) {
+        let mut places = std::mem::take(&mut self.places);
+        let mut keys = 0;
+        let next = self.pending.upcoming().iter().map(|(_, role)| accesses(role));
+        let next = next.take_while(|(home, part)| {
+            let is_room = keys < KEYS_TOGETHER;
+            keys += home.len() + part.len();
+            is_room
+        });
+        let accesses = next.flat_map(|(home, part)| {
+            let here = home.iter().filter(|access| self.is_here(access));
+            here.chain(part.iter().map(|(_, access)| access))
+        });
+        self.keys.find_all(accesses.map(|access| &access.key), &mut places);
+        self.places = places;
+    }
+
+    /// Whether a key of a transaction that runs here is in this partition.
+    fn is_here(&self, access: &Access) -> bool {
+        access.key.is_replicated() || self.map.owner(&access.key) == self.id
     }
 
     /// Enters a transaction into the graph.
@@ -370,11 +398,10 @@ impl Partition {
     fn enter_home(&mut self, entering: &mut Entering, entry: Arc<Entry>) -> Part {
         let mut remote = Vec::new();
         let mut participants = Participants::new();
-        let places = self.find_all(entry.footprint.accesses());
-        for ((index, access), place) in entry.footprint.indexed().zip(places) {
+        for (index, access) in entry.footprint.indexed() {
             let owner = self.map.owner(&access.key);
             if access.key.is_replicated() || owner == self.id {
-                self.enter_key(entering, (index, access), place, false);
+                self.enter_key(entering, (index, access), false);
             } else if access.mode.needs_value() {
                 remote.push((index, None));
             }
@@ -399,19 +426,15 @@ impl Partition {
         }
     }
 
-    /// Finds the keys of accesses that are likely to be here.
-    pub(crate) fn find_all<'k>(&self, accesses: impl IntoIterator<Item = &'k Access>) -> Places {
-        self.keys.find_all(accesses.into_iter().map(|access| &access.key))
-    }
-
-    /// Enters a transaction into the queue of a key, which is at `place`, if it is there.
+    /// Enters a transaction into the queue of a key: of the one whose place is next, because the keys of
+    /// transactions are entered in the order in which they were found.
     pub(crate) fn enter_key(
         &mut self,
         entering: &mut Entering,
         (index, access): (u16, &Access),
-        place: Place,
         pushed: bool,
     ) {
+        let place = self.places.take().expect("the keys of what is entered were looked for");
         let counted = || !access.key.is_replicated() || self.map.owner(&access.key) == self.id;
         let (key, is_new) = self.keys.enter(&access.key, place, counted);
         if is_new {
@@ -467,5 +490,13 @@ impl Partition {
             next.into_iter().flatten().for_each(|next| self.found_one(next));
         }
         self.epochs.get_mut(node.position.epoch).outstanding -= 1;
+    }
+}
+
+/// The accesses of a transaction that runs here, or those by which this partition has a part in it.
+fn accesses(role: &Role) -> (&[Access], &[(u16, Access)]) {
+    match role {
+        Role::Home(entry) => (entry.footprint.accesses(), &[]),
+        Role::Participant { accesses, .. } => (&[], accesses),
     }
 }

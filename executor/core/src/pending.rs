@@ -26,6 +26,11 @@ impl Pending {
         self.epochs.push_back((epoch, entries.into_iter()));
     }
 
+    /// Those that come next, if they are of one epoch.
+    pub(crate) fn upcoming(&self) -> &[(u32, Role)] {
+        self.epochs.front().map_or(&[], |(_, entries)| entries.as_slice())
+    }
+
     pub(crate) fn next(&mut self) -> Option<Next> {
         let (epoch, entries) = self.epochs.front_mut()?;
         let epoch = *epoch;

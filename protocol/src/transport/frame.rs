@@ -14,15 +14,13 @@ use tokio::time::Instant;
 
 use super::error::{FrameError, LinkError, SendError};
 use crate::codec::{self, Wire};
+use crate::limits::FRAME_BYTES_TARGET;
 
 const HEADER_BYTES: usize = 4;
 
 /// Messages shorter than this are copied together: QUIC keeps each piece that it is handed until
 /// it is acknowledged, and walks over all of them for every packet.
 const COPY_BYTES_MAX: usize = 16 * 1_024;
-
-/// A reader's buffer that has grown beyond this is given back after the frame that needed it.
-const BUFFER_KEPT_BYTES: usize = 256 * 1_024;
 
 /// One message, encoded.
 pub(super) struct Frame {
@@ -86,6 +84,15 @@ pub(super) struct ReadLimits {
     pub(super) time_max: Option<Duration>,
     /// Bytes that incomplete frames of all readers with these limits may take together.
     pub(super) room: Option<Arc<Semaphore>>,
+    /// A buffer that has grown beyond so many bytes is given back after the frame that needed it.
+    pub(super) kept_bytes: usize,
+}
+
+impl ReadLimits {
+    /// Those of who reads what a host of the cluster sends: frames follow one another all the time.
+    pub(super) fn of_a_server(bytes_max: usize) -> Self {
+        Self { bytes_max, kept_bytes: 2 * FRAME_BYTES_TARGET, ..Self::default() }
+    }
 }
 
 /// Where a reader's bytes come from: a stream, or a fuzzer's idea of one.
@@ -104,7 +111,9 @@ impl Chunks for RecvStream {
 /// Reads frames from a stream. Dropping the future of a read loses nothing.
 pub(super) struct FrameReader<S = RecvStream> {
     stream: S,
-    buffer: BytesMut,
+    buffer: Vec<u8>,
+    /// How much of the buffer belongs to frames that were read.
+    start: usize,
     limits: ReadLimits,
     began: Option<Instant>,
     held: Option<OwnedSemaphorePermit>,
@@ -112,7 +121,7 @@ pub(super) struct FrameReader<S = RecvStream> {
 
 impl<S: Chunks> FrameReader<S> {
     pub(super) fn new(stream: S, limits: ReadLimits) -> Self {
-        Self { stream, buffer: BytesMut::new(), limits, began: None, held: None }
+        Self { stream, buffer: Vec::new(), start: 0, limits, began: None, held: None }
     }
 
     /// The same stream with other limits. What was received stays.
@@ -129,14 +138,13 @@ impl<S: Chunks> FrameReader<S> {
     {
         loop {
             if let Some(length) = self.complete()? {
-                let frame = self.buffer.split_to(HEADER_BYTES + length);
-                let message = codec::decode(&frame[HEADER_BYTES..])?;
-                drop(frame);
+                let message = codec::decode(&self.rest()[HEADER_BYTES..HEADER_BYTES + length])?;
+                self.start += HEADER_BYTES + length;
                 self.between_frames();
                 return Ok(Some((message, HEADER_BYTES + length)));
             }
             if !self.fill().await? {
-                return match self.buffer.is_empty() {
+                return match self.rest().is_empty() {
                     true => Ok(None),
                     false => Err(FrameError::Truncated),
                 };
@@ -144,16 +152,21 @@ impl<S: Chunks> FrameReader<S> {
         }
     }
 
-    /// The length of the frame that the buffer begins with, if all of it is there.
+    /// What is in no frame yet.
+    fn rest(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+
+    /// The length of the frame that comes next, if all of it is there.
     fn complete(&self) -> Result<Option<usize>, FrameError> {
-        let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else {
+        let Some(header) = self.rest().first_chunk::<HEADER_BYTES>() else {
             return Ok(None);
         };
         let length = u32::from_le_bytes(*header);
         let bytes_max = self.limits.bytes_max;
         match usize::try_from(length) {
             Ok(length) if length <= bytes_max => {
-                Ok((self.buffer.len() >= HEADER_BYTES + length).then_some(length))
+                Ok((self.rest().len() >= HEADER_BYTES + length).then_some(length))
             }
             _ => Err(FrameError::TooLong { bytes: length.into(), bytes_max }),
         }
@@ -174,9 +187,14 @@ impl<S: Chunks> FrameReader<S> {
             other => LinkError::lost(other),
         })?;
         let pieces = &pieces[..count.unwrap_or(0)];
-        self.hold(pieces.iter().map(Bytes::len).sum())?;
+        let bytes = pieces.iter().map(Bytes::len).sum();
+        self.hold(bytes)?;
+        if self.buffer.capacity() - self.buffer.len() < bytes {
+            // What was read makes room before the buffer grows.
+            self.buffer.drain(..std::mem::take(&mut self.start));
+        }
         pieces.iter().for_each(|piece| self.buffer.extend_from_slice(piece));
-        if self.began.is_none() && !self.buffer.is_empty() {
+        if self.began.is_none() && !self.rest().is_empty() {
             self.began = Some(Instant::now());
         }
         Ok(count.is_some())
@@ -196,15 +214,18 @@ impl<S: Chunks> FrameReader<S> {
 
     /// A frame is complete: what it held is free, and the next one's time begins.
     fn between_frames(&mut self) {
-        self.began = (!self.buffer.is_empty()).then(Instant::now);
-        if self.buffer.is_empty() {
+        let left = self.rest().len();
+        self.began = (left > 0).then(Instant::now);
+        if left == 0 {
             self.held = None;
-            if self.buffer.capacity() > BUFFER_KEPT_BYTES {
-                self.buffer = BytesMut::new();
+            self.start = 0;
+            self.buffer.clear();
+            if self.buffer.capacity() > self.limits.kept_bytes {
+                self.buffer = Vec::new();
             }
         } else if let Some(held) = &mut self.held {
             // What is left in the buffer stays accounted for.
-            drop(held.split(held.num_permits().saturating_sub(self.buffer.len())));
+            drop(held.split(held.num_permits().saturating_sub(left)));
         }
     }
 }

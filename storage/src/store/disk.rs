@@ -14,6 +14,7 @@ use fjall::{
 use parsec_protocol::{EpochNumber, Key, PartitionId, Position, Push, Receipt, Value};
 
 use super::floor::Floor;
+use super::outbox::Outbox;
 use super::packed;
 use super::snapshots::Snapshots;
 use super::{Applied, EpochCommit, Store, StoreError};
@@ -25,7 +26,9 @@ use crate::limits::{
 };
 
 /// Version of what is stored, in the identity record.
-const FORMAT_VERSION: u32 = 3;
+const FORMAT_VERSION: u32 = 4;
+/// Where what is owed stands, within the store's directory.
+const OUTBOX: &str = "outbox";
 const IDENTITY_KEY: &[u8] = b"identity";
 const APPLIED_KEY: &[u8] = b"applied";
 
@@ -66,15 +69,16 @@ impl StoreOptions {
 
 /// A store on fjall, one database per partition.
 ///
-/// A commit is one write batch: state, receipts, outbox and the `applied` record together, handed
-/// to the operating system but not synced. It survives a crash of the process; a power cut may
-/// take what was committed since the last [`Store::sync`], in whole epochs.
+/// A commit is one write batch: state, receipts and the `applied` record together, handed to the
+/// operating system but not synced; what it owes is in a file of its own before. It survives a crash
+/// of the process; a power cut may take what was committed since the last [`Store::sync`], in whole
+/// epochs.
 pub struct FjallStore {
     options: StoreOptions,
     database: Database,
     state: Keyspace,
     pub(super) receipts: Keyspace,
-    pub(super) outbox: Keyspace,
+    outbox: Outbox,
     /// The digest of the state after each commit, by its epoch (big-endian).
     digests: Keyspace,
     pub(super) meta: Keyspace,
@@ -112,16 +116,17 @@ impl FjallStore {
         let meta = keyspace("meta", keyspace_of_marks)?;
         let state = keyspace("state", keyspace_of_state)?;
         let receipts = keyspace("receipts", keyspace_of_records)?;
-        let outbox = keyspace("outbox", keyspace_of_records)?;
         let digests = keyspace("digests", keyspace_of_marks)?;
 
         let applied = read_applied(&options, &meta)?;
         if applied.is_none() {
-            check_empty(&options, [&state, &receipts, &outbox, &digests])?;
+            check_empty(&options, [&state, &receipts, &digests])?;
         }
         let applied = applied.unwrap_or_default();
         options.floor().check(floor.as_ref(), &applied, &options.directory)?;
         claim(&options, &database, &meta)?;
+        let owed = options.directory.join(OUTBOX);
+        let outbox = Outbox::open(owed, options.cluster, options.partition, applied.epoch)?;
 
         let snapshots = Snapshots::new(applied, Arc::new(database.snapshot()));
         Ok(Self {
@@ -196,7 +201,14 @@ impl FjallStore {
     fn write_run(&self, written: &mut EpochNumber, records: Records<'_>) -> Result<(), StoreError> {
         let started = Instant::now();
         let (first, applied, writes) = (records.first, records.applied, records.writes.len());
+        let owed = match records.outbox {
+            [] => None,
+            owed => Some(self.poison(self.outbox.write(first..=applied.epoch, owed))?),
+        };
+        // ORDER: what is owed is durable before the mark says that its epochs are applied; nobody
+        // would make it again.
         self.commit_batch(self.batch(records))?;
+        owed.into_iter().for_each(|owed| self.outbox.add(owed));
         *written = applied.epoch;
         let snapshot = Arc::new(self.database.snapshot());
         self.snapshots
@@ -229,7 +241,7 @@ impl FjallStore {
         self.snapshots.write().unwrap_or_else(PoisonError::into_inner).forget_before(epoch);
     }
 
-    /// Everything of a commit as one batch.
+    /// Everything of a commit but what it owes, as one batch.
     fn batch(&self, records: Records<'_>) -> OwnedWriteBatch {
         let mut batch = self.database.batch().durability(Some(PersistMode::Buffer));
         for (key, value) in records.writes {
@@ -240,9 +252,6 @@ impl FjallStore {
         }
         for record in packed::pack_receipts(records.receipts.into_iter().flatten()) {
             batch.insert(&self.receipts, record.key, record.value);
-        }
-        for record in packed::pack_pushes(records.outbox) {
-            batch.insert(&self.outbox, record.key, record.value);
         }
         for (epoch, state) in records.digests {
             batch.insert(&self.digests, epoch.0.to_be_bytes(), state.0);
@@ -413,7 +422,7 @@ fn check_identity(options: &StoreOptions, found: &[u8]) -> Result<(), StoreError
 }
 
 /// A store without a mark must have nothing else either.
-fn check_empty(options: &StoreOptions, keyspaces: [&Keyspace; 4]) -> Result<(), StoreError> {
+fn check_empty(options: &StoreOptions, keyspaces: [&Keyspace; 3]) -> Result<(), StoreError> {
     for keyspace in keyspaces {
         if !keyspace.is_empty().map_err(|error| options.engine_error(error))? {
             let what = "it has content, but its mark is missing";
@@ -533,32 +542,12 @@ impl Store for FjallStore {
         after: EpochNumber,
         limit: usize,
     ) -> Result<Vec<Push>, StoreError> {
-        let end = packed::push_key(to, EpochNumber(u64::MAX), u32::MAX);
-        let start = packed::push_key(to, EpochNumber(after.0.saturating_add(1)), 0);
-        let mut owed: Vec<Push> = Vec::new();
-        // Not in the latest commit's snapshot: that still shows what was pruned since.
-        self.scan(self.outbox.range(start..=end), |_, value| {
-            let pushes = packed::unpack_pushes(value).map_err(StoreError::Undecodable)?;
-            let epoch = |pushes: &[Push]| pushes.last().map(|push| push.position.epoch);
-            if owed.len() >= limit && epoch(&owed) != epoch(&pushes) {
-                return Ok(Scan::Stop);
-            }
-            owed.extend(pushes);
-            Ok(Scan::Continue)
-        })?;
-        Ok(owed)
+        self.outbox.owed(to, after, limit)
     }
 
     fn prune_outbox(&self, to: PartitionId, through: EpochNumber) -> Result<(), StoreError> {
-        let start = packed::push_key(to, EpochNumber(0), 0);
-        let end = packed::push_key(to, through, u32::MAX);
         let _turn = self.lock(&self.written)?;
-        let mut batch = self.database.batch().durability(Some(PersistMode::Buffer));
-        self.scan(self.outbox.range(start..=end), |key, _| {
-            batch.remove(&self.outbox, key);
-            Ok(Scan::Continue)
-        })?;
-        self.commit_batch(batch)
+        self.poison(self.outbox.prune(to, through))
     }
 
     fn verify(&self, counted: &dyn Fn(&Key) -> bool) -> Result<Applied, StoreError> {

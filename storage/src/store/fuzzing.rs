@@ -4,7 +4,7 @@ use parsec_protocol::{EpochNumber, Malformed, Position, Push, Receipt};
 
 use super::packed;
 
-/// A record of the store: its key and its value.
+/// A record of receipts: its key and its value.
 pub type StoredRecord = (Vec<u8>, Vec<u8>);
 
 /// The records of these receipts, which are in order.
@@ -15,8 +15,8 @@ pub fn pack_receipts(receipts: Vec<Receipt>) -> Vec<StoredRecord> {
 
 /// The records of these pushes.
 #[must_use]
-pub fn pack_pushes(pushes: Vec<Push>) -> Vec<StoredRecord> {
-    packed::pack_pushes(&pushes).map(|record| (record.key, record.value)).collect()
+pub fn pack_pushes(pushes: Vec<Push>) -> Vec<Vec<u8>> {
+    packed::pack_pushes(&pushes).map(|record| record.with_encoded(<[u8]>::to_vec)).collect()
 }
 
 /// The receipts of a record.

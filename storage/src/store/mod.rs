@@ -10,6 +10,7 @@ mod floor;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod memory;
+mod outbox;
 mod packed;
 mod snapshots;
 #[cfg(test)]
@@ -275,7 +276,7 @@ pub trait Store: Send + Sync {
     /// Whole epochs, until there are at least `limit` pushes; ask again after the last one's.
     ///
     /// # Errors
-    /// [`StoreError::Engine`] or [`StoreError::Undecodable`] if it can't be read.
+    /// [`StoreError::File`], [`StoreError::Damaged`] or [`StoreError::Undecodable`] if it can't be read.
     fn outbox(
         &self,
         to: PartitionId,
@@ -283,10 +284,11 @@ pub trait Store: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Push>, StoreError>;
 
-    /// Forgets what was owed to `to` for epochs through `through`: it has them durably applied.
+    /// Forgets what was owed to `to` for epochs through `through`: it has them durably applied, and
+    /// will not ask for them again. When the store is opened anew, it may know them again.
     ///
     /// # Errors
-    /// [`StoreError::Engine`] if it can't be written, and [`StoreError::Poisoned`] after that.
+    /// [`StoreError::File`] if the disk refuses, and [`StoreError::Poisoned`] after that.
     fn prune_outbox(&self, to: PartitionId, through: EpochNumber) -> Result<(), StoreError>;
 
     /// Reads everything and checks it against the digests of [`applied`](Self::applied);

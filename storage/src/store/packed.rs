@@ -1,9 +1,8 @@
 //! How receipts and pushes are packed into records: few of them, because each costs the engine
 //! microseconds, and none of them large. Pure.
 //!
-//! A record's key is big-endian, so that records lie in the order of the ledger. A receipt's is
-//! its epoch and the index of the record's first receipt; a push's is the receiving partition,
-//! the epoch and the record's number within them.
+//! The key of a record of receipts is their epoch and the index of the first, big-endian, so that
+//! records lie in the order of the ledger.
 
 use parsec_protocol::codec::{self, Malformed, Wire};
 use parsec_protocol::{EpochNumber, PartitionId, Position, Push, Receipt};
@@ -52,10 +51,24 @@ impl Wire for Pushes {
     }
 }
 
-/// A record, to be written.
+/// A record of receipts, to be written.
 pub(super) struct Packed {
     pub(super) key: Vec<u8>,
     pub(super) value: Vec<u8>,
+}
+
+/// A record of pushes, to be written.
+pub(super) struct PackedPushes<'a> {
+    pub(super) to: PartitionId,
+    pub(super) epoch: EpochNumber,
+    record: BorrowedPushes<'a>,
+}
+
+impl PackedPushes<'_> {
+    /// Calls `write` with the record's bytes.
+    pub(super) fn with_encoded<R>(&self, write: impl FnOnce(&[u8]) -> R) -> R {
+        codec::with_encoded(&self.record, write)
+    }
 }
 
 /// Packs receipts, which are in order.
@@ -69,23 +82,16 @@ pub(super) fn pack_receipts<'a>(
     })
 }
 
-/// Packs pushes, keeping their order within each partition and epoch.
+/// Packs pushes, by partition and epoch, keeping their order within.
 pub(super) fn pack_pushes<'a>(
     pushes: impl IntoIterator<Item = &'a Push>,
-) -> impl Iterator<Item = Packed> {
+) -> impl Iterator<Item = PackedPushes<'a>> {
     let group = |push: &Push| (push.to, push.position.epoch);
     let mut pushes: Vec<&Push> = pushes.into_iter().collect();
     pushes.sort_by_key(|push| group(push));
-    let mut last = None;
-    let mut number = 0;
     split(pushes, group, Push::size).into_iter().map(move |pushes| {
         let (to, epoch) = group(pushes[0]);
-        number = if last == Some((to, epoch)) { number + 1 } else { 0 };
-        last = Some((to, epoch));
-        Packed {
-            key: push_key(to, epoch, number).to_vec(),
-            value: codec::with_encoded(&BorrowedPushes { pushes }, <[u8]>::to_vec),
-        }
+        PackedPushes { to, epoch, record: BorrowedPushes { pushes } }
     })
 }
 
@@ -133,15 +139,6 @@ pub(super) fn receipt_key(position: Position) -> [u8; 12] {
 /// The epoch in the key of a record of receipts.
 pub(super) fn receipt_epoch(key: &[u8]) -> Option<EpochNumber> {
     Some(EpochNumber(u64::from_be_bytes(*key.first_chunk()?)))
-}
-
-/// The key of a record of pushes.
-pub(super) fn push_key(to: PartitionId, epoch: EpochNumber, number: u32) -> [u8; 14] {
-    let mut key = [0; 14];
-    key[..2].copy_from_slice(&to.0.to_be_bytes());
-    key[2..10].copy_from_slice(&epoch.0.to_be_bytes());
-    key[10..].copy_from_slice(&number.to_be_bytes());
-    key
 }
 
 /// The receipts of a record.

@@ -128,7 +128,7 @@ impl ClientDialer {
 async fn introduce(connection: quinn::Connection) -> Result<ServerConnection, LinkError> {
     let (send, recv) = connection.open_bi().await?;
     let link = Arc::new(Link::new(connection, send, None, None));
-    let limits = ReadLimits { bytes_max: CLIENT_FRAME_BYTES_MAX, ..ReadLimits::default() };
+    let limits = ReadLimits::of_a_server(CLIENT_FRAME_BYTES_MAX);
     let frames = FrameReader::new(recv, limits);
     let mut reader = ServerReader { link: link.clone(), frames };
     let writer = ServerWriter { link };

@@ -90,9 +90,13 @@ impl ClientListenerOptions {
             bytes_max: CLIENT_FRAME_BYTES_MAX,
             time_max: Some(self.frame_timeout),
             room: Some(room.clone()),
+            kept_bytes: BUFFER_KEPT_BYTES,
         }
     }
 }
+
+/// What a reader of a client's frames keeps of its buffer, bytes: there may be many clients.
+const BUFFER_KEPT_BYTES: usize = 256 * 1_024;
 
 /// Accepts clients. Stops when it is dropped; connections that it accepted go on.
 #[derive(Debug)]

@@ -206,7 +206,7 @@ async fn read(
         gate.opened().await;
         let sink = &sinks[channel.index()];
         let traffic = Traffic::received(from, channel);
-        let limits = ReadLimits { bytes_max: PEER_FRAME_BYTES_MAX, ..ReadLimits::default() };
+        let limits = ReadLimits::of_a_server(PEER_FRAME_BYTES_MAX);
         let mut frames = FrameReader::new(stream, limits);
         while let Some((message, bytes)) = frames.next::<PeerMessage>().await? {
             traffic.count(1, bytes);
