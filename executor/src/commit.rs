@@ -113,7 +113,7 @@ pub fn to_commit(epoch: FinishedEpoch) -> EpochCommit {
         writes: writes.collect(),
         executed: epoch.receipts.len() as u64,
         multi_partition: epoch.multi_partition,
-        receipts: epoch.receipts.into_iter().map(Arc::unwrap_or_clone).collect(),
+        receipts: epoch.receipts,
         outbox: epoch.outbox,
     }
 }

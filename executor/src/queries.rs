@@ -191,7 +191,7 @@ mod tests {
                 output: vec![0; 100].into(),
                 events: Vec::new(),
             });
-            let receipts = receipts.collect();
+            let receipts = receipts.map(Arc::new).collect();
             store.commit(EpochCommit { receipts, ..EpochCommit::new(EpochNumber(epoch)) }).unwrap();
         }
         store

@@ -53,8 +53,8 @@ where
         + rkyv::Deserialize<T, HighDeserializer<Error>>,
 {
     let semaphore = Arc::new(Semaphore::new(room));
-    let room = Some(semaphore.clone());
-    let limits = ReadLimits { bytes_max, time_max: None, room, kept_bytes: 0 };
+    let limits =
+        ReadLimits { bytes_max, room: Some(semaphore.clone()), ..ReadLimits::default() };
     let mut reader = FrameReader::new(Pieces(pieces.into()), limits);
     let mut messages = Vec::new();
     let error = loop {

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use parsec_protocol::{EpochNumber, Key, PartitionId, Position, Push, Receipt, Value};
 
 use super::disk::{FjallStore, StoreOptions};
-use super::{Applied, EpochCommit, Store, StoreError, rank};
+use super::{Applied, EpochCommit, Store, StoreError, packed, rank};
 use crate::digest::Digest;
 use crate::limits::{RUN_BYTES_MAX, RUN_COMMITS_MAX, SNAPSHOTS_KEPT};
 use run::Run;
@@ -304,14 +304,18 @@ impl Store for WriteBehindStore {
         };
         // A run that is being written may be there already.
         epochs.retain(|(epoch, _)| first.is_none_or(|first| *epoch < first));
-        let on_disk = epochs.iter().map(|(_, receipts)| receipts.len()).sum::<usize>();
-        let in_memory = front.runs().rev().flat_map(|run| run.receipts_from(from));
-        for (before, receipt) in (on_disk..).zip(in_memory) {
-            let epoch = receipt.position.epoch;
+        let mut count = epochs.iter().map(|(_, receipts)| receipts.len()).sum::<usize>();
+        for record in front.runs().rev().flat_map(|run| run.receipts_from(from)) {
+            let epoch = record.first.epoch;
+            let known = epochs.last().is_some_and(|(last, _)| *last == epoch);
+            if !known && count >= limit {
+                break;
+            }
+            let receipts = packed::unpack_receipts(&record.value).map_err(StoreError::Undecodable)?;
+            count += receipts.len();
             match epochs.last_mut() {
-                Some((last, receipts)) if *last == epoch => receipts.push(receipt.clone()),
-                _ if before >= limit => break,
-                _ => epochs.push((epoch, vec![receipt.clone()])),
+                Some((_, all)) if known => all.extend(receipts),
+                _ => epochs.push((epoch, receipts)),
             }
         }
         Ok(epochs)
@@ -320,7 +324,8 @@ impl Store for WriteBehindStore {
     fn receipt(&self, position: Position) -> Result<Option<Receipt>, StoreError> {
         let front = self.read();
         if front.first().is_some_and(|first| first <= position.epoch) {
-            return Ok(front.runs().find_map(|run| run.receipt(position)).cloned());
+            let found = front.runs().find_map(|run| run.receipt(position).transpose());
+            return found.transpose().map_err(StoreError::Undecodable);
         }
         // Commits need not wait for the disk: what is there stays there.
         drop(front);
@@ -340,12 +345,12 @@ impl Store for WriteBehindStore {
             false => self.back.outbox(to, after, limit)?,
         };
         owed.retain(|push| first.is_none_or(|first| push.position.epoch < first));
-        for push in front.runs().rev().flat_map(|run| run.owed(to, after)) {
-            let begins = owed.last().is_none_or(|last| last.position.epoch != push.position.epoch);
+        for record in front.runs().rev().flat_map(|run| run.owed(to, after)) {
+            let begins = owed.last().is_none_or(|last| last.position.epoch != record.epoch);
             if begins && owed.len() >= limit {
                 break;
             }
-            owed.push(push.clone());
+            owed.extend(packed::unpack_pushes(&record.value).map_err(StoreError::Undecodable)?);
         }
         Ok(owed)
     }

@@ -15,7 +15,7 @@ use parsec_protocol::{EpochNumber, Key, PartitionId, Position, Push, Receipt, Va
 
 use super::floor::Floor;
 use super::outbox::Outbox;
-use super::packed;
+use super::packed::{self, PackedPushes, PackedReceipts};
 use super::snapshots::Snapshots;
 use super::{Applied, EpochCommit, Store, StoreError};
 use crate::digest::Digest;
@@ -201,7 +201,7 @@ impl FjallStore {
     fn write_run(&self, written: &mut EpochNumber, records: Records<'_>) -> Result<(), StoreError> {
         let started = Instant::now();
         let (first, applied, writes) = (records.first, records.applied, records.writes.len());
-        let owed = match records.outbox {
+        let owed = match &records.outbox[..] {
             [] => None,
             owed => Some(self.poison(self.outbox.write(first..=applied.epoch, owed))?),
         };
@@ -250,8 +250,8 @@ impl FjallStore {
                 None => batch.remove(&self.state, key.encoded()),
             }
         }
-        for record in packed::pack_receipts(records.receipts.into_iter().flatten()) {
-            batch.insert(&self.receipts, record.key, record.value);
+        for record in records.receipts {
+            batch.insert(&self.receipts, packed::receipt_key(record.first), &record.value[..]);
         }
         for (epoch, state) in records.digests {
             batch.insert(&self.digests, epoch.0.to_be_bytes(), state.0);
@@ -271,9 +271,8 @@ impl FjallStore {
         let mut written = self.lock(&self.written)?;
         let applied = *self.snapshots().applied();
         if applied.epoch > *written {
-            let digests = [(applied.epoch, applied.state)];
             let nothing = EpochCommit::new(applied.epoch);
-            self.commit_batch(self.batch(Records::of(&nothing, applied, &digests)))?;
+            self.commit_batch(self.batch(PackedCommit::of(&nothing, applied).records()))?;
             *written = applied.epoch;
         }
         Ok(applied)
@@ -318,26 +317,45 @@ pub(super) struct Records<'a> {
     /// Each key that was written, and what it holds now.
     pub(super) writes: Vec<(&'a Key, Option<&'a Value>)>,
     /// Receipts, in the order of their positions.
-    pub(super) receipts: Vec<&'a [Receipt]>,
-    pub(super) outbox: &'a [Push],
+    pub(super) receipts: &'a [PackedReceipts],
+    /// What is owed, by partition and then by epoch.
+    pub(super) outbox: Vec<&'a PackedPushes>,
     /// The digest of the state after each epoch that has one.
     pub(super) digests: &'a [(EpochNumber, Digest)],
 }
 
-impl<'a> Records<'a> {
-    pub(super) fn of(
-        commit: &'a EpochCommit,
-        applied: Applied,
-        digests: &'a [(EpochNumber, Digest)],
-    ) -> Self {
-        let writes = commit.writes.iter().map(|write| (&write.key, write.new.as_ref()));
+/// A commit alone, as it goes to disk.
+pub(super) struct PackedCommit<'a> {
+    commit: &'a EpochCommit,
+    applied: Applied,
+    receipts: Vec<PackedReceipts>,
+    outbox: Vec<PackedPushes>,
+    /// As in [`Records`].
+    pub(super) digests: Vec<(EpochNumber, Digest)>,
+}
+
+impl<'a> PackedCommit<'a> {
+    /// Of a commit that is sorted, after which `applied` is applied.
+    pub(super) fn of(commit: &'a EpochCommit, applied: Applied) -> Self {
+        let receipts = commit.receipts.iter().map(|receipt| &**receipt);
         Self {
-            first: commit.first,
+            commit,
             applied,
+            receipts: packed::pack_receipts(receipts).collect(),
+            outbox: packed::pack_pushes(&commit.outbox).collect(),
+            digests: vec![(applied.epoch, applied.state)],
+        }
+    }
+
+    pub(super) fn records(&self) -> Records<'_> {
+        let writes = self.commit.writes.iter().map(|write| (&write.key, write.new.as_ref()));
+        Records {
+            first: self.commit.first,
+            applied: self.applied,
             writes: writes.collect(),
-            receipts: vec![&commit.receipts],
-            outbox: &commit.outbox,
-            digests,
+            receipts: &self.receipts,
+            outbox: self.outbox.iter().collect(),
+            digests: &self.digests,
         }
     }
 }
@@ -455,8 +473,7 @@ impl Store for FjallStore {
         let mut written = self.lock(&self.written)?;
         let before = *self.snapshots().applied();
         let applied = commit.prepare(&before)?;
-        let digests = [(applied.epoch, applied.state)];
-        self.write_run(&mut written, Records::of(&commit, applied, &digests))
+        self.write_run(&mut written, PackedCommit::of(&commit, applied).records())
     }
 
     fn advance(&self, epoch: EpochNumber) {

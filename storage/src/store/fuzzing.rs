@@ -10,13 +10,14 @@ pub type StoredRecord = (Vec<u8>, Vec<u8>);
 /// The records of these receipts, which are in order.
 #[must_use]
 pub fn pack_receipts(receipts: Vec<Receipt>) -> Vec<StoredRecord> {
-    packed::pack_receipts(&receipts).map(|record| (record.key, record.value)).collect()
+    let records = packed::pack_receipts(&receipts);
+    records.map(|record| (packed::receipt_key(record.first).to_vec(), record.value)).collect()
 }
 
 /// The records of these pushes.
 #[must_use]
 pub fn pack_pushes(pushes: Vec<Push>) -> Vec<Vec<u8>> {
-    packed::pack_pushes(&pushes).map(|record| record.with_encoded(<[u8]>::to_vec)).collect()
+    packed::pack_pushes(&pushes).map(|record| record.value).collect()
 }
 
 /// The receipts of a record.

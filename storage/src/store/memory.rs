@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use parsec_protocol::plant::{self, Bug};
 use parsec_protocol::{EpochNumber, Key, PartitionId, Position, Push, Receipt, Value};
@@ -93,7 +93,7 @@ impl Inner {
             undo.insert(write.key, old);
         }
         for receipt in commit.receipts {
-            self.receipts.insert(receipt.position, receipt);
+            self.receipts.insert(receipt.position, Arc::unwrap_or_clone(receipt));
         }
         for push in commit.outbox {
             self.outbox.entry((push.to, push.position.epoch)).or_default().push(push);

@@ -54,7 +54,7 @@ pub struct EpochCommit {
     /// The keys that changed, each once.
     pub writes: Vec<Write>,
     /// The receipts of transactions that ran here, one for each.
-    pub receipts: Vec<Receipt>,
+    pub receipts: Vec<Arc<Receipt>>,
     /// What is owed to other partitions until they have passed these epochs.
     pub outbox: Vec<Push>,
     /// How many transactions ran here.

@@ -105,14 +105,15 @@ impl Outbox {
         Ok(())
     }
 
-    /// Writes what is owed for `epochs`, durably. It counts once it is [added](Self::add).
+    /// Writes what is owed for `epochs`, by partition and then by epoch, durably. It counts once it is
+    /// [added](Self::add).
     ///
     /// # Errors
     /// [`StoreError::File`] if the disk refuses.
     pub(super) fn write(
         &self,
         epochs: RangeInclusive<EpochNumber>,
-        pushes: &[Push],
+        owed: &[&PackedPushes],
     ) -> Result<OwedFile, StoreError> {
         let name = format!("{:020}.{EXTENSION}", epochs.end().0);
         let path = self.directory.join(name);
@@ -120,8 +121,9 @@ impl Outbox {
         let written = files::replace_with(&StdDisk, &path, |file| {
             let mut file = BufWriter::with_capacity(WRITE_BYTES, file);
             let mut at = 0;
-            for packed in packed::pack_pushes(pushes) {
-                let record = packed.with_encoded(|value| append(&mut file, &packed, at, value))?;
+            for packed in owed {
+                let record = Record::of(packed, at)?;
+                file.write_all(&packed.value)?;
                 at += u64::from(record.bytes);
                 records.push(record);
             }
@@ -268,16 +270,13 @@ impl OwedFile {
     }
 }
 
-/// Appends a record, which is to be at `at`.
-fn append(
-    file: &mut impl Write,
-    packed: &PackedPushes<'_>,
-    at: u64,
-    value: &[u8],
-) -> io::Result<Record> {
-    file.write_all(value)?;
-    let bytes = u32::try_from(value.len()).map_err(|_| ErrorKind::FileTooLarge)?;
-    Ok(Record { to: packed.to, epoch: packed.epoch, at, bytes, check: check(value) })
+impl Record {
+    /// That of what is to be at `at`.
+    fn of(packed: &PackedPushes, at: u64) -> io::Result<Self> {
+        let PackedPushes { to, epoch, ref value } = *packed;
+        let bytes = u32::try_from(value.len()).map_err(|_| ErrorKind::FileTooLarge)?;
+        Ok(Self { to, epoch, at, bytes, check: check(value) })
+    }
 }
 
 /// The records of an index, whose length is right.
@@ -347,7 +346,9 @@ mod tests {
 
     fn write(outbox: &Outbox, first: u64, last: u64, pushes: &[Push]) {
         let epochs = EpochNumber(first)..=EpochNumber(last);
-        outbox.add(outbox.write(epochs, pushes).unwrap());
+        let packed: Vec<_> = packed::pack_pushes(pushes).collect();
+        let packed: Vec<_> = packed.iter().collect();
+        outbox.add(outbox.write(epochs, &packed).unwrap());
     }
 
     fn owed(outbox: &Outbox, to: u16, after: u64) -> Result<Vec<Push>, StoreError> {

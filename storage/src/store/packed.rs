@@ -51,33 +51,29 @@ impl Wire for Pushes {
     }
 }
 
-/// A record of receipts, to be written.
-pub(super) struct Packed {
-    pub(super) key: Vec<u8>,
+/// A record of receipts.
+#[derive(Debug)]
+pub(super) struct PackedReceipts {
+    /// Where the first one is; all are of its epoch.
+    pub(super) first: Position,
     pub(super) value: Vec<u8>,
 }
 
-/// A record of pushes, to be written.
-pub(super) struct PackedPushes<'a> {
+/// A record of pushes.
+#[derive(Debug)]
+pub(super) struct PackedPushes {
     pub(super) to: PartitionId,
     pub(super) epoch: EpochNumber,
-    record: BorrowedPushes<'a>,
-}
-
-impl PackedPushes<'_> {
-    /// Calls `write` with the record's bytes.
-    pub(super) fn with_encoded<R>(&self, write: impl FnOnce(&[u8]) -> R) -> R {
-        codec::with_encoded(&self.record, write)
-    }
+    pub(super) value: Vec<u8>,
 }
 
 /// Packs receipts, which are in order.
 pub(super) fn pack_receipts<'a>(
     receipts: impl IntoIterator<Item = &'a Receipt>,
-) -> impl Iterator<Item = Packed> {
+) -> impl Iterator<Item = PackedReceipts> {
     let records = split(receipts, |receipt| receipt.position.epoch, receipt_bytes);
-    records.into_iter().map(|receipts| Packed {
-        key: receipt_key(receipts[0].position).to_vec(),
+    records.into_iter().map(|receipts| PackedReceipts {
+        first: receipts[0].position,
         value: codec::with_encoded(&BorrowedReceipts { receipts }, <[u8]>::to_vec),
     })
 }
@@ -85,13 +81,14 @@ pub(super) fn pack_receipts<'a>(
 /// Packs pushes, by partition and epoch, keeping their order within.
 pub(super) fn pack_pushes<'a>(
     pushes: impl IntoIterator<Item = &'a Push>,
-) -> impl Iterator<Item = PackedPushes<'a>> {
+) -> impl Iterator<Item = PackedPushes> {
     let group = |push: &Push| (push.to, push.position.epoch);
     let mut pushes: Vec<&Push> = pushes.into_iter().collect();
     pushes.sort_by_key(|push| group(push));
     split(pushes, group, Push::size).into_iter().map(move |pushes| {
         let (to, epoch) = group(pushes[0]);
-        PackedPushes { to, epoch, record: BorrowedPushes { pushes } }
+        let value = codec::with_encoded(&BorrowedPushes { pushes }, <[u8]>::to_vec);
+        PackedPushes { to, epoch, value }
     })
 }
 

@@ -11,7 +11,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::disk::Records;
+use super::disk::PackedCommit;
 use super::*;
 use crate::limits::{
     MARKS_MEMTABLE_BYTES, PACKED_BYTES_TARGET, RECORDS_MEMTABLE_BYTES, STATE_MEMTABLE_BYTES,
@@ -73,7 +73,7 @@ fn simple(epoch: u64) -> EpochCommit {
     let number = u8::try_from(epoch * 2 % 256).unwrap();
     EpochCommit {
         writes: vec![write(number, None, Some(b"value"))],
-        receipts: vec![receipt(position(epoch, 0), 10)],
+        receipts: vec![receipt(position(epoch, 0), 10).into()],
         executed: 1,
         ..EpochCommit::new(EpochNumber(epoch))
     }
@@ -211,7 +211,7 @@ impl Twins {
         }
         for (index, (bytes, pushes)) in (0..).zip(sizes) {
             let position = position(first + u64::from(index) % (run + 1), index);
-            commit.receipts.push(receipt(position, *bytes));
+            commit.receipts.push(receipt(position, *bytes).into());
             for to in (0u16..3).take(*pushes) {
                 commit.outbox.push(push(position, to, *bytes));
             }
@@ -326,7 +326,7 @@ fn a_run_comes_to_disk_when_it_is_full() {
     let directory = tempfile::tempdir().unwrap();
     let store = WriteBehindStore::open(options(directory.path())).unwrap();
     let large = |epoch| {
-        let receipts = vec![receipt(position(epoch, 0), crate::limits::RUN_BYTES_MAX / 2)];
+        let receipts = vec![receipt(position(epoch, 0), crate::limits::RUN_BYTES_MAX / 2).into()];
         EpochCommit { receipts, ..EpochCommit::new(EpochNumber(epoch)) }
     };
     (1..=3).for_each(|epoch| store.commit(large(epoch)).unwrap());
@@ -364,10 +364,10 @@ fn an_unsound_commit_is_refused_and_changes_nothing() {
         let again = store.commit(simple(5));
         assert!(matches!(again, Err(StoreError::OutOfOrder { applied: EpochNumber(5), .. })));
 
-        let receipts = vec![receipt(position(7, 0), 1)];
+        let receipts = vec![receipt(position(7, 0), 1).into()];
         let late = store.commit(EpochCommit { receipts, ..simple(6) });
         assert!(matches!(late, Err(StoreError::Misplaced { .. })));
-        let receipts = vec![receipt(position(6, 0), 1), receipt(position(6, 0), 2)];
+        let receipts = [1, 2].map(|bytes| receipt(position(6, 0), bytes).into()).into();
         let doubled = store.commit(EpochCommit { receipts, ..simple(6) });
         assert!(matches!(doubled, Err(StoreError::Misplaced { .. })));
         let early =
@@ -408,7 +408,7 @@ fn large_receipts_and_pushes_are_split_and_found() {
     let outbox: Vec<_> =
         (0..10).map(|index| push(position(1, index * 3), 4, PACKED_BYTES_TARGET / 2)).collect();
     let commit = EpochCommit {
-        receipts: receipts.iter().rev().cloned().collect(),
+        receipts: receipts.iter().rev().cloned().map(Arc::new).collect(),
         outbox: outbox.clone(),
         ..EpochCommit::new(EpochNumber(1))
     };
@@ -609,7 +609,7 @@ fn heavy(run: u64) -> (EpochCommit, Applied, Vec<(EpochNumber, Digest)>) {
     let commit = EpochCommit {
         first,
         writes: (0..256).map(written).collect(),
-        receipts: vec![receipt(position(last.0, 0), 512 * 1_024)],
+        receipts: vec![receipt(position(last.0, 0), 512 * 1_024).into()],
         ..EpochCommit::new(last)
     };
     let digests = epochs.map(|epoch| (EpochNumber(epoch), Digest::ZERO)).collect();
@@ -624,7 +624,9 @@ fn what_the_engine_keeps_in_memory_is_bounded() {
     let directory = tempfile::tempdir().unwrap();
     let store = FjallStore::open(options(directory.path())).unwrap();
     for (commit, applied, digests) in (0..RUNS).map(heavy) {
-        store.commit_run(Records::of(&commit, applied, &digests)).unwrap();
+        let mut packed = PackedCommit::of(&commit, applied);
+        packed.digests = digests;
+        store.commit_run(packed.records()).unwrap();
     }
     // Threads of the engine's own write the tables.
     let deadline = Instant::now() + Duration::from_secs(60);

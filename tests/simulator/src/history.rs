@@ -279,7 +279,7 @@ impl History {
         }
         let ran = ordered.receipts.iter().zip(&ordered.homes).filter(|(_, at)| at.0 == partition);
         let expected: Vec<_> = ran.clone().map(|(receipt, _)| receipt).collect();
-        if !commit.receipts.iter().eq(expected.iter().copied()) {
+        if !commit.receipts.iter().map(|receipt| &**receipt).eq(expected.iter().copied()) {
             return Err(format!("its receipts are {:?}, not {expected:?}", commit.receipts));
         }
         let shared = ran.filter(|(_, at)| at.1).count() as u64;

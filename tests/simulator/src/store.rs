@@ -59,6 +59,7 @@ impl From<EpochCommit> for Entry {
             commit;
         let written = |Write { key, old, new, counted }| Written { key, old, new, counted };
         let writes = writes.into_iter().map(written).collect();
+        let receipts = receipts.into_iter().map(Arc::unwrap_or_clone).collect();
         Self::Commit { first, epoch, writes, receipts, outbox, executed, multi_partition }
     }
 }
@@ -238,7 +239,7 @@ fn replay(memory: &MemoryStore, entry: Entry) -> Result<(), StoreError> {
                 first,
                 epoch,
                 writes,
-                receipts,
+                receipts: receipts.into_iter().map(Arc::new).collect(),
                 outbox,
                 executed,
                 multi_partition,

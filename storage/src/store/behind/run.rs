@@ -1,9 +1,10 @@
 //! What commits one after the other add up to. Pure.
 
 use ahash::AHashMap;
-use parsec_protocol::{EpochNumber, Key, PartitionId, Position, Push, Receipt, Value};
+use parsec_protocol::{EpochNumber, Key, Malformed, PartitionId, Position, Receipt, Value};
 
 use super::super::disk::Records;
+use super::super::packed::{self, PackedPushes, PackedReceipts};
 use super::super::{Applied, EpochCommit};
 use crate::digest::Digest;
 
@@ -16,11 +17,11 @@ pub(super) struct Run {
     first: Option<EpochNumber>,
     /// What each key holds after the run.
     writes: AHashMap<Key, Option<Value>>,
-    /// Those of each commit that has any, in the order of their positions. Not in one list, which
-    /// would move as it grows.
-    receipts: Vec<Vec<Receipt>>,
-    /// In the order of their epochs.
-    outbox: Vec<Push>,
+    /// In the order of their positions. Packed as they will be on disk: so they are looked at while they
+    /// are in the processor's cache, and take less memory meanwhile.
+    receipts: Vec<PackedReceipts>,
+    /// In the order of their epochs, packed as well.
+    outbox: Vec<PackedPushes>,
     /// The digest of the state after each commit, in order.
     pub(super) digests: Vec<(EpochNumber, Digest)>,
     /// What is applied after the last commit.
@@ -55,16 +56,12 @@ impl Run {
         self.first.get_or_insert(commit.first);
         self.digests.push((applied.epoch, applied.state));
         self.applied = applied;
-        self.bytes += commit.receipts.iter().map(Receipt::size).sum::<usize>();
-        self.bytes += commit.outbox.iter().map(Push::size).sum::<usize>();
-        if !commit.receipts.is_empty() {
-            self.receipts.push(commit.receipts);
-        }
-        let mut outbox = commit.outbox;
-        if commit.first < commit.epoch {
-            outbox.sort_by_key(|push| push.position.epoch);
-        }
-        self.outbox.extend(outbox);
+        let (receipts, owed) = (self.receipts.len(), self.outbox.len());
+        self.receipts.extend(packed::pack_receipts(commit.receipts.iter().map(|receipt| &**receipt)));
+        self.outbox.extend(packed::pack_pushes(&commit.outbox));
+        self.outbox[owed..].sort_by_key(|record| record.epoch);
+        self.bytes += self.receipts[receipts..].iter().map(|record| record.value.len()).sum::<usize>();
+        self.bytes += self.outbox[owed..].iter().map(|record| record.value.len()).sum::<usize>();
         let mut undo = Vec::with_capacity(commit.writes.len());
         for write in commit.writes {
             self.write(&write.key, write.new);
@@ -89,12 +86,14 @@ impl Run {
         let mut writes: Vec<_> = writes.collect();
         // In the order in which the engine keeps them: it then finds each place beside the last one.
         writes.sort_unstable_by_key(|(key, _)| *key);
+        let mut outbox: Vec<_> = self.outbox.iter().collect();
+        outbox.sort_by_key(|record| (record.to, record.epoch));
         Records {
             first: self.first.unwrap_or_default(),
             applied: self.applied,
             writes,
-            receipts: self.receipts.iter().map(Vec::as_slice).collect(),
-            outbox: &self.outbox,
+            receipts: &self.receipts,
+            outbox,
             digests: &self.digests,
         }
     }
@@ -110,29 +109,32 @@ impl Run {
         after.checked_sub(1).map(|last| self.digests[last].1)
     }
 
-    /// The receipts of `from` and the epochs after it.
-    pub(super) fn receipts_from(&self, from: EpochNumber) -> impl Iterator<Item = &Receipt> {
-        let is_before = move |receipt: &Receipt| receipt.position.epoch < from;
-        let before = self.receipts.partition_point(|of_one| of_one.last().is_some_and(is_before));
-        self.receipts[before..].iter().flatten().filter(move |receipt| !is_before(receipt))
+    /// The records of receipts of `from` and the epochs after it.
+    pub(super) fn receipts_from(&self, from: EpochNumber) -> &[PackedReceipts] {
+        let before = self.receipts.partition_point(|record| record.first.epoch < from);
+        &self.receipts[before..]
     }
 
     /// The receipt at a position.
-    pub(super) fn receipt(&self, position: Position) -> Option<&Receipt> {
-        let is_before = |receipt: &Receipt| receipt.position < position;
-        let before = self.receipts.partition_point(|of_one| of_one.last().is_some_and(is_before));
-        let of_one = self.receipts.get(before)?;
-        let at = of_one.binary_search_by_key(&position, |receipt| receipt.position).ok()?;
-        of_one.get(at)
+    pub(super) fn receipt(&self, position: Position) -> Result<Option<Receipt>, Malformed> {
+        let after = self.receipts.partition_point(|record| record.first <= position);
+        match after.checked_sub(1) {
+            Some(last) => packed::find_receipt(&self.receipts[last].value, position),
+            None => Ok(None),
+        }
     }
 
-    /// What is owed to a partition for epochs after `after`, in order.
-    pub(super) fn owed(&self, to: PartitionId, after: EpochNumber) -> impl Iterator<Item = &Push> {
-        self.outbox.iter().filter(move |push| push.to == to && push.position.epoch > after)
+    /// The records of what is owed to a partition for epochs after `after`, in order.
+    pub(super) fn owed(
+        &self,
+        to: PartitionId,
+        after: EpochNumber,
+    ) -> impl Iterator<Item = &PackedPushes> {
+        self.outbox.iter().filter(move |record| record.to == to && record.epoch > after)
     }
 
     /// Forgets what is owed to a partition for epochs through `through`.
     pub(super) fn prune(&mut self, to: PartitionId, through: EpochNumber) {
-        self.outbox.retain(|push| push.to != to || push.position.epoch > through);
+        self.outbox.retain(|record| record.to != to || record.epoch > through);
     }
 }

@@ -79,7 +79,7 @@ impl Rig {
         let (key, new) = (self.key.clone(), Some(Value::from(vec![1])));
         EpochCommit {
             writes: vec![Write { key, old: None, new, counted: true }],
-            receipts: vec![self.receipt(0)],
+            receipts: vec![self.receipt(0).into()],
             executed: 1,
             ..EpochCommit::new(EpochNumber(1))
         }
@@ -197,7 +197,8 @@ fn a_commit_that_differs_from_the_oracle() {
     assert_eq!(Rig::ordered().commits(|commit| commit.writes[0].old = stale), COMMITS);
     assert_eq!(Rig::ordered().commits(|commit| commit.writes[0].counted = false), COMMITS);
     assert_eq!(Rig::ordered().commits(|commit| commit.receipts.clear()), COMMITS);
-    assert_eq!(Rig::ordered().commits(|commit| commit.receipts[0].work += 1), COMMITS);
+    let add_work = |commit: &mut EpochCommit| Arc::make_mut(&mut commit.receipts[0]).work += 1;
+    assert_eq!(Rig::ordered().commits(add_work), COMMITS);
     assert_eq!(Rig::ordered().commits(|commit| commit.executed = 2), COMMITS);
     assert_eq!(Rig::ordered().commits(|commit| commit.multi_partition = 1), COMMITS);
     assert_eq!(Rig::ordered().commits(|commit| commit.epoch = EpochNumber(2)), COMMITS);
