@@ -289,7 +289,7 @@ impl Pending {
             ServerMessage::Receipts(receipts) => {
                 for item in receipts {
                     if let Slot::Open(meta) = self.finish(item.request, item.index) {
-                        meta.resolve(Ok(item.receipt));
+                        meta.resolve(Ok(Arc::unwrap_or_clone(item.receipt)));
                     }
                 }
             }

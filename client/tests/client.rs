@@ -97,7 +97,7 @@ impl Script {
     ) {
         let receipts = receipts
             .into_iter()
-            .map(|(index, receipt)| ClientReceipt { request, index, receipt })
+            .map(|(index, receipt)| ClientReceipt { request, index, receipt: receipt.into() })
             .collect();
         self.send(ServerMessage::Receipts(receipts)).await;
     }

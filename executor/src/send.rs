@@ -63,12 +63,12 @@ pub(crate) async fn send_all(outgoing: &Outgoing<Parcel>, network: &PeerNetwork,
             return;
         }
         let (mut pushes, mut messages) = (Vec::new(), Vec::new());
-        let mut receipts: BTreeMap<PartitionId, Vec<Receipt>> = BTreeMap::new();
+        let mut receipts: BTreeMap<PartitionId, Vec<Arc<Receipt>>> = BTreeMap::new();
         for parcel in parcels {
             match parcel {
                 Parcel::Push(push) => pushes.push(push),
                 Parcel::Receipt(from, receipt) => {
-                    receipts.entry(from).or_default().push(Arc::unwrap_or_clone(receipt));
+                    receipts.entry(from).or_default().push(receipt);
                 }
                 Parcel::Message(message) => messages.push(message),
             }

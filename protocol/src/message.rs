@@ -2,7 +2,10 @@
 
 #![allow(missing_docs, reason = "rkyv derives fields without their documentation")]
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use rkyv::with::Map;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::codec::{Malformed, Wire};
@@ -13,6 +16,7 @@ use crate::limits::{
 };
 use crate::placement::{NodeId, PartitionId};
 use crate::receipt::{ErrorCode, Receipt};
+use crate::shared::Inlined;
 use crate::short::ShortBytes;
 use crate::slice::{HostSlices, Push};
 use crate::transaction::{RuntimeId, Transaction, TxId};
@@ -65,7 +69,8 @@ pub enum PeerMessage {
         /// Their home.
         partition: PartitionId,
         /// The receipts, of any epochs.
-        receipts: Vec<Receipt>,
+        #[rkyv(with = Map<Inlined>)]
+        receipts: Vec<Arc<Receipt>>,
     },
     /// Executor to executor.
     Pushes(Vec<Push>),
@@ -102,7 +107,7 @@ impl Wire for PeerMessage {
             Self::Query { query: Query::Read { keys, .. }, .. } => {
                 keys.iter().try_for_each(Key::check)
             }
-            Self::Receipts { receipts, .. } => receipts.iter().try_for_each(Receipt::check),
+            Self::Receipts { receipts, .. } => receipts.iter().try_for_each(|one| one.check()),
             Self::Answer { answer: Answer::Receipt(Some(receipt)), .. } => receipt.check(),
             Self::Answer { answer: Answer::Outcomes(outcomes), .. } => {
                 outcomes.receipts.iter().try_for_each(Receipt::check)
@@ -392,7 +397,8 @@ pub struct ClientReceipt {
     /// The transaction's index in the submission.
     pub index: u32,
     /// The receipt.
-    pub receipt: Receipt,
+    #[rkyv(with = Inlined)]
+    pub receipt: Arc<Receipt>,
 }
 
 /// What a server tells a client at first.

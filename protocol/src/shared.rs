@@ -39,6 +39,35 @@ where
     }
 }
 
+/// A field of an [`Arc`] that is archived as what is in it: in place, and each time anew.
+pub(crate) struct Inlined;
+
+impl<T: Archive> ArchiveWith<Arc<T>> for Inlined {
+    type Archived = T::Archived;
+    type Resolver = T::Resolver;
+
+    fn resolve_with(field: &Arc<T>, resolver: T::Resolver, out: Place<T::Archived>) {
+        (**field).resolve(resolver, out);
+    }
+}
+
+impl<T: Serialize<S>, S: Fallible + ?Sized> SerializeWith<Arc<T>, S> for Inlined {
+    fn serialize_with(field: &Arc<T>, serializer: &mut S) -> Result<T::Resolver, S::Error> {
+        (**field).serialize(serializer)
+    }
+}
+
+impl<T, D> DeserializeWith<T::Archived, Arc<T>, D> for Inlined
+where
+    T: Archive,
+    T::Archived: Deserialize<T, D>,
+    D: Fallible + ?Sized,
+{
+    fn deserialize_with(field: &T::Archived, deserializer: &mut D) -> Result<Arc<T>, D::Error> {
+        field.deserialize(deserializer).map(Arc::new)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use rkyv::rancor::Error;
@@ -55,6 +84,30 @@ mod tests {
     enum Shared {
         Number(u64),
         Text(#[rkyv(with = Boxed)] Arc<(String, String)>),
+    }
+
+    #[derive(Debug, PartialEq, Archive, Serialize, Deserialize)]
+    struct Plain {
+        one: String,
+        many: Vec<String>,
+    }
+
+    #[derive(Debug, PartialEq, Archive, Serialize, Deserialize)]
+    struct Kept {
+        #[rkyv(with = Inlined)]
+        one: Arc<String>,
+        #[rkyv(with = rkyv::with::Map<Inlined>)]
+        many: Vec<Arc<String>>,
+    }
+
+    #[test]
+    fn the_archive_is_that_of_what_is_shared() {
+        let texts = ["short", "a longer one, out of line"].map(str::to_owned);
+        let plain = Plain { one: texts[1].clone(), many: texts.to_vec() };
+        let kept = Kept { one: texts[1].clone().into(), many: texts.map(Arc::new).into() };
+        let encoded = rkyv::to_bytes::<Error>(&kept).unwrap();
+        assert_eq!(encoded[..], rkyv::to_bytes::<Error>(&plain).unwrap()[..]);
+        assert_eq!(rkyv::from_bytes::<Kept, Error>(&encoded).unwrap(), kept);
     }
 
     #[test]

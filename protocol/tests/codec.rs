@@ -267,7 +267,7 @@ fn peer_message() -> impl Strategy<Value = PeerMessage> {
         epoch_record().prop_map(PeerMessage::Epoch),
         epoch_number().prop_map(|from| PeerMessage::ResendReceipts { from }),
         statuses().prop_map(PeerMessage::Progress),
-        (partition(), vec(receipt(), 0..3))
+        (partition(), vec(receipt().prop_map(Arc::new), 0..3))
             .prop_map(|(partition, receipts)| PeerMessage::Receipts { partition, receipts }),
         vec(push(), 0..4).prop_map(PeerMessage::Pushes),
         (any::<bool>(), statuses())
@@ -320,7 +320,8 @@ fn server_message() -> impl Strategy<Value = ServerMessage> {
             in_flight_max,
         },
     );
-    let receipts = vec((any::<u64>(), any::<u32>(), receipt()), 0..3).prop_map(|receipts| {
+    let receipts = vec((any::<u64>(), any::<u32>(), receipt().prop_map(Arc::new)), 0..3);
+    let receipts = receipts.prop_map(|receipts| {
         let item = |(request, index, receipt)| ClientReceipt { request, index, receipt };
         receipts.into_iter().map(item).collect()
     });

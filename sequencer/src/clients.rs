@@ -382,7 +382,7 @@ impl Session {
                 }
                 None => return missing,
             };
-            match receipt.map(|receipt| receipt.map(word)) {
+            match receipt.map(|receipt| receipt.map(|receipt| word(Arc::new(receipt)))) {
                 Ok(Some(Word::Final(receipt))) => {
                     self.outbox.receipts(vec![ClientReceipt { request, index, receipt }]);
                 }

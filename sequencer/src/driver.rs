@@ -31,7 +31,7 @@ pub(crate) enum Input {
     /// A connection whose tokens need no answer any more.
     Gone { connection: u64 },
     /// Receipts from an executor.
-    Receipts(Vec<Receipt>),
+    Receipts(Vec<Arc<Receipt>>),
     /// Footprints that were found anew.
     Discovered(Vec<(TxId, u8, Result<Footprint, ErrorCode>)>),
     /// A transaction that writes the summary of all epochs through `through`.

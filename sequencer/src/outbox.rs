@@ -219,7 +219,7 @@ mod tests {
     }
 
     fn reply(request: u64, index: u32, output: usize) -> ClientReceipt {
-        ClientReceipt { request, index, receipt: receipt(index, output) }
+        ClientReceipt { request, index, receipt: receipt(index, output).into() }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The serial oracle's word on a log.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use parsec_cli::cluster::ClusterOptions;
 use parsec_oracle::{Oracle, OutcomeCounts};
@@ -90,8 +91,8 @@ impl Replayed {
     #[must_use]
     pub fn told(&self, id: &TxId) -> Option<Receipt> {
         let receipt = self.last.get(id)?.clone();
-        match word(receipt) {
-            Word::Final(receipt) => Some(receipt),
+        match word(receipt.into()) {
+            Word::Final(receipt) => Some(Arc::unwrap_or_clone(receipt)),
             Word::Again(stray) => panic!("{id} strayed at {stray:?} and is not ordered again"),
         }
     }

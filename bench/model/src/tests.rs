@@ -1,6 +1,7 @@
 //! What the model has to get right whatever the costs are.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use parsec_bench::workload::{Spread, WorkloadName, WorkloadSpec};
 use parsec_oracle::Oracle;
@@ -163,7 +164,7 @@ fn hold_against_serial_order(load: &Load, costs: &Costs, options: Options) {
     let mut oracle = Oracle::with_state(&load.runtimes, before.clone()).watching_ids();
     let mut receipts = Vec::new();
     for (record, batches) in &ordered.epochs {
-        receipts.extend(oracle.apply(record, batches).unwrap());
+        receipts.extend(oracle.apply(record, batches).unwrap().into_iter().map(Arc::new));
     }
     // Clients hear of a transaction that strayed when it did not.
     receipts.retain(|receipt| receipt.outcome.is_final());

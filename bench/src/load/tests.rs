@@ -412,7 +412,7 @@ mod over_the_wire {
                         .zip(&transactions)
                         .map(|(index, transaction)| {
                             let receipt = host.execute(transaction);
-                            ClientReceipt { request, index, receipt }
+                            ClientReceipt { request, index, receipt: receipt.into() }
                         })
                         .collect();
                     let accepted = |answer: &ClientReceipt| Verdict::Accepted(answer.receipt.id);

@@ -58,7 +58,7 @@ impl World {
     }
 
     fn give_receipt(&mut self, request: u64, index: u32) {
-        let receipt = receipt();
+        let receipt = receipt().into();
         self.say(ServerMessage::Receipts(vec![ClientReceipt { request, index, receipt }]));
     }
 

@@ -29,13 +29,16 @@ pub(crate) fn push_frames_of(pushes: Vec<Push>, target: usize) -> Vec<Vec<Push>>
 
 /// Splits receipts into frames.
 #[must_use]
-pub fn receipt_frames(receipts: Vec<Receipt>) -> Vec<Vec<Receipt>> {
+pub fn receipt_frames(receipts: Vec<Arc<Receipt>>) -> Vec<Vec<Arc<Receipt>>> {
     receipt_frames_of(receipts, FRAME_BYTES_TARGET)
 }
 
 /// Splits receipts into frames of about `target` bytes.
-pub(crate) fn receipt_frames_of(receipts: Vec<Receipt>, target: usize) -> Vec<Vec<Receipt>> {
-    frames(receipts, target, receipt_size)
+pub(crate) fn receipt_frames_of(
+    receipts: Vec<Arc<Receipt>>,
+    target: usize,
+) -> Vec<Vec<Arc<Receipt>>> {
+    frames(receipts, target, |receipt| receipt_size(receipt))
 }
 
 /// Makes a push of each item: the receiver tells items apart by transaction and index.

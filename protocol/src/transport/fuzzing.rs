@@ -53,8 +53,7 @@ where
         + rkyv::Deserialize<T, HighDeserializer<Error>>,
 {
     let semaphore = Arc::new(Semaphore::new(room));
-    let limits =
-        ReadLimits { bytes_max, room: Some(semaphore.clone()), ..ReadLimits::default() };
+    let limits = ReadLimits { bytes_max, room: Some(semaphore.clone()), ..ReadLimits::default() };
     let mut reader = FrameReader::new(Pieces(pieces.into()), limits);
     let mut messages = Vec::new();
     let error = loop {

@@ -151,7 +151,7 @@ pub enum Output {
         /// Whom.
         token: Token,
         /// With what.
-        receipt: Receipt,
+        receipt: Arc<Receipt>,
     },
     /// Find the footprint of a transaction anew, then call [`Orderer::on_discovered`].
     Rediscover(Box<Rediscovery>),
@@ -182,7 +182,7 @@ pub struct Rediscovery {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Word {
     /// It is finished; this is what the client is told.
-    Final(Receipt),
+    Final(Arc<Receipt>),
     /// It is to be ordered again.
     Again(Access),
 }
@@ -193,13 +193,14 @@ pub enum Word {
 /// [`ErrorCode::StrayedTooOften`], while the receipt that is recorded stays a stray. It depends on
 /// the recorded receipt alone, so that the answer is the same whenever it is asked for.
 #[must_use]
-pub fn word(mut receipt: Receipt) -> Word {
-    match receipt.outcome {
+pub fn word(mut receipt: Arc<Receipt>) -> Word {
+    match &receipt.outcome {
         Outcome::Strayed { key, mode } if receipt.attempt < STRAY_ATTEMPTS_MAX => {
-            Word::Again(Access { key, mode })
+            Word::Again(Access { key: key.clone(), mode: *mode })
         }
         Outcome::Strayed { .. } => {
-            receipt.outcome = Outcome::Invalid(ErrorCode::StrayedTooOften);
+            let outcome = Outcome::Invalid(ErrorCode::StrayedTooOften);
+            Arc::make_mut(&mut receipt).outcome = outcome;
             Word::Final(receipt)
         }
         _ => Word::Final(receipt),

@@ -105,7 +105,7 @@ impl<L: Ledger> Orderer<L> {
     }
 
     /// A receipt came from an executor. See [`Lane::on_receipt`].
-    pub fn on_receipt(&mut self, receipt: Receipt) {
+    pub fn on_receipt(&mut self, receipt: Arc<Receipt>) {
         self.lane.on_receipt(receipt);
     }
 

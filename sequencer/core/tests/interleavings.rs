@@ -153,7 +153,8 @@ impl World {
             Op::Sync => self.sync(),
             Op::Receipt { pick } => self.deliver(pick),
             Op::Redeliver { pick } if !self.executed.is_empty() => {
-                self.orderer.on_receipt(self.executed[pick % self.executed.len()].clone());
+                let again = self.executed[pick % self.executed.len()].clone();
+                self.orderer.on_receipt(again.into());
             }
             Op::Redeliver { .. } => {}
             Op::Discover { pick, fails } => self.discover(pick, fails),
@@ -233,7 +234,7 @@ impl World {
             return;
         }
         let index = self.undelivered.swap_remove(pick % self.undelivered.len());
-        self.orderer.on_receipt(self.executed[index].clone());
+        self.orderer.on_receipt(self.executed[index].clone().into());
     }
 
     fn discover(&mut self, pick: usize, fails: bool) {
@@ -307,7 +308,9 @@ impl World {
                 Output::AppendEpoch(record) => self.append_epoch(record),
                 Output::Sync => self.wants_sync = true,
                 Output::Dispatch { record, batches } => self.dispatch(&record, &batches),
-                Output::Reply { token, receipt } => self.reply(token, receipt),
+                Output::Reply { token, receipt } => {
+                    self.reply(token, Arc::unwrap_or_clone(receipt))
+                }
                 Output::Summarize { .. } => unreachable!("no lane here has a summary key"),
                 Output::Rediscover(rediscovery) => {
                     assert!(rediscovery.least <= self.dispatched);

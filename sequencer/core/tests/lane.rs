@@ -130,8 +130,8 @@ fn epochs_keep_their_distance_while_something_executes() {
     assert_eq!(harness.orderer.next_timeout(), None);
     // With nothing to wait for, the next one goes at once.
     assert_eq!(harness.durable(), ["dispatch e2"]);
-    harness.orderer.on_receipt(receipt(1, 1, 0, 0, Outcome::Committed));
-    harness.orderer.on_receipt(receipt(2, 2, 0, 0, Outcome::Committed));
+    harness.orderer.on_receipt(receipt(1, 1, 0, 0, Outcome::Committed).into());
+    harness.orderer.on_receipt(receipt(2, 2, 0, 0, Outcome::Committed).into());
     harness.submit(3).unwrap();
     assert_eq!(
         harness.outputs(),
@@ -185,7 +185,7 @@ fn the_index_is_asked_again_once_it_alone_knows() {
     harness.submit(1).unwrap();
     harness.outputs();
     harness.durable();
-    harness.orderer.on_receipt(receipt(1, 1, 0, 0, Outcome::Committed));
+    harness.orderer.on_receipt(receipt(1, 1, 0, 0, Outcome::Committed).into());
     let place = |home| Place { position: Position { epoch: EpochNumber(1), index: 0 }, home };
     let Ok(Accepted::Known(known)) = harness.submit(1) else { panic!("it is finished") };
     harness.orderer.on_indexed(EpochNumber(1));
@@ -210,8 +210,8 @@ fn what_had_no_effect_is_ordered_anew_for_those_who_want_it() {
     harness.submit(2).unwrap();
     harness.outputs();
     harness.durable();
-    harness.orderer.on_receipt(receipt(1, 1, 0, 0, early.clone()));
-    harness.orderer.on_receipt(receipt(2, 1, 1, 0, Outcome::Committed));
+    harness.orderer.on_receipt(receipt(1, 1, 0, 0, early.clone()).into());
+    harness.orderer.on_receipt(receipt(2, 1, 1, 0, Outcome::Committed).into());
     assert!(matches!(harness.submit(1), Ok(Accepted::Known(_))), "it does not want it");
     let offer =
         |harness: &mut Harness, id, lookup| harness.orderer.submit(renewing(id), lookup, token(9));
@@ -221,10 +221,10 @@ fn what_had_no_effect_is_ordered_anew_for_those_who_want_it() {
     assert_eq!(harness.outputs()[..3], ["reply 1 e1/0", "reply 2 e1/1", "batch 2 [1]"]);
     assert_eq!(harness.durable(), ["dispatch e2"]);
     // Its first attempt is over: that it is indexed, or its receipt comes again, says nothing.
-    harness.orderer.on_receipt(receipt(1, 1, 0, 0, early.clone()));
+    harness.orderer.on_receipt(receipt(1, 1, 0, 0, early.clone()).into());
     harness.orderer.on_indexed(EpochNumber(1));
     assert_eq!(offer(&mut harness, 1, NOTHING), Ok(Accepted::Attached));
-    harness.orderer.on_receipt(receipt(1, 2, 0, 0, early));
+    harness.orderer.on_receipt(receipt(1, 2, 0, 0, early).into());
     harness.orderer.on_indexed(EpochNumber(2));
     assert_eq!(harness.orderer.lane().retained(), 0);
     // Now the index alone knows it.
@@ -243,7 +243,7 @@ fn nothing_overtakes_what_is_not_taken_now() {
     harness.submit(1).unwrap();
     harness.outputs();
     harness.durable();
-    harness.orderer.on_receipt(receipt(1, 1, 0, 0, Outcome::Committed));
+    harness.orderer.on_receipt(receipt(1, 1, 0, 0, Outcome::Committed).into());
     harness.orderer.on_indexed(EpochNumber(1));
     let young = Lookup { found: None, void: false, through: EpochNumber(1) };
     let offer = |id, lookup| (candidate(id, 10), lookup, token(id.into()));
@@ -275,7 +275,7 @@ fn the_last_attempt_waits_for_the_others_and_they_for_it() {
     harness.durable();
     let mut epoch = 1;
     for attempt in 0..STRAY_ATTEMPTS_MAX - 1 {
-        harness.orderer.on_receipt(receipt(1, epoch, 0, attempt, strayed()));
+        harness.orderer.on_receipt(receipt(1, epoch, 0, attempt, strayed()).into());
         assert_eq!(harness.outputs(), [format!("rediscover 1 at e{epoch}")]);
         harness.orderer.on_discovered(TxId([1; 32]), attempt + 1, Ok(Footprint::default()));
         harness.outputs();
@@ -287,11 +287,11 @@ fn the_last_attempt_waits_for_the_others_and_they_for_it() {
     harness.outputs();
     assert_eq!(harness.durable(), [format!("dispatch e{}", epoch + 1)]);
     // From here on it has to run alone, but another transaction executes.
-    harness.orderer.on_receipt(receipt(1, epoch, 0, STRAY_ATTEMPTS_MAX - 1, strayed()));
+    harness.orderer.on_receipt(receipt(1, epoch, 0, STRAY_ATTEMPTS_MAX - 1, strayed()).into());
     harness.submit(3).unwrap();
     harness.now = harness.now.after(limits::EPOCH_INTERVAL_MIN_US);
     assert_eq!(harness.outputs(), [""; 0]);
-    harness.orderer.on_receipt(receipt(2, epoch + 1, 0, 0, Outcome::Committed));
+    harness.orderer.on_receipt(receipt(2, epoch + 1, 0, 0, Outcome::Committed).into());
     let second = epoch + 1;
     let outputs = harness.outputs();
     assert_eq!(outputs, [format!("reply 2 e{second}/0"), format!("rediscover 1 at e{second}")]);
@@ -299,7 +299,7 @@ fn the_last_attempt_waits_for_the_others_and_they_for_it() {
     let alone = second + 1;
     assert_eq!(harness.outputs()[0], format!("batch {alone} [1]"));
     assert_eq!(harness.durable(), [format!("dispatch e{alone}")]);
-    harness.orderer.on_receipt(receipt(1, alone, 0, STRAY_ATTEMPTS_MAX, Outcome::Committed));
+    harness.orderer.on_receipt(receipt(1, alone, 0, STRAY_ATTEMPTS_MAX, Outcome::Committed).into());
     let outputs = harness.outputs();
     assert_eq!(outputs[..2], [format!("reply 1 e{alone}/0"), format!("batch {} [3]", alone + 1)]);
 }
@@ -336,8 +336,8 @@ fn who_asks_what_all_before_came_to_waits_for_them_and_for_the_summary() {
     assert_eq!(harness.outputs(), [""; 0], "others execute");
     assert_eq!(harness.orderer.next_timeout(), None, "and time alone changes nothing");
 
-    harness.orderer.on_receipt(receipt(1, 1, 0, 0, Outcome::Committed));
-    harness.orderer.on_receipt(receipt(2, 2, 0, 0, Outcome::Committed));
+    harness.orderer.on_receipt(receipt(1, 1, 0, 0, Outcome::Committed).into());
+    harness.orderer.on_receipt(receipt(2, 2, 0, 0, Outcome::Committed).into());
     assert_eq!(harness.outputs(), ["reply 1 e1/0", "reply 2 e2/0", "summarize e2"]);
     assert_eq!(harness.outputs(), [""; 0], "it is asked for once");
     harness.orderer.on_summary(EpochNumber(1), summary_write(90));
@@ -346,7 +346,7 @@ fn who_asks_what_all_before_came_to_waits_for_them_and_for_the_summary() {
     assert_eq!(harness.outputs()[0], "batch 3 [91, 3, 4]");
     assert_eq!(harness.durable(), ["dispatch e3"]);
     for (id, index) in [(91, 0), (3, 1), (4, 2)] {
-        harness.orderer.on_receipt(receipt(id, 3, index, 0, Outcome::Committed));
+        harness.orderer.on_receipt(receipt(id, 3, index, 0, Outcome::Committed).into());
     }
     assert_eq!(harness.outputs(), ["reply 3 e3/1", "reply 4 e3/2"]);
     assert_eq!(harness.orderer.lane().in_flight(), 0);
@@ -362,8 +362,8 @@ fn a_summary_that_was_overtaken_is_asked_for_again() {
     assert_eq!(harness.outputs()[0], "batch 1 [90, 1]");
     harness.durable();
     // It strays, without need of a summary meanwhile; another epoch comes before it.
-    harness.orderer.on_receipt(receipt(90, 1, 0, 0, Outcome::Committed));
-    harness.orderer.on_receipt(receipt(1, 1, 1, 0, strayed()));
+    harness.orderer.on_receipt(receipt(90, 1, 0, 0, Outcome::Committed).into());
+    harness.orderer.on_receipt(receipt(1, 1, 1, 0, strayed()).into());
     harness.submit(2).unwrap();
     harness.now = harness.now.after(limits::EPOCH_INTERVAL_MIN_US);
     let outputs = harness.outputs();
@@ -371,7 +371,7 @@ fn a_summary_that_was_overtaken_is_asked_for_again() {
     harness.durable();
     let found = curious(1).footprint;
     harness.orderer.on_discovered(TxId([1; 32]), 1, Ok(found));
-    harness.orderer.on_receipt(receipt(2, 2, 0, 0, Outcome::Committed));
+    harness.orderer.on_receipt(receipt(2, 2, 0, 0, Outcome::Committed).into());
     assert_eq!(harness.outputs(), ["reply 2 e2/0", "summarize e2"]);
     harness.orderer.on_summary(EpochNumber(2), summary_write(92));
     assert_eq!(harness.outputs()[0], "batch 3 [92, 1]");

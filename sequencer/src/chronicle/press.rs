@@ -19,7 +19,7 @@ pub(super) struct Became {
     /// The digest of the whole state after it.
     pub(super) state: Digest,
     /// The receipts of all its transactions, by position.
-    pub(super) receipts: Vec<Receipt>,
+    pub(super) receipts: Vec<Arc<Receipt>>,
 }
 
 /// Blocks to be sealed.
@@ -72,7 +72,7 @@ fn press(
 }
 
 /// The Ethereum transactions of an epoch with their receipts, which are sorted.
-fn executed(ordered: &Ordered, receipts: Vec<Receipt>) -> Result<Vec<Executed>, Failure> {
+fn executed(ordered: &Ordered, receipts: Vec<Arc<Receipt>>) -> Result<Vec<Executed>, Failure> {
     let entries = ordered.batches.iter().flat_map(|batch| &batch.entries);
     let mut receipts = receipts.into_iter();
     let mut executed = Vec::new();
@@ -84,6 +84,7 @@ fn executed(ordered: &Ordered, receipts: Vec<Receipt>) -> Result<Vec<Executed>, 
         };
         if entry.runtime == RuntimeId::EVM {
             let (sender, payload) = (entry.sender.clone(), entry.payload.clone());
+            let receipt = Arc::unwrap_or_clone(receipt);
             executed.push(Executed { sender, payload, receipt });
         }
     }

@@ -205,8 +205,11 @@ impl Sealer {
     }
 
     /// Asks all partitions for the receipts of epochs, which are then sorted.
-    async fn ask_receipts(&self, epochs: Vec<EpochNumber>) -> BTreeMap<EpochNumber, Vec<Receipt>> {
-        let mut found: BTreeMap<EpochNumber, Vec<Receipt>> = BTreeMap::new();
+    async fn ask_receipts(
+        &self,
+        epochs: Vec<EpochNumber>,
+    ) -> BTreeMap<EpochNumber, Vec<Arc<Receipt>>> {
+        let mut found: BTreeMap<EpochNumber, Vec<Arc<Receipt>>> = BTreeMap::new();
         if epochs.is_empty() {
             return found;
         }
@@ -221,7 +224,7 @@ impl Sealer {
         while let Some(answer) = asked.join_next().await {
             match answer {
                 Ok(receipts) => receipts.into_iter().for_each(|receipt| {
-                    found.entry(receipt.position.epoch).or_default().push(receipt);
+                    found.entry(receipt.position.epoch).or_default().push(Arc::new(receipt));
                 }),
                 Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
             }

@@ -38,7 +38,7 @@ struct Kept {
 struct Passing {
     ordered: Ordered,
     /// By index in the epoch; empty if it is no block.
-    receipts: Vec<Option<Receipt>>,
+    receipts: Vec<Option<Arc<Receipt>>>,
     missing: usize,
 }
 
@@ -46,7 +46,7 @@ struct Passing {
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) ordered: Ordered,
-    pub(super) receipts: Option<Vec<Receipt>>,
+    pub(super) receipts: Option<Vec<Arc<Receipt>>>,
 }
 
 impl Passing {
@@ -63,7 +63,7 @@ impl Passing {
         if self.ordered.batches.is_empty() { 0 } else { self.ordered.record.transactions() }
     }
 
-    fn keep(&mut self, receipt: &Receipt) {
+    fn keep(&mut self, receipt: &Arc<Receipt>) {
         let index = usize::try_from(receipt.position.index).unwrap_or(usize::MAX);
         if let Some(place @ None) = self.receipts.get_mut(index) {
             *place = Some(receipt.clone());
@@ -109,7 +109,7 @@ impl Recent {
     }
 
     /// Receipts came from an executor. Those of epochs that are not here are not needed here.
-    pub(crate) fn on_receipts(&self, receipts: &[Receipt]) {
+    pub(crate) fn on_receipts(&self, receipts: &[Arc<Receipt>]) {
         let mut kept = self.lock();
         let Some(first) = kept.epochs.front().map(|epoch| epoch.ordered.record.number) else {
             return;
@@ -253,9 +253,10 @@ mod tests {
         }
         // In any order, more than once, of any epoch.
         for (epoch, index) in [(1, 2), (2, 0), (1, 0), (9, 0), (1, 0), (3, 1), (0, 0), (1, 7)] {
-            recent.on_receipts(&[receipt(epoch, index)]);
+            recent.on_receipts(&[receipt(epoch, index).into()]);
         }
-        recent.on_receipts(&[receipt(1, 1), receipt(4, 1), receipt(4, 0), receipt(4, 2)]);
+        let places = [(1, 1), (4, 1), (4, 0), (4, 2)];
+        recent.on_receipts(&places.map(|(epoch, index)| receipt(epoch, index).into()));
         let taken = recent.take(EpochNumber(1), EpochNumber(4)).unwrap();
         let indexes = |taken: &Taken| {
             let receipts = taken.receipts.as_ref()?;

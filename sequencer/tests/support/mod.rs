@@ -256,7 +256,7 @@ fn on_order(state: &Mutex<HostState>, message: PeerMessage, out: &mut Vec<(Chann
         other => panic!("{other:?} is not for an executor"),
     }
     for (partition, receipt) in receipts {
-        let message = PeerMessage::Receipts { partition, receipts: vec![receipt] };
+        let message = PeerMessage::Receipts { partition, receipts: vec![receipt.into()] };
         out.push((Channel::Order, message));
     }
 }
@@ -424,7 +424,11 @@ impl Client {
     }
 
     /// So many receipts of a submission, by index.
-    pub(crate) async fn receipts(&mut self, request: u64, count: usize) -> BTreeMap<u32, Receipt> {
+    pub(crate) async fn receipts(
+        &mut self,
+        request: u64,
+        count: usize,
+    ) -> BTreeMap<u32, Arc<Receipt>> {
         let mut receipts = BTreeMap::new();
         while receipts.len() < count {
             match self.next().await {
@@ -444,7 +448,7 @@ impl Client {
     pub(crate) async fn submit(
         &mut self,
         transactions: Vec<Transaction>,
-    ) -> BTreeMap<u32, Receipt> {
+    ) -> BTreeMap<u32, Arc<Receipt>> {
         let count = transactions.len();
         let request = self.send(transactions).await;
         let verdicts = self.verdicts(request).await;

@@ -311,7 +311,8 @@ impl Store for WriteBehindStore {
             if !known && count >= limit {
                 break;
             }
-            let receipts = packed::unpack_receipts(&record.value).map_err(StoreError::Undecodable)?;
+            let receipts =
+                packed::unpack_receipts(&record.value).map_err(StoreError::Undecodable)?;
             count += receipts.len();
             match epochs.last_mut() {
                 Some((_, all)) if known => all.extend(receipts),

@@ -383,7 +383,10 @@ mod tests {
         // Executed again, the epochs owe the same.
         write(&anew, 3, 5, &pushes[3..]);
         let all = open(&directory, 7).unwrap();
-        assert_eq!(owed(&all, 3, 0).unwrap(), [&pushes[1], &pushes[4], &pushes[5]].map(Push::clone));
+        assert_eq!(
+            owed(&all, 3, 0).unwrap(),
+            [&pushes[1], &pushes[4], &pushes[5]].map(Push::clone)
+        );
         assert_eq!(owed(&all, 3, 2).unwrap(), pushes[4..]);
         assert!(matches!(open(&directory, 4), Err(StoreError::Damaged { .. })));
     }

@@ -1,6 +1,7 @@
 //! A client: it submits transactions, submits them again when it hears nothing, and reads.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use parsec_protocol::message::{ClientMessage, ClientReceipt, ReadAt, ServerMessage, Verdict};
 use parsec_protocol::{EpochNumber, ErrorCode, Key, Transaction, TxId, codec};
@@ -292,7 +293,7 @@ impl Client {
         self.read_through = self.read_through.max(receipt.position.epoch);
         self.open.remove(&receipt.id);
         let id = receipt.id;
-        s.history.on_ending(s.now, &id, Ending::Receipt(receipt));
+        s.history.on_ending(s.now, &id, Ending::Receipt(Arc::unwrap_or_clone(receipt)));
     }
 
     fn on_values(

@@ -402,9 +402,9 @@ impl History {
                 let epoch = self.epoch(at.epoch);
                 let index = usize::try_from(at.index).unwrap_or(usize::MAX);
                 let recorded = epoch.and_then(|epoch| epoch.receipts.get(index));
-                let expected = recorded.cloned().map(word);
+                let expected = recorded.map(|recorded| word(Arc::new(recorded.clone())));
                 match &expected {
-                    Some(Word::Final(expected)) if expected == receipt => Ok(()),
+                    Some(Word::Final(expected)) if **expected == *receipt => Ok(()),
                     _ => {
                         let detail = format!("{receipt:?}, but the order says {expected:?}");
                         Err(("clients hear what the oracle says", detail))

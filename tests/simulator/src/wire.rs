@@ -23,7 +23,10 @@ pub(crate) fn describe(message: &PeerMessage) -> String {
             format!("progress: {}", each.collect::<Vec<_>>().join(", "))
         }
         PeerMessage::Receipts { partition, receipts } => {
-            format!("receipts of {partition}: {}", list(receipts, describe_receipt))
+            format!(
+                "receipts of {partition}: {}",
+                list(receipts, |receipt| describe_receipt(receipt))
+            )
         }
         PeerMessage::Pushes(pushes) => format!("pushes: {}", list(pushes, describe_push)),
         PeerMessage::Watermarks { resume, partitions } => {

@@ -53,7 +53,7 @@ pub(super) struct Shard {
 struct Outgoing {
     messages: Vec<PeerMessage>,
     pushes: Vec<Push>,
-    receipts: BTreeMap<PartitionId, Vec<Receipt>>,
+    receipts: BTreeMap<PartitionId, Vec<Arc<Receipt>>>,
 }
 
 /// A host.
@@ -275,12 +275,17 @@ impl Simulation<'_> {
     }
 
     /// Takes what a partition made.
-    fn drain(&mut self, partition: PartitionId, pushes: &mut Vec<Push>, made: &mut Vec<Receipt>) {
+    fn drain(
+        &mut self,
+        partition: PartitionId,
+        pushes: &mut Vec<Push>,
+        made: &mut Vec<Arc<Receipt>>,
+    ) {
         while let Some(output) = self.shard(partition).core.poll_output() {
             match output {
                 Output::Fetch { index, key } => self.fetch(partition, index, &key),
                 Output::Push(push) => pushes.push(push),
-                Output::Receipt(receipt) => made.push(Arc::unwrap_or_clone(receipt)),
+                Output::Receipt(receipt) => made.push(receipt),
                 Output::Finished(epoch) => {
                     let shard = self.shard(partition);
                     shard.finished.push_back(*epoch);
@@ -326,7 +331,7 @@ impl Simulation<'_> {
         &mut self,
         partition: PartitionId,
         mut pushes: Vec<Push>,
-        receipts: Vec<Receipt>,
+        receipts: Vec<Arc<Receipt>>,
     ) {
         let host = self.holders[partition.index()];
         let routes = self.hosts[host - 1].routes.clone();

@@ -59,7 +59,7 @@ pub struct Ordered {
     /// Epochs in their order, each with its batches.
     pub epochs: Vec<(EpochRecord, Vec<Batch>)>,
     /// All receipts, by position.
-    pub receipts: Vec<Receipt>,
+    pub receipts: Vec<Arc<Receipt>>,
     /// What executions changed of the state: keys that stand on one partition each.
     pub changed: BTreeMap<Key, Option<Value>>,
 }
@@ -146,7 +146,7 @@ pub(super) enum Effect {
     Worked {
         partition: PartitionId,
         pushes: Vec<Push>,
-        receipts: Vec<Receipt>,
+        receipts: Vec<Arc<Receipt>>,
     },
     Stored(PartitionId, Box<FinishedEpoch>),
     Nothing,

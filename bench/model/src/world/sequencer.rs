@@ -320,7 +320,7 @@ impl Simulation<'_> {
 
 /// The clients.
 impl Simulation<'_> {
-    fn reply(&mut self, token: Token, receipt: Receipt) {
+    fn reply(&mut self, token: Token, receipt: Arc<Receipt>) {
         if let Some(ordered) = &mut self.ordered {
             ordered.receipts.push(receipt.clone());
         }

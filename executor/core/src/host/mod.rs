@@ -203,7 +203,7 @@ impl Host {
     /// Transactions ran at `partition`.
     ///
     /// Threads that share a host may send receipts without asking it.
-    pub fn on_receipts(&mut self, partition: PartitionId, receipts: Vec<Receipt>) {
+    pub fn on_receipts(&mut self, partition: PartitionId, receipts: Vec<Arc<Receipt>>) {
         for receipts in receipt_frames_of(receipts, self.frame_bytes) {
             let message = PeerMessage::Receipts { partition, receipts };
             self.send(self.sequencer, Channel::Order, message);
@@ -283,7 +283,7 @@ impl Host {
         epochs: Vec<(EpochNumber, Vec<Receipt>)>,
     ) {
         if let Some((partition, receipts, next)) = self.resends.on_receipts(request, epochs) {
-            self.on_receipts(partition, receipts);
+            self.on_receipts(partition, receipts.into_iter().map(Arc::new).collect());
             next.into_iter().for_each(|read| self.emit(read));
         }
     }

@@ -209,7 +209,7 @@ impl Node {
                 let (pushes, receipts) =
                     (std::mem::take(&mut shard.pushes), std::mem::take(&mut shard.receipts));
                 self.host.on_pushes(pushes);
-                self.host.on_receipts(id, receipts);
+                self.host.on_receipts(id, receipts.into_iter().map(Arc::new).collect());
             }
             12 if pick.is_multiple_of(4) => shard.durable = store.sync(),
             12 if pick.is_multiple_of(3) => shard.core.enter_all(),

@@ -88,7 +88,7 @@ impl Sequencer {
                 session.cursor.get_or_insert(least);
             }
             PeerMessage::Receipts { receipts, .. } => {
-                for receipt in receipts {
+                for receipt in receipts.into_iter().map(Arc::unwrap_or_clone) {
                     let old = self.receipts.insert(receipt.position, receipt.clone());
                     assert!(old.is_none_or(|old| old == receipt), "two receipts differ");
                 }

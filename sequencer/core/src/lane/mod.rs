@@ -66,10 +66,13 @@ enum Known {
     },
 }
 
+/// Who waits for a receipt: mostly one.
+type Tokens = SmallVec<[Token; 1]>;
+
 /// A transaction without a final receipt.
 #[derive(Debug)]
 struct Flight {
-    tokens: SmallVec<[Token; 1]>,
+    tokens: Tokens,
     stage: Stage,
 }
 
@@ -81,7 +84,7 @@ enum Stage {
     /// It is in a batch that is not ordered yet; `before` is where its last attempt was ordered.
     Closed { before: Option<Position> },
     /// It is ordered and no receipt has come.
-    Ordered(Position),
+    Ordered(Place),
     /// It strayed at `before`; its footprint is being found anew.
     Rediscovering { before: Position, stray: Box<Access>, attempt: u8 },
     /// It strayed at `before`, and waits for its next batch.
@@ -203,7 +206,7 @@ impl Lane {
             let place = Place { position, home: entry.home };
             let state = match settled {
                 true => Known::Finished { place, void: false },
-                false => Known::Flight(Flight::new(Stage::Ordered(position))),
+                false => Known::Flight(Flight::new(Stage::Ordered(place))),
             };
             if let Some(Known::Flight(earlier)) = self.known.insert(entry.id, state) {
                 // It was ordered again, so its earlier attempt strayed or had no effect.
@@ -229,7 +232,9 @@ impl Lane {
         self.sequence = batch.sequence;
         for entry in &batch.entries {
             let before = match self.known.get(&entry.id) {
-                Some(Known::Flight(Flight { stage: Stage::Ordered(before), .. })) => Some(*before),
+                Some(Known::Flight(Flight { stage: Stage::Ordered(place), .. })) => {
+                    Some(place.position)
+                }
                 _ => {
                     self.in_flight += 1;
                     self.executing += 1;
@@ -300,15 +305,21 @@ impl Lane {
 
     /// A receipt came from an executor. One that is not for the transaction's last attempt, or is
     /// for none that is under way, is ignored: executors send them again after every reconnect.
-    pub fn on_receipt(&mut self, receipt: Receipt) {
-        let Some(Known::Flight(flight)) = self.known.get_mut(&receipt.id) else { return };
-        if flight.stage != Stage::Ordered(receipt.position) {
+    pub fn on_receipt(&mut self, receipt: Arc<Receipt>) {
+        let Some(known) = self.known.get_mut(&receipt.id) else { return };
+        let Known::Flight(flight) = known else { return };
+        let Stage::Ordered(place) = flight.stage else { return };
+        if place.position != receipt.position {
             return;
         }
         self.executing -= 1;
         let (id, before, attempt) = (receipt.id, receipt.position, receipt.attempt + 1);
         match word(receipt) {
-            Word::Final(receipt) => self.finish(receipt),
+            Word::Final(receipt) => {
+                let tokens = std::mem::take(&mut flight.tokens);
+                *known = Known::Finished { place, void: is_void(&receipt) };
+                self.finish(receipt, tokens);
+            }
             Word::Again(stray) => {
                 let stray = Box::new(stray);
                 flight.stage = Stage::Rediscovering { before, stray, attempt };
@@ -378,7 +389,8 @@ impl Lane {
             let Some(Known::Flight(flight)) = self.known.get_mut(&entry.id) else {
                 unreachable!("what is in an offered batch is under way")
             };
-            let stage = std::mem::replace(&mut flight.stage, Stage::Ordered(position));
+            let place = Place { position, home: entry.home };
+            let stage = std::mem::replace(&mut flight.stage, Stage::Ordered(place));
             self.resolve(stage);
         }
         self.outputs.push_back(Output::Dispatch { record, batches });
@@ -457,23 +469,16 @@ impl Lane {
 
 /// Receipts and strays.
 impl Lane {
-    fn finish(&mut self, receipt: Receipt) {
-        let position = receipt.position;
-        let home = self.window.entry(position).expect("an unfinished one is retained").home;
-        let void = is_void(&receipt);
-        let finished = Known::Finished { place: Place { position, home }, void };
-        let flight = self.known.insert(receipt.id, finished);
-        let Some(Known::Flight(flight)) = flight else {
-            unreachable!("only a transaction under way is finished")
-        };
+    /// A transaction that was under way is known as finished: tells those who wait for it.
+    fn finish(&mut self, receipt: Arc<Receipt>, tokens: Tokens) {
         self.in_flight -= 1;
         if self.alone.front() == Some(&receipt.id) {
             self.alone.pop_front();
             self.alone_stage = Alone::Waiting;
         }
-        let forgotten = self.window.resolve(position.epoch);
+        let forgotten = self.window.resolve(receipt.position.epoch);
         self.forget(forgotten);
-        let mut tokens = flight.tokens.into_iter();
+        let mut tokens = tokens.into_iter();
         let last = tokens.next_back();
         for token in tokens {
             self.outputs.push_back(Output::Reply { token, receipt: receipt.clone() });
@@ -494,10 +499,13 @@ impl Lane {
 
     /// The attempt that had come to `stage` is over, because the transaction was ordered again.
     fn resolve(&mut self, stage: Stage) {
-        if let Stage::Ordered(before) | Stage::Closed { before: Some(before) } = stage {
-            let forgotten = self.window.resolve(before.epoch);
-            self.forget(forgotten);
-        }
+        let before = match stage {
+            Stage::Ordered(place) => place.position,
+            Stage::Closed { before: Some(before) } => before,
+            _ => return,
+        };
+        let forgotten = self.window.resolve(before.epoch);
+        self.forget(forgotten);
     }
 
     fn forget(&mut self, forgotten: Vec<(TxId, Position)>) {

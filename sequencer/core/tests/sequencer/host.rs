@@ -172,7 +172,7 @@ impl Host {
 
     /// Whether a transaction has ended here.
     pub(crate) fn has(&self, id: TxId) -> bool {
-        let is_final = |receipt: &Receipt| matches!(word(receipt.clone()), Word::Final(_));
+        let is_final = |receipt: &Receipt| matches!(word(receipt.clone().into()), Word::Final(_));
         self.receipts.values().any(|(_, receipt)| receipt.id == id && is_final(receipt))
     }
 }

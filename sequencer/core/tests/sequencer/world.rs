@@ -120,7 +120,9 @@ impl World {
                 Output::Dispatch { record, batches } => {
                     self.process.dispatch.push_back((record, batches));
                 }
-                Output::Reply { token, receipt } => self.reply(token, receipt),
+                Output::Reply { token, receipt } => {
+                    self.reply(token, Arc::unwrap_or_clone(receipt))
+                }
                 Output::Rediscover(stray) => self.process.rediscoveries.push(*stray),
                 Output::Summarize { .. } => unreachable!("no lane here has a summary key"),
             }
@@ -173,18 +175,19 @@ impl World {
         let entry = entries.get(&place.position).expect("known, so it is durable");
         assert_eq!((entry.id, entry.home), (id, place.home), "another transaction's place");
         let receipt = execute(&self.strays, entry, place.position);
-        let Word::Final(receipt) = word(receipt) else { panic!("known, but not finished") };
-        self.check_answer(id, receipt);
+        let Word::Final(receipt) = word(receipt.into()) else { panic!("known, but not finished") };
+        self.check_answer(id, Arc::unwrap_or_clone(receipt));
     }
 
     fn reply(&mut self, token: Token, receipt: Receipt) {
         let id = self.waiting.remove(&token).expect("answered once, and only if accepted");
         let entries = self.disk.entries(self.disk.synced);
         let entry = entries.get(&receipt.position).expect("answered, so it is durable");
-        let Word::Final(recorded) = word(execute(&self.strays, entry, receipt.position)) else {
+        let Word::Final(recorded) = word(execute(&self.strays, entry, receipt.position).into())
+        else {
             panic!("answered, but not finished");
         };
-        assert_eq!(receipt, recorded);
+        assert_eq!(receipt, *recorded);
         self.check_answer(id, receipt);
     }
 
@@ -289,7 +292,8 @@ impl World {
 
     fn say(&mut self, host: usize, receipts: Vec<(PartitionId, Receipt)>) {
         for (partition, receipt) in receipts {
-            self.links[host].say(PeerMessage::Receipts { partition, receipts: vec![receipt] });
+            self.links[host]
+                .say(PeerMessage::Receipts { partition, receipts: vec![receipt.into()] });
         }
     }
 
@@ -397,7 +401,7 @@ impl World {
         let settled = entries.range(..Position { epoch: mark.settled.next(), index: 0 });
         for (position, entry) in settled {
             let again = entries.iter().any(|(at, other)| other.id == entry.id && at > position);
-            let receipt = word(execute(&self.strays, entry, *position));
+            let receipt = word(execute(&self.strays, entry, *position).into());
             assert!(again || matches!(receipt, Word::Final(_)), "settled, but neither is true");
         }
     }
@@ -485,7 +489,8 @@ impl World {
         }
         for receipt in self.answered.values() {
             let finals = entries.iter().filter(|(position, entry)| {
-                let Word::Final(other) = word(execute(&self.strays, entry, **position)) else {
+                let Word::Final(other) = word(execute(&self.strays, entry, **position).into())
+                else {
                     return false;
                 };
                 other.id == receipt.id

@@ -57,10 +57,12 @@ impl Run {
         self.digests.push((applied.epoch, applied.state));
         self.applied = applied;
         let (receipts, owed) = (self.receipts.len(), self.outbox.len());
-        self.receipts.extend(packed::pack_receipts(commit.receipts.iter().map(|receipt| &**receipt)));
+        self.receipts
+            .extend(packed::pack_receipts(commit.receipts.iter().map(|receipt| &**receipt)));
         self.outbox.extend(packed::pack_pushes(&commit.outbox));
         self.outbox[owed..].sort_by_key(|record| record.epoch);
-        self.bytes += self.receipts[receipts..].iter().map(|record| record.value.len()).sum::<usize>();
+        self.bytes +=
+            self.receipts[receipts..].iter().map(|record| record.value.len()).sum::<usize>();
         self.bytes += self.outbox[owed..].iter().map(|record| record.value.len()).sum::<usize>();
         let mut undo = Vec::with_capacity(commit.writes.len());
         for write in commit.writes {

@@ -177,7 +177,11 @@ pub(crate) fn server_messages() -> Vec<(&'static str, ServerMessage)> {
     };
     let verdicts = vec![Verdict::Accepted(TxId([9; 32])), rejected];
     let receipts = (0..).zip(receipts());
-    let receipts = receipts.map(|(index, receipt)| ClientReceipt { request: 1, index, receipt });
+    let receipts = receipts.map(|(index, receipt)| ClientReceipt {
+        request: 1,
+        index,
+        receipt: receipt.into(),
+    });
     let values = vec![None, Some(Value::from_static(b"a value that is stored out of line"))];
     let answer = Bytes::from_static(b"{}");
     let blocks = vec![Bytes::from_static(b"a piece of a block")];
@@ -210,6 +214,7 @@ pub(crate) fn peer_messages() -> Vec<(&'static str, PeerMessage)> {
     let position = Position { epoch, index: 3 };
     let values = vec![None, Some(Value::from_static(b"value"))];
     let receipt = receipts().pop();
+    let shared = receipts().into_iter().map(Arc::new);
     let epochs = vec![epoch, epoch.next()];
     let outcomes = Outcomes { states: vec![[7; 32]; 2], receipts: receipts(), complete: false };
     vec![
@@ -217,7 +222,7 @@ pub(crate) fn peer_messages() -> Vec<(&'static str, PeerMessage)> {
         ("peer-epoch", PeerMessage::Epoch(self::epoch(&[&batch(1)], [3; 32]))),
         ("peer-progress", PeerMessage::Progress(statuses())),
         ("peer-resend", PeerMessage::ResendReceipts { from: epoch }),
-        ("peer-receipts", PeerMessage::Receipts { partition, receipts: receipts() }),
+        ("peer-receipts", PeerMessage::Receipts { partition, receipts: shared.collect() }),
         ("peer-pushes", PeerMessage::Pushes(pushes())),
         ("peer-watermarks", PeerMessage::Watermarks { resume: true, partitions: statuses() }),
         ("query-read", query(Query::Read { partition, epoch, keys: keys().to_vec() })),

@@ -89,7 +89,7 @@ pub(crate) struct Executor {
     order: VecDeque<(u64, PeerMessage)>,
     /// What partitions made, until it is sent.
     pushes: Vec<Push>,
-    receipts: Vec<(PartitionId, Receipt)>,
+    receipts: Vec<(PartitionId, Arc<Receipt>)>,
     is_flush_planned: bool,
     is_order_planned: bool,
     is_progress_planned: bool,
@@ -430,9 +430,7 @@ impl Executor {
                     self.plan(s, delay, HostTimer::Fetched(partition, index, key));
                 }
                 Output::Push(push) => self.pushes.push(push),
-                Output::Receipt(receipt) => {
-                    self.receipts.push((partition, Arc::unwrap_or_clone(receipt)));
-                }
+                Output::Receipt(receipt) => self.receipts.push((partition, receipt)),
                 Output::Finished(epoch) => {
                     let shard = self.shard(partition);
                     shard.finished.push_back(*epoch);

@@ -1,6 +1,7 @@
 //! Clients, as the sequencer serves them: submissions in their order, receipts, reads.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use parsec_protocol::codec;
 use parsec_protocol::message::{
@@ -302,7 +303,7 @@ fn rejected(code: ErrorCode) -> Verdict {
 
 /// Receipts.
 impl Sequencer {
-    pub(super) fn reply(&mut self, s: &mut Surroundings, token: Token, receipt: Receipt) {
+    pub(super) fn reply(&mut self, s: &mut Surroundings, token: Token, receipt: Arc<Receipt>) {
         let found = self.connections.iter_mut().find(|(_, c)| c.session == token.connection);
         let Some((client, connection)) = found else { return };
         connection.told = connection.told.max(receipt.position.epoch);
@@ -337,7 +338,7 @@ impl Sequencer {
             self.retry_receipt(s, recorded);
             return Ok(());
         };
-        match word(receipt) {
+        match word(receipt.into()) {
             Word::Final(receipt) => {
                 let Recorded { session, request, index, .. } = recorded;
                 self.reply(s, Token { connection: session, request, index }, receipt);

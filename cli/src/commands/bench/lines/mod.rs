@@ -199,8 +199,11 @@ fn encoding(
     };
     let submissions: Vec<_> = transactions.chunks(BATCH).map(submit).collect();
     let answer = |some: &[Receipt]| {
-        let one =
-            |receipt: &Receipt| ClientReceipt { request: 1, index: 0, receipt: receipt.clone() };
+        let one = |receipt: &Receipt| ClientReceipt {
+            request: 1,
+            index: 0,
+            receipt: receipt.clone().into(),
+        };
         ServerMessage::Receipts(some.iter().map(one).collect())
     };
     let answers: Vec<_> = receipts.chunks(BATCH).map(answer).collect();
