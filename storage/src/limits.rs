@@ -20,8 +20,8 @@ pub const CACHE_BYTES: u64 = 64 * 1_024 * 1_024;
 /// written is kept until the engine's next look at what nobody reads any more; and five times that
 /// if the disk is slow, when commits wait.
 pub const STATE_MEMTABLE_BYTES: u64 = 16 * 1_024 * 1_024;
-/// The same for receipts, and for what is owed: large records, so that tables of fewer bytes
-/// would be written all the time.
+/// The same for receipts: large records, so that tables of fewer bytes would be written all the
+/// time.
 pub const RECORDS_MEMTABLE_BYTES: u64 = 8 * 1_024 * 1_024;
 /// The same for what is small: digests and marks. With more, they would gather for long.
 pub const MARKS_MEMTABLE_BYTES: u64 = 2 * 1_024 * 1_024;

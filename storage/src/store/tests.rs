@@ -619,7 +619,7 @@ fn heavy(run: u64) -> (EpochCommit, Applied, Vec<(EpochNumber, Digest)>) {
 #[test]
 fn what_the_engine_keeps_in_memory_is_bounded() {
     const RUNS: u64 = 80;
-    let bound = STATE_MEMTABLE_BYTES + 2 * RECORDS_MEMTABLE_BYTES + 2 * MARKS_MEMTABLE_BYTES;
+    let bound = STATE_MEMTABLE_BYTES + RECORDS_MEMTABLE_BYTES + 2 * MARKS_MEMTABLE_BYTES;
     assert!(RUNS * 1_024 * 1_024 > 2 * bound, "too little is written to tell");
     let directory = tempfile::tempdir().unwrap();
     let store = FjallStore::open(options(directory.path())).unwrap();
