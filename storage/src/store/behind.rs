@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use parsec_protocol::{EpochNumber, Key, PartitionId, Position, Push, Receipt, Value};
 
 use super::disk::{FjallStore, StoreOptions};
-use super::{Applied, EpochCommit, Store, StoreError, packed, rank};
+use super::packed::{self, Gathered};
+use super::{Applied, EpochCommit, Store, StoreError, rank};
 use crate::digest::Digest;
 use crate::limits::{RUN_BYTES_MAX, RUN_COMMITS_MAX, SNAPSHOTS_KEPT};
 use run::Run;
@@ -304,22 +305,14 @@ impl Store for WriteBehindStore {
         };
         // A run that is being written may be there already.
         epochs.retain(|(epoch, _)| first.is_none_or(|first| *epoch < first));
-        let mut count = epochs.iter().map(|(_, receipts)| receipts.len()).sum::<usize>();
+        let mut gathered = Gathered::new(epochs, limit);
         for record in front.runs().rev().flat_map(|run| run.receipts_from(from)) {
-            let epoch = record.first.epoch;
-            let known = epochs.last().is_some_and(|(last, _)| *last == epoch);
-            if !known && count >= limit {
+            let added = gathered.add(record.first.epoch, &record.value);
+            if !added.map_err(StoreError::Undecodable)? {
                 break;
             }
-            let receipts =
-                packed::unpack_receipts(&record.value).map_err(StoreError::Undecodable)?;
-            count += receipts.len();
-            match epochs.last_mut() {
-                Some((_, all)) if known => all.extend(receipts),
-                _ => epochs.push((epoch, receipts)),
-            }
         }
-        Ok(epochs)
+        Ok(gathered.epochs)
     }
 
     fn receipt(&self, position: Position) -> Result<Option<Receipt>, StoreError> {

@@ -15,7 +15,7 @@ use parsec_protocol::{EpochNumber, Key, PartitionId, Position, Push, Receipt, Va
 
 use super::floor::Floor;
 use super::outbox::Outbox;
-use super::packed::{self, PackedPushes, PackedReceipts};
+use super::packed::{self, Gathered, PackedPushes, PackedReceipts};
 use super::snapshots::Snapshots;
 use super::{Applied, EpochCommit, Store, StoreError};
 use crate::digest::Digest;
@@ -523,25 +523,15 @@ impl Store for FjallStore {
         limit: usize,
     ) -> Result<Vec<(EpochNumber, Vec<Receipt>)>, StoreError> {
         let start = packed::receipt_key(Position { epoch: from, index: 0 });
-        let mut epochs: Vec<(EpochNumber, Vec<Receipt>)> = Vec::new();
-        let mut count = 0;
+        let mut gathered = Gathered::new(Vec::new(), limit);
         let records = self.latest().range(&self.receipts, start..);
         self.scan(records, |key, value| {
             let epoch = packed::receipt_epoch(key)
                 .ok_or_else(|| self.damaged("a key of its receipts is malformed"))?;
-            let known = epochs.last().is_some_and(|(last, _)| *last == epoch);
-            if !known && count >= limit {
-                return Ok(Scan::Stop);
-            }
-            let receipts = packed::unpack_receipts(value).map_err(StoreError::Undecodable)?;
-            count += receipts.len();
-            match epochs.last_mut() {
-                Some((_, all)) if known => all.extend(receipts),
-                _ => epochs.push((epoch, receipts)),
-            }
-            Ok(Scan::Continue)
+            let added = gathered.add(epoch, value).map_err(StoreError::Undecodable)?;
+            Ok(if added { Scan::Continue } else { Scan::Stop })
         })?;
-        Ok(epochs)
+        Ok(gathered.epochs)
     }
 
     fn receipt(&self, position: Position) -> Result<Option<Receipt>, StoreError> {

@@ -138,6 +138,36 @@ pub(super) fn receipt_epoch(key: &[u8]) -> Option<EpochNumber> {
     Some(EpochNumber(u64::from_be_bytes(*key.first_chunk()?)))
 }
 
+/// Receipts by epoch: whole epochs, until there are enough.
+pub(super) struct Gathered {
+    pub(super) epochs: Vec<(EpochNumber, Vec<Receipt>)>,
+    count: usize,
+    limit: usize,
+}
+
+impl Gathered {
+    /// These, and more until there are at least `limit` receipts.
+    pub(super) fn new(epochs: Vec<(EpochNumber, Vec<Receipt>)>, limit: usize) -> Self {
+        let count = epochs.iter().map(|(_, receipts)| receipts.len()).sum();
+        Self { epochs, count, limit }
+    }
+
+    /// Adds those of the next record, unless it begins an epoch and there are enough; whether it did.
+    pub(super) fn add(&mut self, epoch: EpochNumber, value: &[u8]) -> Result<bool, Malformed> {
+        let known = self.epochs.last().is_some_and(|(last, _)| *last == epoch);
+        if !known && self.count >= self.limit {
+            return Ok(false);
+        }
+        let receipts = unpack_receipts(value)?;
+        self.count += receipts.len();
+        match self.epochs.last_mut() {
+            Some((_, all)) if known => all.extend(receipts),
+            _ => self.epochs.push((epoch, receipts)),
+        }
+        Ok(true)
+    }
+}
+
 /// The receipts of a record.
 pub(super) fn unpack_receipts(value: &[u8]) -> Result<Vec<Receipt>, Malformed> {
     codec::decode::<Receipts>(value).map(|record| record.receipts)
