@@ -177,6 +177,7 @@ impl KeyTable {
         counted: impl FnOnce() -> bool,
     ) -> (KeyIndex, bool) {
         let (name, name_hash) = (key.encoded(), place.name_hash);
+        debug_assert_eq!(name_hash, hash(&self.hasher, name), "a place is that of its key");
         let known = place.slot.filter(|slot| self.is_at(*slot, name));
         if let Some(slot) = known.or_else(|| self.find(name_hash, name)) {
             let index = KeyIndex(slot);

@@ -357,7 +357,8 @@ impl Partition {
             is_room
         });
         let accesses = next.flat_map(|(home, part)| {
-            let here = home.iter().filter(|access| self.is_here(access));
+            let here =
+                home.iter().filter(|access| self.is_here(&access.key, self.map.owner(&access.key)));
             here.chain(part.iter().map(|(_, access)| access))
         });
         self.keys.find_all(accesses.map(|access| &access.key), &mut places);
@@ -365,8 +366,8 @@ impl Partition {
     }
 
     /// Whether a key of a transaction that runs here is in this partition.
-    fn is_here(&self, access: &Access) -> bool {
-        access.key.is_replicated() || self.map.owner(&access.key) == self.id
+    fn is_here(&self, key: &Key, owner: PartitionId) -> bool {
+        key.is_replicated() || owner == self.id
     }
 
     /// Enters a transaction into the graph.
@@ -400,7 +401,7 @@ impl Partition {
         let mut participants = Participants::new();
         for (index, access) in entry.footprint.indexed() {
             let owner = self.map.owner(&access.key);
-            if access.key.is_replicated() || owner == self.id {
+            if self.is_here(&access.key, owner) {
                 self.enter_key(entering, (index, access), false);
             } else if access.mode.needs_value() {
                 remote.push((index, None));
