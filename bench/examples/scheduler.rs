@@ -31,7 +31,6 @@ use parsec_protocol::{
 use parsec_runtimes::access::Source;
 use parsec_runtimes::native::Program;
 use parsec_runtimes::{Call, Execution, Recorder, Runtimes, Sessions};
-use rkyv::util::AlignedVec;
 
 /// As in `parsec` itself.
 #[global_allocator]
@@ -164,7 +163,7 @@ fn compare(name: &str, setup: &[Transaction], load: &[Transaction]) -> Result<()
     Ok(())
 }
 
-fn encode(entries: &[Entry]) -> AlignedVec {
+fn encode(entries: &[Entry]) -> Vec<u8> {
     let (lane, entries) = (LaneId(0), entries.to_vec());
     codec::encode(&Batch {
         lane,
@@ -178,7 +177,7 @@ fn encode(entries: &[Entry]) -> AlignedVec {
 fn race(
     sessions: &mut Sessions,
     state: &State,
-    batches: &[AlignedVec],
+    batches: &[Vec<u8>],
     look: bool,
 ) -> Result<[Duration; 2], Box<dyn Error>> {
     let mut plain = state.clone();

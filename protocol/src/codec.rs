@@ -77,15 +77,11 @@ thread_local! {
 /// # Panics
 /// Never for the types of this crate: they hold only what rkyv can always write to memory, well
 /// under the four GiB that 32-bit offsets reach.
-pub fn encode<T>(value: &T) -> AlignedVec
+pub fn encode<T>(value: &T) -> Vec<u8>
 where
     T: for<'a> rkyv::Serialize<HighSerializer<AlignedVec, ArenaHandle<'a>, Error>>,
 {
-    with_encoded(value, |encoded| {
-        let mut exact = AlignedVec::with_capacity(encoded.len());
-        exact.extend_from_slice(encoded);
-        exact
-    })
+    with_encoded(value, <[u8]>::to_vec)
 }
 
 /// Encodes a value for `look`, and for nobody else.

@@ -179,7 +179,7 @@ impl Program {
     /// the program chases. Programs that are to run more than once need different salts.
     #[must_use]
     pub fn into_transaction(self, salt: u128) -> Transaction {
-        let payload = Bytes::from_owner(codec::encode(&self));
+        let payload = Bytes::from(codec::encode(&self));
         Transaction { salt, ..Transaction::new(RuntimeId::NATIVE, payload) }
     }
 
@@ -245,7 +245,7 @@ impl Results {
     fn encode(&self) -> Bytes {
         match self.values.is_empty() {
             true => Bytes::new(),
-            false => Bytes::from_owner(codec::encode(self)),
+            false => Bytes::from(codec::encode(self)),
         }
     }
 }

@@ -111,7 +111,7 @@ fn load(index: usize, entries: Vec<(Key, Value)>) -> Result<Load, Malformed> {
     let footprint = Footprint::new(entries.iter().map(write).collect())?;
     let call = SystemCall::Load { entries };
     call.check()?;
-    let payload = Bytes::from_owner(codec::encode(&call));
+    let payload = Bytes::from(codec::encode(&call));
     let mut hasher = blake3::Hasher::new_derive_key("parsec 2026 genesis load id");
     hasher.update(&u64::try_from(index).unwrap_or(u64::MAX).to_be_bytes()).update(&payload);
     Ok(Load { payload, footprint, id: TxId(hasher.finalize().into()) })

@@ -5,14 +5,13 @@ use std::time::Instant;
 use parsec_protocol::{BatchRef, EpochNumber, EpochRecord};
 use parsec_sequencer_core::Durability;
 use parsec_storage::log::{LogError, LogWriter};
-use rkyv::util::AlignedVec;
 use tokio::sync::{mpsc, watch};
 
 use crate::stop::Stop;
 
 /// What is to be done to the log, in this order.
 pub(crate) enum LogCommand {
-    Batch { reference: BatchRef, encoded: AlignedVec },
+    Batch { reference: BatchRef, encoded: Vec<u8> },
     Epoch(EpochRecord),
     Sync,
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use quinn::{ReadError, RecvStream, SendStream, WriteError};
 use rkyv::api::high::{HighDeserializer, HighSerializer, HighValidator};
 use rkyv::rancor::Error;
@@ -22,11 +22,8 @@ const HEADER_BYTES: usize = 4;
 /// it is acknowledged, and walks over all of them for every packet.
 const COPY_BYTES_MAX: usize = 16 * 1_024;
 
-/// One message, encoded.
-pub(super) struct Frame {
-    body: AlignedVec,
-    length: u32,
-}
+/// One message, encoded: its length and its archive.
+pub(super) struct Frame(Bytes);
 
 impl Frame {
     /// Encodes a message.
@@ -37,42 +34,43 @@ impl Frame {
     where
         T: for<'a> rkyv::Serialize<HighSerializer<AlignedVec, ArenaHandle<'a>, Error>>,
     {
-        let body = codec::encode(message);
-        match u32::try_from(body.len()) {
-            Ok(length) if body.len() <= bytes_max => Ok(Self { body, length }),
+        codec::with_encoded(message, |body| match u32::try_from(body.len()) {
+            Ok(length) if body.len() <= bytes_max => {
+                Ok(Self(Bytes::from([&length.to_le_bytes(), body].concat())))
+            }
             _ => Err(SendError::TooLong { bytes: body.len() as u64, bytes_max }),
-        }
+        })
     }
 
     /// How many bytes go over the wire.
     pub(super) fn bytes(&self) -> usize {
-        HEADER_BYTES + self.body.len()
+        self.0.len()
+    }
+
+    fn is_short(&self) -> bool {
+        self.bytes() <= COPY_BYTES_MAX
     }
 }
 
 /// Writes frames with as few, and as few small, pieces as possible.
 pub(super) async fn write_frames(
     stream: &mut SendStream,
-    frames: impl IntoIterator<Item = Frame>,
+    frames: &[Frame],
 ) -> Result<(), LinkError> {
-    let mut pieces = Vec::new();
-    let mut joined = BytesMut::new();
-    for frame in frames {
-        joined.put_u32_le(frame.length);
-        if frame.body.len() <= COPY_BYTES_MAX {
-            joined.extend_from_slice(&frame.body);
-        } else {
-            pieces.push(joined.split().freeze());
-            pieces.push(Bytes::from_owner(frame.body));
-        }
-    }
-    if !joined.is_empty() {
-        pieces.push(joined.freeze());
-    }
+    let groups = frames.chunk_by(|one, next| one.is_short() && next.is_short());
+    let mut pieces: Vec<_> = groups.map(joined).collect();
     stream.write_all_chunks(&mut pieces).await.map_err(|error| match error {
         WriteError::ConnectionLost(error) => error.into(),
         other => LinkError::lost(other),
     })
+}
+
+/// Frames as one piece.
+fn joined(frames: &[Frame]) -> Bytes {
+    match frames {
+        [one] => one.0.clone(),
+        many => many.iter().map(|frame| &*frame.0).collect::<Vec<_>>().concat().into(),
+    }
 }
 
 /// Bounds on what a reader takes from the other side.

@@ -158,7 +158,7 @@ impl LuaCall {
     /// The transaction of this call. Calls that are to run more than once need different salts.
     #[must_use]
     pub fn into_transaction(self, salt: u128) -> Transaction {
-        let payload = Bytes::from_owner(codec::encode(&self));
+        let payload = Bytes::from(codec::encode(&self));
         Transaction { salt, ..Transaction::new(RuntimeId::LUA, payload) }
     }
 }
@@ -199,7 +199,7 @@ impl Returned {
     fn encode(&self) -> Bytes {
         match self.values.is_empty() {
             true => Bytes::new(),
-            false => Bytes::from_owner(codec::encode(self)),
+            false => Bytes::from(codec::encode(self)),
         }
     }
 }

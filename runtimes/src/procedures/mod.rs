@@ -48,7 +48,7 @@ impl Invocation {
     /// salts.
     #[must_use]
     pub fn into_transaction(self, salt: u128) -> Transaction {
-        let payload = Bytes::from_owner(codec::encode(&self));
+        let payload = Bytes::from(codec::encode(&self));
         Transaction { salt, ..Transaction::new(RuntimeId::PROCEDURES, payload) }
     }
 

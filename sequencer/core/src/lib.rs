@@ -42,7 +42,6 @@ use parsec_protocol::{
     Access, Batch, BatchRef, Entry, EpochNumber, EpochRecord, ErrorCode, Footprint, LaneId,
     Outcome, PartitionId, Position, Receipt, RuntimeId, TxId,
 };
-use rkyv::util::AlignedVec;
 
 pub use dispatch::{CutEpoch, Cutter, RingLimits};
 pub use durability::Durability;
@@ -133,7 +132,7 @@ pub enum Output {
         /// The reference by which it is ordered.
         reference: BatchRef,
         /// Its encoding.
-        encoded: AlignedVec,
+        encoded: Vec<u8>,
     },
     /// Write an epoch to the log.
     AppendEpoch(EpochRecord),

@@ -58,7 +58,7 @@ impl LogEnd {
             lanes: self.lanes.iter().map(|(lane, sequence)| (*lane, *sequence)).collect(),
             unordered: self.unordered.values().cloned().collect(),
         };
-        codec::encode(&summary).into_vec()
+        codec::encode(&summary)
     }
 
     /// Takes in a record that was read.

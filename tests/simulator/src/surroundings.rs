@@ -143,7 +143,7 @@ impl Surroundings {
     ) -> bool {
         self.note(from, || format!("-> {to} {}", crate::wire::describe(message)));
         let may_repeat = matches!(message, PeerMessage::Pushes(_) | PeerMessage::Receipts { .. });
-        let bytes = Bytes::from_owner(codec::encode(message));
+        let bytes = Bytes::from(codec::encode(message));
         self.carry((from, to), session, channel, bytes, may_repeat)
     }
 
@@ -153,14 +153,14 @@ impl Surroundings {
             let to = client_of(client).unwrap_or_default();
             format!("-> c{to} {}", crate::wire::describe_answer(message))
         });
-        let bytes = Bytes::from_owner(codec::encode(message));
+        let bytes = Bytes::from(codec::encode(message));
         self.carry((SEQUENCER, client), session, Channel::Order, bytes, false)
     }
 
     /// Sends a message from a client.
     pub(crate) fn ask(&mut self, client: NodeId, session: u64, message: &ClientMessage) -> bool {
         self.note(client, || format!("-> {}", crate::wire::describe_request(message)));
-        let bytes = Bytes::from_owner(codec::encode(message));
+        let bytes = Bytes::from(codec::encode(message));
         self.carry((client, SEQUENCER), session, Channel::Order, bytes, false)
     }
 

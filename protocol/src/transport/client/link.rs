@@ -70,7 +70,7 @@ impl Link {
             return Err(self.close(CloseCode::Malformed, "a message was not sent to its end"));
         }
         half.torn = true;
-        let written = write_frames(&mut half.stream, [frame]).await;
+        let written = write_frames(&mut half.stream, &[frame]).await;
         half.torn = written.is_err();
         written.map_err(|error| self.known_reason(error))
     }

@@ -164,7 +164,7 @@ fn check_dialler(shared: &Shared, connection: &Connection, node: NodeId) -> Resu
 
 async fn write_hello(stream: &mut SendStream, hello: &PeerHello) -> Result<(), LinkError> {
     let frame = Frame::encode(hello, HELLO_FRAME_BYTES_MAX).map_err(LinkError::lost)?;
-    write_frames(stream, [frame]).await
+    write_frames(stream, &[frame]).await
 }
 
 async fn read_hello(stream: RecvStream) -> Result<PeerHello, LinkError> {

@@ -186,7 +186,7 @@ async fn write_stream(
         traffic.count(ready.len(), bytes);
         let (frames, room): (Vec<_>, Vec<_>) =
             ready.drain(..).map(|queued| (queued.frame, queued._room)).unzip();
-        write_frames(&mut stream, frames).await?;
+        write_frames(&mut stream, &frames).await?;
         drop(room);
     }
     Ok(())

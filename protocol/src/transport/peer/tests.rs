@@ -499,7 +499,7 @@ async fn a_peer_that_sends_garbage_loses_its_link() {
         let (mut control, _answer) = connection.open_bi().await.unwrap();
         let hello = PeerHello { version: PROTOCOL_VERSION, cluster: CLUSTER, node: ONE };
         let frame = Frame::encode(&hello, 1_000).unwrap();
-        write_frames(&mut control, [frame]).await.unwrap();
+        write_frames(&mut control, &[frame]).await.unwrap();
         two.up().await;
         connection.open_uni().await.unwrap().write_all(garbage).await.unwrap();
         let (_, reason) = two.down().await;

@@ -25,7 +25,7 @@ where
         + rkyv::Deserialize<T, HighDeserializer<Error>>,
 {
     fn encoded(&self) -> Vec<u8> {
-        codec::encode(self).into_vec()
+        codec::encode(self)
     }
 
     fn decoded(bytes: &[u8]) -> Result<Self, Malformed> {

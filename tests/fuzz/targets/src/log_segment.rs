@@ -127,7 +127,7 @@ fn samples_of_a_summary() -> Vec<u8> {
         unordered: Vec<u64>,
     }
     let (last_epoch, lanes) = (None, Vec::new());
-    codec::encode(&Summary { last_epoch, lanes, unordered: Vec::new() }).into_vec()
+    codec::encode(&Summary { last_epoch, lanes, unordered: Vec::new() })
 }
 
 fn of_a_segment(bytes: &[u8]) -> Verdict {

@@ -22,7 +22,6 @@ use parsec_sequencer_core::{
     Rediscovery, Restored, Restorer, SingleLedger, Step, Tick,
 };
 use parsec_storage::log::{LogEnd, LogOptions, LogReader, LogWriter, Record};
-use rkyv::util::AlignedVec;
 
 use self::clients::Connection;
 use self::index::Index;
@@ -67,7 +66,7 @@ pub(crate) enum SequencerTimer {
 
 /// What the log is told, in this order.
 enum LogCommand {
-    Batch { reference: BatchRef, encoded: AlignedVec },
+    Batch { reference: BatchRef, encoded: Vec<u8> },
     Epoch(EpochRecord),
     Sync,
 }
