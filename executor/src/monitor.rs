@@ -72,12 +72,13 @@ impl<E> Inbox<E> {
         }
     }
 
-    /// What has happened since.
+    /// Puts what has happened since into `taken`, which is empty, and gets its memory for what comes
+    /// next.
     ///
     /// ORDER: called under the lock of the partition's state machine, or two workers could take
     /// epochs out of the inbox in their order and bring them into the state machine in another.
-    pub(crate) fn take_events(&self) -> VecDeque<E> {
-        std::mem::take(&mut lock(&self.state).events)
+    pub(crate) fn take_events(&self, taken: &mut VecDeque<E>) {
+        std::mem::swap(&mut lock(&self.state).events, taken);
     }
 
     /// How many events of a kind are there.

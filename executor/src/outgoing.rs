@@ -44,20 +44,22 @@ impl<T> Outgoing<T> {
         }
     }
 
-    /// All that waits, as soon as there is any. Nothing once closed, even if there is: whoever
-    /// closes may have found that it can't be trusted.
-    pub(crate) async fn take(&self) -> Vec<T> {
+    /// Puts all that waits into `taken`, as soon as there is any, and gets its memory for what comes
+    /// next. Nothing once closed, even if there is: whoever closes may have found that it can't be
+    /// trusted.
+    pub(crate) async fn take(&self, taken: &mut Vec<T>) {
+        taken.clear();
         loop {
-            let items = {
+            {
                 let mut waiting = lock(&self.waiting);
                 if waiting.closed {
-                    return Vec::new();
+                    return;
                 }
-                std::mem::take(&mut waiting.items)
-            };
-            if !items.is_empty() {
+                std::mem::swap(&mut waiting.items, taken);
+            }
+            if !taken.is_empty() {
                 self.emptied.notify_waiters();
-                return items;
+                return;
             }
             self.filled.notified().await;
         }

@@ -57,21 +57,31 @@ fn replaces(new: &PeerMessage) -> Option<fn(&PeerMessage) -> bool> {
 
 /// Sends what is for `peer` until closed.
 pub(crate) async fn send_all(outgoing: &Outgoing<Parcel>, network: &PeerNetwork, peer: NodeId) {
+    let mut parcels = Vec::new();
     loop {
-        let parcels = outgoing.take().await;
+        outgoing.take(&mut parcels).await;
         if parcels.is_empty() {
             return;
         }
         let (mut pushes, mut messages) = (Vec::new(), Vec::new());
         let mut receipts: BTreeMap<PartitionId, Vec<Arc<Receipt>>> = BTreeMap::new();
-        for parcel in parcels {
+        let mut left = parcels.len();
+        for parcel in parcels.drain(..) {
+            // Mostly those that are left are of the same kind.
             match parcel {
-                Parcel::Push(push) => pushes.push(push),
+                Parcel::Push(push) => {
+                    if pushes.is_empty() {
+                        pushes.reserve_exact(left);
+                    }
+                    pushes.push(push);
+                }
                 Parcel::Receipt(from, receipt) => {
-                    receipts.entry(from).or_default().push(receipt);
+                    let of_one = receipts.entry(from).or_insert_with(|| Vec::with_capacity(left));
+                    of_one.push(receipt);
                 }
                 Parcel::Message(message) => messages.push(message),
             }
+            left -= 1;
         }
         for frame in push_frames(pushes) {
             send(network, peer, Channel::Exchange, PeerMessage::Pushes(frame)).await;

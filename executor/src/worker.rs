@@ -4,6 +4,7 @@
 //! machine of its partition, takes a ready transaction out, executes it, hands back what it did,
 //! and takes the next one, which is often the one that has just waited for the same key.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -46,6 +47,7 @@ struct Results {
 /// # Errors
 /// Why this host must stop.
 pub(crate) fn work(host: &Host, shard: &Arc<Shard>, mut sessions: Sessions) -> Result<(), Stop> {
+    let mut events = VecDeque::new();
     let mut results = Results::default();
     let mut effects = Effects::default();
     let mut wait = false;
@@ -57,7 +59,8 @@ pub(crate) fn work(host: &Host, shard: &Arc<Shard>, mut sessions: Sessions) -> R
         }
         let task = {
             let mut core = lock(&shard.core);
-            let took_epochs = take_in(&mut core, shard.inbox.take_events(), &mut results);
+            shard.inbox.take_events(&mut events);
+            let took_epochs = take_in(&mut core, &mut events, &mut results);
             let task = core.take_ready();
             drain(&mut core, shard, &mut effects);
             if core.ready() > 0 && host.workers_per_partition > 1 {
@@ -118,11 +121,7 @@ fn execute(sessions: &mut Sessions, task: &Task) -> Result<Execution, Stop> {
 }
 
 /// Takes what has happened into the state machine; whether epochs were among it.
-fn take_in(
-    core: &mut Partition,
-    events: impl IntoIterator<Item = Event>,
-    results: &mut Results,
-) -> bool {
+fn take_in(core: &mut Partition, events: &mut VecDeque<Event>, results: &mut Results) -> bool {
     let mut took_epochs = false;
     if let Some((task, execution)) = results.executed.take() {
         core.on_executed(task, execution.changes, execution.receipt);
@@ -133,7 +132,7 @@ fn take_in(
     for (index, value) in results.fetched.drain(..) {
         core.on_fetched(index, value);
     }
-    for event in events {
+    for event in events.drain(..) {
         match event {
             Event::Epoch(context, entries) => {
                 core.on_epoch(context, entries);

@@ -22,7 +22,7 @@ mod sync {
     pub(crate) use std::sync::PoisonError;
 }
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use parsec_executor_core::{EpochContext, FinishedEpoch, KeyIndex, Output, Partition, Task};
@@ -122,7 +122,9 @@ fn in_monitor(shard: &Shard, results: &mut Results) -> (Option<Task>, Vec<(KeyIn
     for (index, value) in results.fetched.drain(..) {
         core.on_fetched(index, value);
     }
-    for event in shard.inbox.take_events() {
+    let mut events = VecDeque::new();
+    shard.inbox.take_events(&mut events);
+    for event in events {
         match event {
             Event::Epoch(context, entries) => core.on_epoch(context, entries),
             Event::Stored(epoch) => core.on_stored(epoch),
@@ -247,12 +249,13 @@ fn closing_ends_all_threads_whatever_they_do() {
 /// Takes until closed, and tells of each item that came.
 async fn take_all(outgoing: &Outgoing<(usize, u32)>, taken: mpsc::Sender<()>) {
     let mut next = BTreeMap::new();
+    let mut items = Vec::new();
     loop {
-        let items = outgoing.take().await;
+        outgoing.take(&mut items).await;
         if items.is_empty() {
             return;
         }
-        for (producer, item) in items {
+        for (producer, item) in items.drain(..) {
             let expected = next.entry(producer).or_insert(0);
             assert_eq!(item, *expected, "items of one producer stay in order, each once");
             *expected += 1;
@@ -298,7 +301,8 @@ fn who_waits_for_room_gets_it_or_the_end() {
             thread::spawn(move || shuttle::future::block_on(outgoing.has_room()))
         };
         let waiters = [waiter(), waiter()];
-        let taken = shuttle::future::block_on(outgoing.take());
+        let mut taken = Vec::new();
+        shuttle::future::block_on(outgoing.take(&mut taken));
         assert_eq!(taken.len(), 20_000);
         waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
 

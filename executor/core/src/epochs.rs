@@ -100,7 +100,7 @@ impl Epochs {
             transactions: outstanding,
             writes: Vec::with_capacity(self.writes_each * outstanding),
             receipts: Vec::with_capacity(outstanding),
-            outbox: Vec::new(),
+            outbox: Vec::with_capacity(outstanding),
             multi_partition: 0,
         });
     }

@@ -108,7 +108,7 @@ impl Partition {
             self.enter_key(entering, (*index, access), pushed);
         }
         let awaited = accesses.iter().filter(|(_, access)| access.mode.may_change()).count();
-        Part::Participant { home, changes: Vec::new(), awaited, holds: false }
+        Part::Participant { home, changes: Vec::with_capacity(awaited), awaited, holds: false }
     }
 
     pub(crate) fn deliver(&mut self, index: NodeIndex, kind: Arc<PushKind>) {

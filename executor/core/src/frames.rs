@@ -17,9 +17,13 @@ pub fn push_frames(pushes: Vec<Push>) -> Vec<Vec<Push>> {
 
 /// Splits pushes into frames of about `target` bytes.
 pub(crate) fn push_frames_of(pushes: Vec<Push>, target: usize) -> Vec<Vec<Push>> {
+    let is_long = |push: &Push| push.size() > target;
+    if !pushes.iter().any(is_long) {
+        return frames(pushes, target, Push::size);
+    }
     let mut parts = Vec::with_capacity(pushes.len());
     for push in pushes {
-        match push.size() > target {
+        match is_long(&push) {
             true => take_apart(push, &mut parts),
             false => parts.push(push),
         }
@@ -66,20 +70,27 @@ fn receipt_size(receipt: &Receipt) -> usize {
 
 fn frames<T>(items: Vec<T>, target: usize, size: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
     let mut frames = Vec::new();
-    let mut frame = Vec::new();
-    let mut bytes = 0;
-    for item in items {
-        if bytes >= target {
-            frames.push(std::mem::take(&mut frame));
-            bytes = 0;
+    let mut rest = items.into_iter();
+    loop {
+        let count = fitting(rest.as_slice(), target, &size);
+        if count == rest.len() {
+            // Mostly the first frame: it has the memory of all.
+            frames.extend((count > 0).then(|| rest.collect()));
+            return frames;
         }
-        bytes += size(&item);
-        frame.push(item);
+        frames.push(rest.by_ref().take(count).collect());
     }
-    if !frame.is_empty() {
-        frames.push(frame);
-    }
-    frames
+}
+
+/// How many of the first items come to the target together.
+fn fitting<T>(items: &[T], target: usize, size: impl Fn(&T) -> usize) -> usize {
+    let mut bytes = 0;
+    let fits = |item: &T| {
+        let fits = bytes < target;
+        bytes += size(item);
+        fits
+    };
+    items.iter().map(fits).position(|fits| !fits).unwrap_or(items.len())
 }
 
 #[cfg(test)]

@@ -27,6 +27,10 @@ impl KeyIndex {
     }
 }
 
+/// With so many slots, room is made for all that there may be: to copy them to twice the room each time,
+/// hundreds of mebibytes in the end, would hold up everything. What is not used of it takes no memory.
+const FEW_SLOTS: usize = 16 * 1_024;
+
 /// What is known of a key's value, as of the last transaction that wrote it.
 #[derive(Debug)]
 pub(crate) enum Cached {
@@ -194,10 +198,7 @@ impl KeyTable {
             used: true,
         };
         self.bytes += state.size();
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            u32::try_from(self.slots.len() - 1).expect("keys in use are bounded by NODES_MAX")
-        });
+        let slot = self.free.pop().unwrap_or_else(|| self.add_slot());
         self.slots[slot as usize] = Some(state);
         let (slots, hasher) = (&self.slots, &self.hasher);
         self.index.insert_unique(name_hash, slot, |slot| {
@@ -205,6 +206,15 @@ impl KeyTable {
             hash(hasher, &state.expect("indexed slots are full").name)
         });
         (KeyIndex(slot), true)
+    }
+
+    fn add_slot(&mut self) -> u32 {
+        let count = self.slots.len();
+        if count >= FEW_SLOTS && count == self.slots.capacity() {
+            self.slots.reserve(self.keys_max.saturating_sub(count));
+        }
+        self.slots.push(None);
+        u32::try_from(count).expect("keys in use are bounded by NODES_MAX")
     }
 
     /// # Panics
@@ -353,6 +363,19 @@ mod tests {
         assert!(is_new && anew != other);
         assert_eq!(table.enter(&now, places[1], || true), (other, false));
         assert_eq!(table.get(anew).key(), before);
+    }
+
+    #[test]
+    fn many_keys_are_where_they_were_when_more_come() {
+        let mut table = KeyTable::new(usize::MAX, EpochNumber(0));
+        let count = u32::try_from(FEW_SLOTS).unwrap() + 7;
+        let indexes: Vec<_> = (0..count).map(|n| enter(&mut table, &key(n)).0).collect();
+        let room = table.slots.capacity();
+        assert!(room >= CACHE_KEYS_MAX, "{room}");
+        for (n, index) in (0..count).zip(indexes) {
+            assert_eq!(table.get(index).key(), key(n));
+            assert_eq!(enter(&mut table, &key(n)), (index, false));
+        }
     }
 
     #[test]

@@ -66,8 +66,9 @@ pub(crate) struct Entering {
 }
 
 impl Entering {
-    fn new(index: NodeIndex) -> Self {
-        Self { index, missing: 0, accesses: LocalAccesses::new() }
+    /// One with so many keys here, at most.
+    fn new(index: NodeIndex, keys: usize) -> Self {
+        Self { index, missing: 0, accesses: LocalAccesses::with_capacity(keys) }
     }
 }
 
@@ -372,7 +373,8 @@ impl Partition {
 
     /// Enters a transaction into the graph.
     fn enter(&mut self, position: Position, role: Role) {
-        let mut entering = Entering::new(self.nodes.reserve());
+        let (home, part) = accesses(&role);
+        let mut entering = Entering::new(self.nodes.reserve(), home.len() + part.len());
         let part = match role {
             Role::Home(entry) => {
                 self.traffic.homed += 1;

@@ -72,14 +72,12 @@ impl Routes {
         mut each: impl FnMut(Destination, Vec<Push>),
     ) -> Result<(), Unheld> {
         pushes.sort_by_key(|push| push.to);
-        let mut rest = pushes.drain(..).peekable();
-        while let Some(first) = rest.next() {
+        let mut rest = pushes.drain(..);
+        while let Some(first) = rest.as_slice().first() {
             let to = first.to;
             let holder = self.holder(to).ok_or(Unheld(to))?;
-            let mut group = vec![first];
-            while let Some(push) = rest.next_if(|push| push.to == to) {
-                group.push(push);
-            }
+            let count = rest.as_slice().partition_point(|push| push.to == to);
+            let group = rest.by_ref().take(count).collect();
             let destination = match holder == self.node {
                 true => Destination::Here(to),
                 false => Destination::Peer(holder),

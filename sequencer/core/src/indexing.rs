@@ -93,7 +93,8 @@ impl Indexing {
         if plant::is(Bug::IndexLosesIds) {
             self.next.places.pop();
         }
-        let next = IndexWrite { places: Vec::new(), mark: self.next.mark };
+        let places = Vec::with_capacity(self.next.places.len());
+        let next = IndexWrite { places, mark: self.next.mark };
         Some(std::mem::replace(&mut self.next, next))
     }
 

@@ -49,11 +49,12 @@ impl Lane {
     }
 
     pub(super) fn take_entries(&mut self) -> Vec<Entry> {
-        let mut entries = Vec::new();
-        let mut bytes = 0;
-        let mut summarized = false;
         let mut fresh = self.room_for_fresh();
         let LaneOptions { batch_transactions_max, batch_bytes_target, .. } = self.options;
+        let there = self.again.len() + self.queue.len().min(fresh);
+        let mut entries = Vec::with_capacity(there.min(batch_transactions_max));
+        let mut bytes = 0;
+        let mut summarized = false;
         let is_full = |count: usize, bytes: usize| {
             count >= batch_transactions_max || bytes >= batch_bytes_target
         };
