@@ -70,9 +70,7 @@ pub(crate) async fn send_all(outgoing: &Outgoing<Parcel>, network: &PeerNetwork,
             // Mostly those that are left are of the same kind.
             match parcel {
                 Parcel::Push(push) => {
-                    if pushes.is_empty() {
-                        pushes.reserve_exact(left);
-                    }
+                    pushes.reserve(left);
                     pushes.push(push);
                 }
                 Parcel::Receipt(from, receipt) => {

@@ -75,7 +75,9 @@ fn frames<T>(items: Vec<T>, target: usize, size: impl Fn(&T) -> usize) -> Vec<Ve
         let count = fitting(rest.as_slice(), target, &size);
         if count == rest.len() {
             // Mostly the first frame: it has the memory of all.
-            frames.extend((count > 0).then(|| rest.collect()));
+            if count > 0 {
+                frames.push(rest.collect());
+            }
             return frames;
         }
         frames.push(rest.by_ref().take(count).collect());
