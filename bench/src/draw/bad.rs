@@ -34,6 +34,8 @@ pub enum BadWorkload {
     Value { knob: &'static str, value: u64, allowed: String },
     #[error("`{one}` and `{other}` can't be given together: {reason}")]
     Together { one: &'static str, other: &'static str, reason: &'static str },
+    #[error("`{knob}` says nothing without {needs}")]
+    Alone { knob: &'static str, needs: &'static str },
     #[error("the footprints of {workload} can't be {footprint}: {reason}")]
     Footprint { workload: WorkloadName, footprint: FootprintFrom, reason: &'static str },
     #[error("its setup fails where footprints are found: {reason}")]

@@ -192,12 +192,16 @@ impl WorkloadName {
                 "field_bytes",
                 "keys",
             ],
-            Self::Tpcc => {
-                &["warehouses", "items", "customers", "conflict", "spread", "remote", "footprint"]
-            }
-            Self::TpccNp => {
-                &["warehouses", "items", "customers", "conflict", "spread", "remote", "footprint"]
-            }
+            Self::Tpcc | Self::TpccNp => &[
+                "warehouses",
+                "items",
+                "customers",
+                "conflict",
+                "spread",
+                "remote",
+                "remote_lines",
+                "footprint",
+            ],
             Self::Nothing => &["footprint"],
             Self::Cpu => &["rounds", "footprint"],
         }

@@ -114,6 +114,11 @@ pub struct WorkloadSpec {
     /// with 15 %.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote: Option<u8>,
+    /// How many lines of an order come from another warehouse, the first ones, where `remote` or a
+    /// spread decides of the whole order: one, if not given, as in the generators that other
+    /// deterministic databases are measured with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_lines: Option<u8>,
     /// BLAKE3 hashes of 32 bytes in each transaction that keeps a core busy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rounds: Option<u32>,
@@ -141,6 +146,7 @@ impl WorkloadSpec {
             items: None,
             customers: None,
             remote: None,
+            remote_lines: None,
             rounds: None,
         }
     }
@@ -280,6 +286,7 @@ impl WorkloadSpec {
             customers: self.customers.unwrap_or(3_000),
             conflict: self.conflict.unwrap_or(0),
             remote: self.remote.map_or(Remote::Lines, Remote::Share),
+            remote_lines: self.remote_lines.unwrap_or(1),
             declared,
         };
         Ok(Box::new(Tpcc::new(options, self.spread)?))
@@ -327,6 +334,10 @@ impl WorkloadSpec {
                 return Err(BadWorkload::Together { one: "spread", other, reason });
             }
         }
+        if self.remote_lines.is_some() && self.remote.is_none() && self.spread.is_none() {
+            let needs = "`remote`, or transactions that touch several partitions";
+            return Err(BadWorkload::Alone { knob: "remote_lines", needs });
+        }
         Ok(())
     }
 
@@ -350,6 +361,7 @@ impl WorkloadSpec {
             ("items", text(self.items)),
             ("customers", text(self.customers)),
             ("remote", text(self.remote.map(|percent| format!("{percent} %")))),
+            ("remote_lines", text(self.remote_lines)),
             ("rounds", text(self.rounds)),
         ]
     }

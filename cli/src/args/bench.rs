@@ -280,6 +280,10 @@ pub struct KnobArgs {
     /// How many of 100 orders and payments of TPC-C have to do with another warehouse.
     #[arg(long, value_name = "PERCENT")]
     pub remote: Option<u8>,
+    /// How many lines come from the other warehouse in an order of which --remote or
+    /// --multi-partition decides; one if not given.
+    #[arg(long, value_name = "LINES")]
+    pub remote_lines: Option<u8>,
     /// Hashes in each transaction that keeps a core busy.
     #[arg(long)]
     pub rounds: Option<u32>,
@@ -307,6 +311,7 @@ impl WorkloadArgs {
             items: knobs.items,
             customers: knobs.customers,
             remote: knobs.remote,
+            remote_lines: knobs.remote_lines,
             rounds: knobs.rounds,
             ..WorkloadSpec::new(knobs.workload, knobs.seed.unwrap_or(seed), chain_id)
         }

@@ -51,6 +51,10 @@ fn turned(spec: &WorkloadSpec, knob: &str) -> WorkloadSpec {
         "items" => spec.items = Some(300),
         "customers" => spec.customers = Some(50),
         "remote" => spec.remote = Some(100),
+        "remote_lines" => {
+            spec.remote = spec.workload.knobs().contains(&"remote").then_some(100);
+            spec.remote_lines = Some(3);
+        }
         "rounds" => spec.rounds = Some(11),
         other => panic!("no test turns {other}"),
     }
@@ -132,7 +136,7 @@ fn a_knob_that_a_workload_does_not_have_is_refused() {
 
 #[test]
 fn impossible_values_are_refused() {
-    use WorkloadName::{Erc20, LuaPay, NativeTransfer, Nft, Smallbank, Tpcc, YcsbA};
+    use WorkloadName::{Erc20, LuaPay, NativeTransfer, Nft, Smallbank, Tpcc, TpccNp, YcsbA};
     let refused = |change: fn(&mut WorkloadSpec), workload| {
         let mut spec = small(workload);
         change(&mut spec);
@@ -161,6 +165,8 @@ fn impossible_values_are_refused() {
     }
     let seven = refused(|spec| spec.tokens = Some(7), Erc20);
     assert!(matches!(seven, BadWorkload::Value { knob: "tokens", value: 7, .. }));
+    let lines = refused(|spec| spec.remote_lines = Some(2), TpccNp);
+    assert!(matches!(lines, BadWorkload::Alone { knob: "remote_lines", .. }));
 }
 
 #[test]

@@ -39,8 +39,8 @@ pub enum Mix {
 pub enum Remote {
     /// Each line of an order with 1 %, each payment with 15 %: clauses 2.4.1.5 and 2.5.1.2.
     Lines,
-    /// So many of 100 orders, and of 100 payments. In such an order, the first line comes from
-    /// one other warehouse, and each other one from there or from home.
+    /// So many of 100 orders, and of 100 payments. [`TpccOptions::remote_lines`] says how many
+    /// lines of such an order come from the other warehouse.
     Share(u8),
 }
 
@@ -61,6 +61,9 @@ pub struct TpccOptions {
     pub conflict: u8,
     /// Which transactions have to do with another warehouse.
     pub remote: Remote,
+    /// How many lines come from the other warehouse, the first ones, of an order of which that was
+    /// decided as a whole: with [`Remote::Share`], and with a spread.
+    pub remote_lines: u8,
     /// Whether transactions declare their footprints. Only those of [`Mix::NewOrderPayment`] can.
     pub declared: bool,
 }
@@ -208,7 +211,7 @@ impl Tpcc {
                 continue;
             }
             let from = match counterpart {
-                Some(other) if items.is_empty() || self.draws.below(2) == 0 => other,
+                Some(other) if items.len() < usize::from(self.options.remote_lines) => other,
                 None if self.each_decides() && self.draws.below(100) == 0 => {
                     self.other_warehouse(home)
                 }
@@ -279,6 +282,7 @@ impl TpccOptions {
         bounded("items", self.items, 100, 100_000)?;
         bounded("customers", self.customers, 30, 3_000)?;
         bounded("conflict", self.conflict.into(), 0, 100)?;
+        bounded("remote_lines", self.remote_lines.into(), 1, LINES_MAX_U32)?;
         match self.remote {
             Remote::Share(percent) => bounded("remote", percent.into(), 0, 100),
             Remote::Lines => Ok(()),
@@ -333,20 +337,25 @@ impl TpccOptions {
     }
 }
 
-const _: () = assert!(LINES_MAX == 15);
+const LINES_MAX_U32: u32 = 15;
+const _: () = assert!(LINES_MAX == LINES_MAX_U32 as usize);
 
 impl Workload for Tpcc {
     fn name(&self) -> String {
         let TpccOptions { seed, mix, warehouses, items, customers, conflict, remote, .. } =
             self.options;
+        let lines = match self.options.remote_lines {
+            1 => String::new(),
+            lines => format!(" with up to {lines} lines"),
+        };
         let mix = match mix {
             Mix::Full => "tpcc",
             Mix::NewOrderPayment => "tpcc new-order and payment",
         };
         let remote = match (self.spread, remote) {
-            (Some(spread), _) => spread.to_string(),
+            (Some(spread), _) => format!("{spread}{lines}"),
             (None, Remote::Lines) => "remote as specified".to_owned(),
-            (None, Remote::Share(percent)) => format!("{percent} % remote"),
+            (None, Remote::Share(percent)) => format!("{percent} % remote{lines}"),
         };
         let conflict = match conflict {
             0 => String::new(),

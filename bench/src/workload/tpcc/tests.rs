@@ -17,6 +17,7 @@ fn options(mix: Mix) -> TpccOptions {
         customers: 40,
         conflict: 0,
         remote: Remote::Lines,
+        remote_lines: 1,
         declared: false,
     }
 }
@@ -105,6 +106,23 @@ fn shares_of_remote_transactions_are_as_asked_for() {
     };
     assert_eq!((remote(0), remote(100)), (0, 1_000));
     assert!((50..150).contains(&remote(10)));
+}
+
+#[test]
+fn remote_orders_have_as_many_lines_from_the_other_warehouse_as_asked_for() {
+    for remote_lines in [1, 6, 15] {
+        let options = TpccOptions {
+            remote: Remote::Share(100),
+            remote_lines,
+            ..options(Mix::NewOrderPayment)
+        };
+        let mut workload = Tpcc::new(options, None).unwrap();
+        for _ in 0..200 {
+            let Call::NewOrder(order) = workload.next_call().1 else { continue };
+            let away = order.items.iter().filter(|item| item.supplier != order.warehouse);
+            assert_eq!(away.count(), order.items.len().min(remote_lines.into()));
+        }
+    }
 }
 
 #[test]
@@ -232,6 +250,9 @@ fn impossible_options_are_refused() {
     assert_eq!(knob(TpccOptions { items: 99, ..full }, None), "items");
     assert_eq!(knob(TpccOptions { customers: 3_001, ..full }, None), "customers");
     assert_eq!(knob(TpccOptions { conflict: 101, ..full }, None), "conflict");
+    for remote_lines in [0, 16] {
+        assert_eq!(knob(TpccOptions { remote_lines, ..full }, None), "remote_lines");
+    }
     let alone = TpccOptions { warehouses: 1, remote: Remote::Share(1), ..full };
     assert_eq!(knob(alone, None), "warehouses");
     let three = Spread { partitions: 2, percent: 1, participants: 3 };
