@@ -1,11 +1,11 @@
 //! New-order: clause 2.4.
 
-use parsec_protocol::{Access, ErrorCode, Mode, Value};
+use parsec_protocol::{Access, ErrorCode, Key, Mode, Value};
 use rkyv::{Archive, Deserialize, Serialize};
 
-use super::rows::{self, Entered, Line, Office, Order, Person, Sequence, Stock, StockText};
+use super::rows::{self, Entered, Line, Office, Order, Person, SequenceRow, Stock, StockText};
 use super::{Effects, LINES_MAX, Place, Step, access, fault_of_district, keys, yes};
-use crate::State;
+use crate::{Interrupt, State};
 
 /// Most of an item in one line.
 const QUANTITY_MAX: u8 = 99;
@@ -87,19 +87,24 @@ impl NewOrder {
         let warehouse: Office = yes!(rows::read(state, &place.warehouse())?);
         let district: Office = yes!(rows::read(state, &place.district())?);
         let person: Person = yes!(rows::read(state, &place.person(self.customer))?);
-        let mut sequence: Sequence = yes!(rows::read(state, &place.sequence())?);
+        let sequence_key = place.sequence();
+        let sequence = state.get(&sequence_key)?.and_then(SequenceRow::decode);
+        let sequence = yes!(sequence.ok_or(ErrorCode::Refused));
         let order_key = place.order(self.token);
         if state.get(&order_key)?.is_some() {
             return Ok(Err(ErrorCode::AlreadyExists));
         }
 
         let mut effects = Effects::default();
-        let mut lines = Vec::with_capacity(self.items.len());
-        for item in &self.items {
-            lines.push(yes!(self.take(database, item, state, &mut effects)?));
+        effects.writes.reserve(self.items.len() + 3);
+        let mut lines = vec![None; self.items.len()];
+        for (index, found) in self.look_up(database, state)? {
+            lines[index] = Some(self.take(&self.items[index], found, &mut effects));
         }
+        // What the first line says that says no, whichever was looked at first.
+        let lines = yes!(lines.into_iter().flatten().collect::<Result<Vec<Line>, _>>());
         let id = sequence.next;
-        yes!(self.number(&mut sequence));
+        let numbered = yes!(self.number(&sequence));
         let order = Order {
             id,
             customer: self.customer,
@@ -113,42 +118,68 @@ impl NewOrder {
         let total = yes!(total(&order, person.discount, tax).ok_or(ErrorCode::Overflow));
         effects.writes.extend([
             (order_key, order.encode()),
-            (place.sequence(), sequence.encode()),
+            (sequence_key, numbered),
             (place.last_order(self.customer), Value::copy_from_slice(&self.token.to_be_bytes())),
         ]);
         effects.output = [&id.to_be_bytes()[..], &total.to_be_bytes()].concat();
         Ok(Ok(effects))
     }
 
-    /// Gives the order its number.
-    fn number(&self, sequence: &mut Sequence) -> Result<(), ErrorCode> {
+    /// The row of the district's numbers, after the order has taken one.
+    fn number(&self, sequence: &SequenceRow) -> Result<Value, ErrorCode> {
         if self.queued && sequence.is_full() {
             return Err(ErrorCode::TooLarge);
         }
         let entered = Entered { token: self.token, customer: self.customer };
-        sequence.remember(sequence.next, entered);
-        sequence.next = sequence.next.checked_add(1).ok_or(ErrorCode::Overflow)?;
-        Ok(())
+        sequence.entered(entered).ok_or(ErrorCode::Overflow)
+    }
+
+    /// The rows of all lines, by what they are and then in the order of their keys: so each is next
+    /// to the last one in the footprint. Returns them with the indices of their lines.
+    fn look_up(
+        &self,
+        database: u64,
+        state: &mut dyn State,
+    ) -> Result<Vec<(usize, Found)>, Interrupt> {
+        let mut found: Vec<_> = (0..self.items.len()).map(|index| (index, None)).collect();
+        found.sort_unstable_by_key(|(index, _)| self.items[*index].item);
+        for (index, item) in &mut found {
+            *item = state.get(&keys::item(database, self.items[*index].item))?;
+        }
+        found.sort_unstable_by_key(|(index, _)| {
+            let OrderedItem { item, supplier, .. } = self.items[*index];
+            (supplier, item)
+        });
+        let mut found: Vec<_> = found
+            .into_iter()
+            .map(|(index, item)| {
+                let OrderedItem { item: number, supplier, .. } = self.items[index];
+                let key = keys::stock(database, supplier, number);
+                let stock = state.get(&key)?;
+                Ok((index, Found { item, key, stock, text: None }))
+            })
+            .collect::<Result<_, Interrupt>>()?;
+        for (index, found) in &mut found {
+            let OrderedItem { item, supplier, .. } = self.items[*index];
+            found.text = state.get(&keys::stock_text(database, supplier, item))?;
+        }
+        Ok(found)
     }
 
     /// Takes an item out of stock.
     fn take(
         &self,
-        database: u64,
         ordered: &OrderedItem,
-        state: &mut dyn State,
+        found: Found,
         effects: &mut Effects,
-    ) -> Step<Line> {
+    ) -> Result<Line, ErrorCode> {
         let &OrderedItem { item, supplier, quantity } = ordered;
-        let row = state.get(&keys::item(database, item))?;
-        let price = yes!(row.and_then(|row| rows::price(&row)).ok_or(ErrorCode::Refused));
-        let amount = price.checked_mul(u32::from(quantity)).ok_or(ErrorCode::Overflow);
-        let amount = yes!(amount);
-        let key = keys::stock(database, supplier, item);
-        let mut stock: Stock = yes!(rows::read(state, &key)?);
-        let row =
-            yes!(state.get(&keys::stock_text(database, supplier, item))?.ok_or(ErrorCode::Refused));
-        let text = yes!(StockText::decode(&row).ok_or(ErrorCode::Refused));
+        let price = found.item.and_then(|row| rows::price(&row)).ok_or(ErrorCode::Refused)?;
+        let amount = price.checked_mul(u32::from(quantity)).ok_or(ErrorCode::Overflow)?;
+        let mut stock =
+            found.stock.and_then(|row| Stock::decode(&row)).ok_or(ErrorCode::Refused)?;
+        let row = found.text.ok_or(ErrorCode::Refused)?;
+        let text = StockText::decode(&row).ok_or(ErrorCode::Refused)?;
         let ordered = u16::from(quantity);
         stock.quantity = match stock.quantity >= ordered + 10 {
             true => stock.quantity - ordered,
@@ -158,9 +189,18 @@ impl NewOrder {
         stock.orders = stock.orders.wrapping_add(1);
         stock.remote = stock.remote.wrapping_add(u32::from(supplier != self.warehouse));
         let info = text.district(self.district);
-        effects.writes.push((key, stock.encode()));
-        Ok(Ok(Line { item, supplier, quantity, amount, info }))
+        effects.writes.push((found.key, stock.encode()));
+        Ok(Line { item, supplier, quantity, amount, info })
     }
+}
+
+/// The rows of a line.
+struct Found {
+    item: Option<Value>,
+    /// Of its stock.
+    key: Key,
+    stock: Option<Value>,
+    text: Option<Value>,
 }
 
 /// What an order costs, cents, rounded down.

@@ -18,6 +18,7 @@ pub use stock::{DIST_BYTES, Stock, StockText};
 pub const LINES_MAX: usize = 15;
 /// Its last orders that a district remembers.
 pub const RECENT: u32 = 128;
+const RECENT_SLOTS: usize = RECENT as usize;
 /// Orders on a page of NEW-ORDER.
 pub const PAGE: u32 = 64;
 const _: () = assert!(PAGE < RECENT, "a page must be full before its first order is forgotten");
@@ -101,7 +102,7 @@ pub struct Sequence {
     /// The first order that no delivery has put on a [`Page`] yet.
     pub paged: u32,
     /// The last [`RECENT`] orders: order n stands at n modulo `RECENT`.
-    pub recent: [Entered; RECENT as usize],
+    pub recent: [Entered; RECENT_SLOTS],
 }
 
 impl Sequence {
@@ -133,11 +134,6 @@ impl Sequence {
         self.recent[slot(order)] = entered;
     }
 
-    /// Whether the next order takes the place of one that is on no page.
-    pub(super) fn is_full(&self) -> bool {
-        self.next.checked_sub(RECENT).is_some_and(|lost| lost >= self.paged.max(1))
-    }
-
     /// The next page, if it is full: what goes there of what is remembered.
     #[must_use]
     pub fn next_page(&self) -> Option<Value> {
@@ -154,6 +150,42 @@ impl Sequence {
     }
 }
 
+/// A row of [`Sequence`], as it is: an order changes 16 of its 1,544 bytes.
+pub(super) struct SequenceRow {
+    row: Value,
+    /// D_NEXT_O_ID.
+    pub(super) next: u32,
+    paged: u32,
+}
+
+impl SequenceRow {
+    const HEADER_BYTES: usize = 8;
+
+    /// Whether the next order takes the place of one that is on no page.
+    pub(super) fn is_full(&self) -> bool {
+        self.next.checked_sub(RECENT).is_some_and(|lost| lost >= self.paged.max(1))
+    }
+
+    /// The row after the next order; `None` if there can't be another.
+    pub(super) fn entered(&self, entered: Entered) -> Option<Value> {
+        let next = self.next.checked_add(1)?.to_be_bytes();
+        let mut order = Vec::with_capacity(Entered::BYTES);
+        entered.write(&mut order);
+        let (before, rest) =
+            self.row.split_at(Self::HEADER_BYTES + slot(self.next) * Entered::BYTES);
+        let (_, after) = rest.split_at(Entered::BYTES);
+        Some(Value::concat([&next[..], &before[next.len()..], &order, after]))
+    }
+
+    /// The row; `None` if it is none.
+    pub(super) fn decode(row: Value) -> Option<Self> {
+        let mut fields = Fields(&row);
+        let (next, paged) = (fields.u32()?, fields.u32()?);
+        let is_whole = row.len() == Self::HEADER_BYTES + RECENT_SLOTS * Entered::BYTES;
+        is_whole.then_some(Self { row, next, paged })
+    }
+}
+
 fn slot(order: u32) -> usize {
     usize::try_from(order % RECENT).expect("below 128")
 }
@@ -162,7 +194,7 @@ impl Row for Sequence {
     fn decode(row: &[u8]) -> Option<Self> {
         let mut fields = Fields(row);
         let (next, paged) = (fields.u32()?, fields.u32()?);
-        let mut recent = [Entered::default(); RECENT as usize];
+        let mut recent = [Entered::default(); RECENT_SLOTS];
         for entered in &mut recent {
             *entered = Entered::read(&mut fields)?;
         }
@@ -355,5 +387,39 @@ impl Row for Token {
         let token = fields.u64()?;
         fields.end()?;
         Some(Self(token))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_row_takes_an_order_as_its_sequence_does(
+            (next, paged, remembered) in (any::<u32>(), any::<u32>(), any::<u64>()),
+            (token, customer) in any::<(u64, u32)>(),
+        ) {
+            let recent = [Entered { token: remembered, customer: 7 }; RECENT_SLOTS];
+            let mut sequence = Sequence { next, paged, recent };
+            let row = SequenceRow::decode(sequence.encode()).unwrap();
+            let entered = Entered { token, customer };
+            sequence.remember(next, entered);
+            sequence.next = next.wrapping_add(1);
+            let expected = (sequence.next != 0).then(|| sequence.encode());
+            prop_assert_eq!(row.entered(entered), expected);
+        }
+    }
+
+    #[test]
+    fn a_row_of_another_length_is_none() {
+        let sequence = Sequence { next: 1, paged: 0, recent: [Entered::default(); RECENT_SLOTS] };
+        let row = sequence.encode();
+        assert!(SequenceRow::decode(row.clone()).is_some());
+        for other in [&row[..0], &row[..8], &row[..row.len() - 1], &[&row[..], &[0]].concat()] {
+            assert!(SequenceRow::decode(Value::copy_from_slice(other)).is_none());
+        }
     }
 }

@@ -124,7 +124,8 @@ impl<'a> Names<'a> {
         let rows: &[[u8; NAME_BYTES]] = self.0.as_chunks().0;
         let of = |row: &[u8; NAME_BYTES]| u16::from_be_bytes([row[0], row[1]]);
         let from = rows.partition_point(|row| of(row) < name);
-        let same = rows[from..].partition_point(|row| of(row) == name);
+        // Few have the same name.
+        let same = rows[from..].iter().take_while(|row| of(row) == name).count();
         let middle = rows[from..].get(same.div_ceil(2).checked_sub(1)?)?;
         Some(u32::from_be_bytes([middle[2], middle[3], middle[4], middle[5]]))
     }
