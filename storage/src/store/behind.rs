@@ -15,7 +15,7 @@ use parsec_protocol::{EpochNumber, Key, PartitionId, Position, Push, Receipt, Va
 
 use super::disk::{FjallStore, StoreOptions};
 use super::packed::{self, Gathered};
-use super::{Applied, EpochCommit, Store, StoreError, rank};
+use super::{Applied, EpochCommit, Ranks, Store, StoreError, rank};
 use crate::digest::Digest;
 use crate::limits::{RUN_BYTES_MAX, RUN_COMMITS_MAX, SNAPSHOTS_KEPT};
 use run::Run;
@@ -42,8 +42,10 @@ struct Past {
     first: EpochNumber,
     /// ... and the last.
     epoch: EpochNumber,
-    /// What its keys held before, in the order of their [`rank`]s.
+    /// What its keys held before.
     undo: Vec<(Key, Option<Value>)>,
+    /// Those of these keys.
+    ranks: Ranks,
 }
 
 /// What is in memory.
@@ -151,10 +153,10 @@ impl Front {
     }
 
     /// Takes a commit, checked, after which `applied` is applied.
-    fn take(&mut self, commit: EpochCommit, applied: Applied) {
+    fn take(&mut self, commit: EpochCommit, ranks: Ranks, applied: Applied) {
         let (first, epoch) = (commit.first, commit.epoch);
-        let undo = self.open.add(commit, applied);
-        self.pasts.push_back(Past { first, epoch, undo });
+        let undo = self.open.add(commit, &ranks, applied);
+        self.pasts.push_back(Past { first, epoch, undo, ranks });
         while self.pasts.len() > SNAPSHOTS_KEPT {
             self.oldest = self.pasts.pop_front().map_or(self.oldest, |past| past.epoch);
         }
@@ -216,10 +218,8 @@ impl Front {
 
 impl Past {
     fn find(&self, key: &Key) -> Option<&Option<Value>> {
-        let wanted = rank(key);
-        let before = self.undo.partition_point(|(other, _)| rank(other) < wanted);
-        let mut ranked = self.undo[before..].iter().take_while(|(other, _)| rank(other) == wanted);
-        ranked.find_map(|(other, old)| (other == key).then_some(old))
+        let mut alike = self.ranks.places(rank(key)).map(|place| &self.undo[place as usize]);
+        alike.find_map(|(other, old)| (other == key).then_some(old))
     }
 }
 
@@ -234,11 +234,11 @@ impl Store for WriteBehindStore {
     fn commit(&self, mut commit: EpochCommit) -> Result<(), StoreError> {
         let turn = self.turn(&self.committing)?;
         let before = self.applied();
-        commit.check(&before)?;
+        let ranks = commit.check(&before)?;
         let applied = commit.after(&before);
         let is_full = {
             let mut front = self.write();
-            front.take(commit, applied);
+            front.take(commit, ranks, applied);
             front.open.bytes >= RUN_BYTES_MAX || front.open.digests.len() >= RUN_COMMITS_MAX
         };
         if is_full {

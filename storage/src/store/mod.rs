@@ -84,15 +84,14 @@ impl EpochCommit {
         self.writes.is_empty() && self.receipts.is_empty() && self.outbox.is_empty()
     }
 
-    /// Sorts writes and receipts, checks the commit's invariants, and computes what is applied
-    /// after it.
+    /// Sorts receipts, checks the commit's invariants, and computes what is applied after it.
     fn prepare(&mut self, applied: &Applied) -> Result<Applied, StoreError> {
         self.check(applied)?;
         Ok(self.after(applied))
     }
 
-    /// Sorts writes (by [`rank`]) and receipts, and checks the commit's invariants.
-    fn check(&mut self, applied: &Applied) -> Result<(), StoreError> {
+    /// Sorts receipts, and checks the commit's invariants. Returns the [`rank`] of each write.
+    fn check(&mut self, applied: &Applied) -> Result<Ranks, StoreError> {
         if self.first <= applied.epoch || self.epoch < self.first {
             return Err(StoreError::OutOfOrder { epoch: self.first, applied: applied.epoch });
         }
@@ -107,11 +106,12 @@ impl EpochCommit {
         if let Some(pair) = pairs.find(|pair| pair[0].position == pair[1].position) {
             return Err(StoreError::Misplaced { position: pair[1].position });
         }
-        self.writes.sort_by_cached_key(|write| rank(&write.key));
-        if let Some(pair) = self.writes.windows(2).find(|pair| pair[0].key == pair[1].key) {
-            return Err(StoreError::WrittenTwice { key: pair[0].key.clone() });
+        let ranks = Ranks::of(self.writes.iter().map(|write| &write.key));
+        let key = |place: u32| &self.writes[place as usize].key;
+        match ranks.first_repeated(key) {
+            Some(place) => Err(StoreError::WrittenTwice { key: key(place).clone() }),
+            None => Ok(ranks),
         }
-        Ok(())
     }
 
     /// What is applied after this commit.
@@ -133,11 +133,47 @@ impl EpochCommit {
     }
 }
 
-/// The order of a commit's writes: that of a hash, because keys themselves, which often begin alike,
+/// By what a key is looked for in memory: a hash, because keys themselves, which often begin alike,
 /// take longer to compare. It differs between processes.
 fn rank(key: &Key) -> u64 {
     static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     HASHER.hash_one(key)
+}
+
+/// The [`rank`]s of a list of keys.
+struct Ranks {
+    /// In the order of the list.
+    ranks: Vec<u64>,
+    /// In their own order, each with its place in the list.
+    sorted: Vec<(u64, u32)>,
+}
+
+impl Ranks {
+    fn of<'a>(keys: impl Iterator<Item = &'a Key>) -> Self {
+        let ranks: Vec<u64> = keys.map(rank).collect();
+        let mut sorted: Vec<_> = ranks.iter().copied().zip(0..).collect();
+        sorted.sort_unstable();
+        Self { ranks, sorted }
+    }
+
+    /// The places of the keys that have that rank.
+    fn places(&self, rank: u64) -> impl Iterator<Item = u32> {
+        let before = self.sorted.partition_point(|(other, _)| *other < rank);
+        let from_there = self.sorted[before..].iter();
+        from_there.take_while(move |(other, _)| *other == rank).map(|(_, place)| *place)
+    }
+
+    /// The place of a key that is in the list a second time.
+    fn first_repeated<'a>(&self, key: impl Fn(u32) -> &'a Key) -> Option<u32> {
+        let alike = self.sorted.chunk_by(|(one, _), (other, _)| one == other);
+        alike.filter(|alike| alike.len() > 1).find_map(|alike| {
+            let repeats = |index: usize, place| {
+                alike[..index].iter().any(|(_, earlier)| key(*earlier) == key(place))
+            };
+            let mut places = alike.iter().map(|(_, place)| *place).enumerate();
+            places.find_map(|(index, place)| repeats(index, place).then_some(place))
+        })
+    }
 }
 
 /// How far a partition is, and what its state and its receipts add up to there.

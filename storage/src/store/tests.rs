@@ -651,3 +651,14 @@ fn applied_survives_its_encoding() {
     assert_eq!(Applied::decode(&bytes[1..]), None);
     assert_eq!(Applied::decode(&[&bytes[..], &[0]].concat()), None);
 }
+
+#[test]
+fn keys_of_the_same_rank_are_told_apart() {
+    let keys = [2, 4, 6, 4].map(key);
+    let ranks = Ranks { ranks: vec![5, 9, 9, 9], sorted: vec![(5, 0), (9, 1), (9, 2), (9, 3)] };
+    assert_eq!(ranks.places(9).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(ranks.places(5).collect::<Vec<_>>(), [0]);
+    assert_eq!(ranks.places(7).count(), 0);
+    assert_eq!(ranks.first_repeated(|place| &keys[place as usize]), Some(3));
+    assert_eq!(Ranks::of(keys[..3].iter()).first_repeated(|place| &keys[place as usize]), None);
+}

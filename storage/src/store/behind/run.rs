@@ -1,11 +1,12 @@
 //! What commits one after the other add up to. Pure.
 
-use ahash::AHashMap;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use parsec_protocol::{EpochNumber, Key, Malformed, PartitionId, Position, Receipt, Value};
 
 use super::super::disk::Records;
 use super::super::packed::{self, PackedPushes, PackedReceipts};
-use super::super::{Applied, EpochCommit};
+use super::super::{Applied, EpochCommit, Ranks, rank};
 use crate::digest::Digest;
 
 /// What a write takes in memory beside its key and values, about.
@@ -15,8 +16,8 @@ const WRITE_BYTES: usize = 256;
 #[derive(Default)]
 pub(super) struct Run {
     first: Option<EpochNumber>,
-    /// What each key holds after the run.
-    writes: AHashMap<Key, Option<Value>>,
+    /// What each key holds after the run. Found by its [`rank`].
+    writes: HashTable<(Key, Option<Value>)>,
     /// In the order of their positions. Packed as they will be on disk: so they are looked at while they
     /// are in the processor's cache, and take less memory meanwhile.
     receipts: Vec<PackedReceipts>,
@@ -33,7 +34,7 @@ pub(super) struct Run {
 impl Run {
     /// An empty run, with room for as many keys.
     pub(super) fn successor(&self) -> Self {
-        Self { writes: AHashMap::with_capacity(self.writes.len()), ..Self::default() }
+        Self { writes: HashTable::with_capacity(self.writes.len()), ..Self::default() }
     }
 
     /// The first epoch of the first commit; `None` if there are no commits.
@@ -46,11 +47,12 @@ impl Run {
         self.first.map(|_| self.applied.epoch)
     }
 
-    /// Adds a commit, sorted, after which `applied` is applied. Returns what the keys held before, in
-    /// the order of the writes.
+    /// Adds a commit, checked, after which `applied` is applied. `ranks` are those of its writes. Returns
+    /// what the keys held before, in the order of the writes.
     pub(super) fn add(
         &mut self,
         commit: EpochCommit,
+        ranks: &Ranks,
         applied: Applied,
     ) -> Vec<(Key, Option<Value>)> {
         self.first.get_or_insert(commit.first);
@@ -65,21 +67,24 @@ impl Run {
             self.receipts[receipts..].iter().map(|record| record.value.len()).sum::<usize>();
         self.bytes += self.outbox[owed..].iter().map(|record| record.value.len()).sum::<usize>();
         let mut undo = Vec::with_capacity(commit.writes.len());
-        for write in commit.writes {
-            self.write(&write.key, write.new);
+        for (write, rank) in commit.writes.into_iter().zip(&ranks.ranks) {
+            self.write(*rank, &write.key, write.new);
             undo.push((write.key, write.old));
         }
         undo
     }
 
-    fn write(&mut self, key: &Key, value: Option<Value>) {
+    fn write(&mut self, rank_of_key: u64, key: &Key, value: Option<Value>) {
         self.bytes += value.as_ref().map_or(0, Value::len);
-        if let Some(known) = self.writes.get_mut(key) {
-            *known = value;
-            return;
+        let entry =
+            self.writes.entry(rank_of_key, |(known, _)| known == key, |(known, _)| rank(known));
+        match entry {
+            Entry::Occupied(mut known) => known.get_mut().1 = value,
+            Entry::Vacant(place) => {
+                self.bytes += WRITE_BYTES + key.encoded().len();
+                place.insert((key.clone(), value));
+            }
         }
-        self.bytes += WRITE_BYTES + key.encoded().len();
-        self.writes.insert(key.clone(), value);
     }
 
     /// What the run puts on disk.
@@ -102,7 +107,7 @@ impl Run {
 
     /// The value of a key after the run, if the run changed it.
     pub(super) fn get(&self, key: &Key) -> Option<&Option<Value>> {
-        self.writes.get(key)
+        self.writes.find(rank(key), |(known, _)| known == key).map(|(_, value)| value)
     }
 
     /// The digest of the state after `epoch`; `None` if that was before the first commit.
