@@ -95,14 +95,17 @@ impl NewOrder {
             return Ok(Err(ErrorCode::AlreadyExists));
         }
 
+        let (mut found, by_key) = self.look_up(database, state)?;
+        let mut lines = Vec::with_capacity(self.items.len());
+        for (item, found) in self.items.iter().zip(&mut found) {
+            lines.push(yes!(self.take(item, found)));
+        }
         let mut effects = Effects::default();
         effects.writes.reserve(self.items.len() + 3);
-        let mut lines = vec![None; self.items.len()];
-        for (index, found) in self.look_up(database, state)? {
-            lines[index] = Some(self.take(&self.items[index], found, &mut effects));
-        }
-        // What the first line says that says no, whichever was looked at first.
-        let lines = yes!(lines.into_iter().flatten().collect::<Result<Vec<Line>, _>>());
+        let stocks = by_key.iter().map(|line| &found[*line]);
+        effects
+            .writes
+            .extend(stocks.filter_map(|found| Some((found.key.clone(), found.stock.clone()?))));
         let id = sequence.next;
         let numbered = yes!(self.number(&sequence));
         let order = Order {
@@ -134,52 +137,44 @@ impl NewOrder {
         sequence.entered(entered).ok_or(ErrorCode::Overflow)
     }
 
-    /// The rows of all lines, by what they are and then in the order of their keys: so each is next
-    /// to the last one in the footprint. Returns them with the indices of their lines.
+    /// The rows of all lines, and these in the order of their stocks' keys. Rows are looked up by what
+    /// they are and then in the order of their keys: so each is next to the last one in the footprint.
     fn look_up(
         &self,
         database: u64,
         state: &mut dyn State,
-    ) -> Result<Vec<(usize, Found)>, Interrupt> {
-        let mut found: Vec<_> = (0..self.items.len()).map(|index| (index, None)).collect();
-        found.sort_unstable_by_key(|(index, _)| self.items[*index].item);
-        for (index, item) in &mut found {
-            *item = state.get(&keys::item(database, self.items[*index].item))?;
+    ) -> Result<(Vec<Found>, Vec<usize>), Interrupt> {
+        let nothing = |ordered: &OrderedItem| Found {
+            item: None,
+            key: keys::stock(database, ordered.supplier, ordered.item),
+            stock: None,
+            text: None,
+        };
+        let mut found: Vec<Found> = self.items.iter().map(nothing).collect();
+        let mut lines: Vec<usize> = (0..found.len()).collect();
+        lines.sort_unstable_by_key(|line| self.items[*line].item);
+        for line in &lines {
+            found[*line].item = state.get(&keys::item(database, self.items[*line].item))?;
         }
-        found.sort_unstable_by_key(|(index, _)| {
-            let OrderedItem { item, supplier, .. } = self.items[*index];
-            (supplier, item)
-        });
-        let mut found: Vec<_> = found
-            .into_iter()
-            .map(|(index, item)| {
-                let OrderedItem { item: number, supplier, .. } = self.items[index];
-                let key = keys::stock(database, supplier, number);
-                let stock = state.get(&key)?;
-                Ok((index, Found { item, key, stock, text: None }))
-            })
-            .collect::<Result<_, Interrupt>>()?;
-        for (index, found) in &mut found {
-            let OrderedItem { item, supplier, .. } = self.items[*index];
-            found.text = state.get(&keys::stock_text(database, supplier, item))?;
+        lines.sort_unstable_by_key(|line| (self.items[*line].supplier, self.items[*line].item));
+        for line in &lines {
+            found[*line].stock = state.get(&found[*line].key)?;
         }
-        Ok(found)
+        for line in &lines {
+            let OrderedItem { item, supplier, .. } = self.items[*line];
+            found[*line].text = state.get(&keys::stock_text(database, supplier, item))?;
+        }
+        Ok((found, lines))
     }
 
     /// Takes an item out of stock.
-    fn take(
-        &self,
-        ordered: &OrderedItem,
-        found: Found,
-        effects: &mut Effects,
-    ) -> Result<Line, ErrorCode> {
+    fn take(&self, ordered: &OrderedItem, found: &mut Found) -> Result<Line, ErrorCode> {
         let &OrderedItem { item, supplier, quantity } = ordered;
-        let price = found.item.and_then(|row| rows::price(&row)).ok_or(ErrorCode::Refused)?;
+        let price = found.item.as_deref().and_then(rows::price).ok_or(ErrorCode::Refused)?;
         let amount = price.checked_mul(u32::from(quantity)).ok_or(ErrorCode::Overflow)?;
-        let mut stock =
-            found.stock.and_then(|row| Stock::decode(&row)).ok_or(ErrorCode::Refused)?;
-        let row = found.text.ok_or(ErrorCode::Refused)?;
-        let text = StockText::decode(&row).ok_or(ErrorCode::Refused)?;
+        let stock = found.stock.as_deref().and_then(Stock::decode);
+        let mut stock = stock.ok_or(ErrorCode::Refused)?;
+        let text = found.text.as_deref().and_then(StockText::decode).ok_or(ErrorCode::Refused)?;
         let ordered = u16::from(quantity);
         stock.quantity = match stock.quantity >= ordered + 10 {
             true => stock.quantity - ordered,
@@ -189,7 +184,7 @@ impl NewOrder {
         stock.orders = stock.orders.wrapping_add(1);
         stock.remote = stock.remote.wrapping_add(u32::from(supplier != self.warehouse));
         let info = text.district(self.district);
-        effects.writes.push((found.key, stock.encode()));
+        found.stock = Some(stock.encode());
         Ok(Line { item, supplier, quantity, amount, info })
     }
 }
