@@ -1,10 +1,10 @@
 //! The charts of one point: over time, and the distribution of latencies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::svg::{Axis, Chart, Mark, Series, colour};
 use super::text::{short, thousands};
-use crate::record::{MedianRange, Pace, Phase, Point, Run, Sample, Search};
+use crate::record::{MedianRange, Pace, Phase, Point, Role, Run, Sample, Search};
 
 /// Dots on one line that can still be told apart.
 const DOTS_MAX: usize = 120;
@@ -47,12 +47,18 @@ pub(super) fn throughput(run: &Run, point: &Point) -> Option<String> {
     Some(chart.render())
 }
 
-/// Memory over time, by process, in the last repeat.
+/// Memory over time, by process, in the last repeat. Without the load generator, which may hold many
+/// times as much.
 pub(super) fn memory(run: &Run, point: &Point) -> Option<String> {
-    let samples = &point.repeats.last()?.resources.memory_samples;
+    let resources = &point.repeats.last()?.resources;
+    let generators = resources.cpu.iter().filter(|used| used.role == Role::Client);
+    let generators: BTreeSet<&str> = generators.map(|used| used.host.as_str()).collect();
+    let samples = resources.memory_samples.iter();
+    let samples: Vec<_> =
+        samples.filter(|sample| !generators.contains(sample.host.as_str())).collect();
     let mebibytes = |bytes: u64| bytes as f64 / 1_048_576.0;
     let mut hosts: BTreeMap<&str, Vec<(f64, f64)>> = BTreeMap::new();
-    for sample in samples {
+    for sample in &samples {
         hosts.entry(&sample.host).or_default().push((sample.end, mebibytes(sample.bytes)));
     }
     let (from, to) = span(point)?;

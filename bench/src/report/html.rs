@@ -316,8 +316,8 @@ impl Page {
         self.figure(
             "Memory over time",
             "What each process held in main memory during the last repeat. A line that rises for as \
-             long as it is measured will end somewhere. The load generator holds the transactions \
-             that were built ahead, which become fewer.",
+             long as it is measured will end somewhere. The load generator, which holds the \
+             transactions that were built ahead, is left out: the table below says what it had.",
             charts::memory(run, point),
         );
         self.counts(point);

@@ -2,7 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::record::tests::example;
-use crate::record::{Cost, ModelPoint, Probe, RunKind, Search, Usl, UslPoint};
+use crate::record::{
+    Cost, CpuUse, MemorySample, ModelPoint, Probe, Resources, Role, RunKind, Search, Usl, UslPoint,
+};
 
 /// A run of several points with everything that a report can show.
 fn rich() -> Run {
@@ -73,6 +75,17 @@ fn a_page_is_whole_and_needs_nothing_else() {
     assert!(
         page.contains("&lt;rejected&gt; &amp; more") && page.contains("A &amp; B &lt;fast&gt;")
     );
+}
+
+#[test]
+fn the_chart_of_memory_leaves_the_load_generator_out() {
+    let mut run = rich();
+    let Resources { cpu, memory_samples, .. } = &mut run.points[0].repeats[2].resources;
+    let generator = || "what sends".to_owned();
+    cpu.push(CpuUse { host: generator(), role: Role::Client, stage: "main".into(), seconds: 1.0 });
+    memory_samples.push(MemorySample { host: generator(), end: 1.0, bytes: 1 << 40 });
+    let chart = charts::memory(&run, &run.points[0]).unwrap();
+    assert!(chart.contains("host-1, second") && !chart.contains(&generator()), "{chart}");
 }
 
 #[test]
