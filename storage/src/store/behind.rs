@@ -44,7 +44,7 @@ struct Past {
     epoch: EpochNumber,
     /// What its keys held before.
     undo: Vec<(Key, Option<Value>)>,
-    /// Those of these keys.
+    /// By which these keys are found.
     ranks: Ranks,
 }
 
