@@ -5,6 +5,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 use crate::codec::Malformed;
 use crate::key::Key;
 use crate::limits::FOOTPRINT_KEYS_MAX;
+use crate::packed::Packed;
 
 /// Accesses up to which a key is found by looking at each of them: most are told apart at a glance, and
 /// nothing has to be guessed on the way.
@@ -63,6 +64,7 @@ pub struct Access {
 /// **Invariant:** sorted by key, each key once, at most [`FOOTPRINT_KEYS_MAX`] of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub struct Footprint {
+    #[rkyv(with = Packed)]
     accesses: Vec<Access>,
 }
 

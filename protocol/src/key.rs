@@ -95,6 +95,11 @@ impl Key {
         Ok(key)
     }
 
+    /// A key that was decoded as a part of something else; [`Key::check`] says whether it is one.
+    pub(crate) fn unchecked(encoded: ShortBytes) -> Self {
+        Self(encoded)
+    }
+
     /// Checks the invariants of a key that was decoded as a part of something else.
     ///
     /// # Errors

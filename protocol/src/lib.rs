@@ -17,6 +17,7 @@ pub mod footprint;
 pub mod key;
 pub mod limits;
 pub mod message;
+mod packed;
 pub mod placement;
 pub mod plant;
 pub mod receipt;

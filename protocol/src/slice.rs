@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use crate::codec::{Malformed, Wire};
 use crate::epoch::Position;
 use crate::footprint::Access;
+use crate::packed::Packed;
 use crate::placement::{PartitionId, PartitionMap};
 use crate::shared::Boxed;
 use crate::transaction::{Batch, Entry, LaneId};
@@ -27,6 +28,7 @@ pub enum Role {
         /// Where it runs.
         home: PartitionId,
         /// The keys that concern this partition, each with its index in the whole footprint.
+        #[rkyv(with = Packed)]
         accesses: Vec<(u16, Access)>,
     },
 }

@@ -3,7 +3,8 @@
 //!
 //! Memory needs no counting allocator here. An archive holds every length explicitly and each of
 //! its parts once ([`parts_that_share_bytes_are_refused`]), so that what is decoded is bounded by
-//! what was received; [`hostile_bytes_decode_to_nothing_large`] measures it by encoding again.
+//! what was received; [`hostile_bytes_decode_to_nothing_large`] measures it by encoding again. Only
+//! keys that are packed share bytes; how much larger they are in memory is tested beside them.
 
 use std::sync::Arc;
 

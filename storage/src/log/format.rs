@@ -18,7 +18,7 @@ pub(super) const RECORD_FRAME_BYTES: usize = RECORD_HEADER_BYTES + CHAIN_BYTES;
 /// The number of the last record there can be: whoever is behind it stands at a number, too.
 pub(super) const RECORD_NUMBER_MAX: u64 = u64::MAX - 1;
 /// Version of the format.
-pub(super) const FORMAT_VERSION: u32 = 1;
+pub(super) const FORMAT_VERSION: u32 = 2;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"PARSECLG";
 const RECORD_MAGIC: [u8; 4] = *b"PREC";
@@ -390,10 +390,10 @@ mod tests {
     #[test]
     fn another_version_is_told_apart_from_damage() {
         let mut bytes = header().encode();
-        bytes[8] = 2;
+        bytes[8] = 1;
         let check = blake3::hash(&bytes[..SEGMENT_HEADER_BYTES - 32]);
         bytes[SEGMENT_HEADER_BYTES - 32..].copy_from_slice(check.as_bytes());
-        assert_eq!(SegmentHeader::decode(&bytes), Err(HeaderFault::Version(2)));
+        assert_eq!(SegmentHeader::decode(&bytes), Err(HeaderFault::Version(1)));
     }
 
     #[test]

@@ -345,8 +345,8 @@ impl Workload for Tpcc {
         let TpccOptions { seed, mix, warehouses, items, customers, conflict, remote, .. } =
             self.options;
         let lines = match self.options.remote_lines {
-            1 => String::new(),
-            lines => format!(" with up to {lines} lines"),
+            1 => " in one line".to_owned(),
+            lines => format!(" in up to {lines} lines"),
         };
         let mix = match mix {
             Mix::Full => "tpcc",

@@ -34,7 +34,7 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn new(header: &Header) -> Self {
         let mut bytes = MAGIC.to_vec();
-        bytes.extend_from_slice(&1u32.to_le_bytes());
+        bytes.extend_from_slice(&2u32.to_le_bytes());
         bytes.extend_from_slice(&[0; 4]);
         bytes.extend_from_slice(&header.cluster);
         bytes.extend_from_slice(&header.first_record.to_le_bytes());
