@@ -20,6 +20,7 @@ use rkyv::with::{ArchiveWith, DeserializeWith, SerializeWith};
 
 use crate::footprint::{Access, Mode};
 use crate::key::Key;
+use crate::limits::KEY_BYTES_MAX;
 use crate::short::{INLINE_BYTES, ShortBytes};
 
 /// Most bytes that a key shares with the one before: a contract's address, or all but the last of a
@@ -45,7 +46,7 @@ enum Unpackable {
     Mode,
     /// A key shares more than it may, or than there is.
     Shared,
-    /// A key has fewer bytes of its own than it must.
+    /// A key has fewer bytes of its own than it must, or more than a key may have.
     Suffix,
 }
 
@@ -55,7 +56,7 @@ impl fmt::Display for Unpackable {
             Self::Cut => "packed accesses end within one",
             Self::Mode => "an access has a mode that there is not",
             Self::Shared => "a key shares more with the one before than it may",
-            Self::Suffix => "a key has too few bytes of its own",
+            Self::Suffix => "a key has too few bytes of its own, or too many",
         })
     }
 }
@@ -94,7 +95,7 @@ fn pack<S: Fallible + Writer + ?Sized>(
     match u8::try_from(suffix.len()) {
         Ok(length) if length != LONG => to.write(&[head, length])?,
         _ => {
-            let length = u16::try_from(suffix.len()).expect("at most KEY_BYTES_MAX");
+            let length = u16::try_from(suffix.len()).expect("KEY_BYTES_MAX and a little");
             let [low, high] = length.to_le_bytes();
             to.write(&[head, LONG, low, high])?;
         }
@@ -122,7 +123,10 @@ fn header(bytes: &mut &[u8]) -> Result<(u8, usize), Unpackable> {
         LONG => usize::from(u16::from_le_bytes(*take(bytes)?)),
         length => usize::from(length),
     };
-    Ok((head, length))
+    match length {
+        SUFFIX_MIN..=KEY_BYTES_MAX => Ok((head, length)),
+        _ => Err(Unpackable::Suffix),
+    }
 }
 
 /// Takes what lies first in `bytes`, after an access to `previous`.
@@ -130,9 +134,6 @@ fn unpack(bytes: &mut &[u8], previous: Option<&Access>) -> Result<Access, Unpack
     let (head, length) = header(bytes)?;
     let (suffix, rest) = bytes.split_at_checked(length).ok_or(Unpackable::Cut)?;
     *bytes = rest;
-    if length < SUFFIX_MIN {
-        return Err(Unpackable::Suffix);
-    }
     let shared = usize::from(head >> SHARED_SHIFT);
     let previous = previous.map_or(&[][..], |access| access.key.encoded());
     let prefix = previous.get(..shared).filter(|_| shared <= SHARED_MAX);
@@ -199,7 +200,7 @@ fn unpack_all<T: Item>(mut bytes: &[u8]) -> Result<Vec<T>, Unpackable> {
     Ok(items)
 }
 
-/// How many whole items there are.
+/// How many whole items there are, as far as they are as they should be.
 fn count<T: Item>(mut bytes: &[u8]) -> usize {
     let mut skip = || {
         bytes = bytes.get(T::INDEX_BYTES..)?;

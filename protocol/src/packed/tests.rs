@@ -32,6 +32,10 @@ fn accesses() -> impl Strategy<Value = Vec<Access>> {
     vec((key, mode).prop_map(|(key, mode)| access(&key, mode)), 0..8)
 }
 
+/// [`SHARED_MAX`].
+const SHARED: u8 = 29;
+const _: () = assert!(SHARED as usize == SHARED_MAX);
+
 /// What accesses take in memory: themselves, and what does not lie in them.
 fn in_memory(accesses: &[Access]) -> usize {
     let beyond = |access: &Access| match access.key.encoded().len() {
@@ -83,6 +87,11 @@ fn what_is_no_packing_is_refused() {
     assert_eq!(unpack(&shared(29)).unwrap()[1].key.encoded().len(), 32);
     assert_eq!(refused(&shared(30)), Unpackable::Shared.to_string(), "it is too much");
     assert_eq!(refused(&[0, 2, 1, 2]), Unpackable::Suffix.to_string());
+    let long = |length: u16| [&[0, LONG][..], &length.to_le_bytes(), &[7; 2_000]].concat();
+    assert_eq!(refused(&long(1_025)), Unpackable::Suffix.to_string());
+    let longest = unpack_all::<Access>(&long(1_024)[..4 + 1_024]).unwrap();
+    assert_eq!(longest, [access(&[7; 1_024], Mode::Add)]);
+    assert_eq!(count::<Access>(&[0; 1_000]), 0, "no room is made for what will be refused");
     let indexed = unpack_all::<(u16, Access)>;
     assert_eq!(indexed(&[2, 1, 1, 3, 9, 9, 9]).unwrap(), [(258, access(&[9; 3], Mode::Read))]);
     assert_eq!(indexed(&[2]).unwrap_err().to_string(), Unpackable::Cut.to_string());
@@ -113,7 +122,7 @@ proptest! {
     /// Bytes that are likely to be accesses, and any at all.
     #[test]
     fn what_is_unpacked_is_at_most_ten_times_as_large(
-        pieces in vec((0..=SHARED_MAX as u8, 0..3u8, 0..14u8, any::<u8>()), 0..40),
+        pieces in vec((0..=SHARED, 0..3u8, 0..14u8, any::<u8>()), 0..40),
         bytes in vec(any::<u8>(), 0..60),
     ) {
         let mut likely = vec![0, 30];

@@ -363,12 +363,12 @@ mod tests {
     fn the_format_never_changes() {
         let (bytes, _) = segment(&[b"one".to_vec(), b"two".to_vec()], 1);
         assert_eq!(bytes.len(), SEGMENT_HEADER_BYTES + 2 * (RECORD_FRAME_BYTES + 3));
-        assert_eq!(&bytes[..12], b"PARSECLG\x01\0\0\0");
+        assert_eq!(&bytes[..12], b"PARSECLG\x02\0\0\0");
         assert_eq!(&bytes[SEGMENT_HEADER_BYTES..][..12], b"PREC\x01\0\0\0\x03\0\0\0");
         let hash = blake3::hash(&bytes).to_hex();
         assert_eq!(
             hash.as_str(),
-            "890b91ecc6f913bd77e639c6721f4477e0070ad056bdda93c1ed501fb341113e"
+            "81d2f3da7d0ccf95fb51e796f942fa7f5793d0648a61dab57671b084f9f2147f"
         );
     }
 

@@ -4,6 +4,8 @@
 use std::ops::Range;
 
 const MAGIC: &[u8; 8] = b"PARSECLG";
+/// Version of the format, which follows, little-endian.
+const VERSION: [u8; 4] = [2, 0, 0, 0];
 const HEADER_BYTES: usize = 136;
 const RECORD_MAGIC: &[u8; 4] = b"PREC";
 const RECORD_HEADER_BYTES: usize = 40;
@@ -34,7 +36,7 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn new(header: &Header) -> Self {
         let mut bytes = MAGIC.to_vec();
-        bytes.extend_from_slice(&2u32.to_le_bytes());
+        bytes.extend_from_slice(&VERSION);
         bytes.extend_from_slice(&[0; 4]);
         bytes.extend_from_slice(&header.cluster);
         bytes.extend_from_slice(&header.first_record.to_le_bytes());
@@ -100,7 +102,7 @@ pub(crate) fn read(bytes: &[u8]) -> Option<Reading> {
 
 fn header(bytes: &[u8]) -> Option<Header> {
     let (body, check) = bytes.get(..HEADER_BYTES)?.split_at(HEADER_BYTES - 32);
-    let is_ours = body.starts_with(MAGIC) && body[8..12] == [1, 0, 0, 0];
+    let is_ours = body.starts_with(MAGIC) && body[8..12] == VERSION;
     let header = Header {
         cluster: body[16..48].try_into().unwrap(),
         first_record: u64::from_le_bytes(body[48..56].try_into().unwrap()),
