@@ -19,6 +19,7 @@ pub async fn node(file: &Path, stop_at_eof: bool) -> Result<(), Failure> {
     }
     match config.role {
         RoleName::Sequencer => {
+            without_huge_pages();
             let (sequencer, address) = node::run_sequencer(&config).await?;
             eprintln!("node {} orders transactions; clients connect to {address}", config.node);
             let stopped = tokio::select! {
@@ -37,6 +38,16 @@ pub async fn node(file: &Path, stop_at_eof: bool) -> Result<(), Failure> {
             }
             executor.shutdown().await.map_err(failed)
         }
+    }
+}
+
+/// Has the system give this process no huge pages, which the allocator asks for: as long as anything of
+/// one is used, all of it is kept. A sequencer's memory is used by many threads, each for a moment.
+/// Executors keep theirs: they look up keys all over their memory, for which huge pages are good.
+fn without_huge_pages() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "huge pages cannot be turned off: more memory will be kept than used");
     }
 }
 
@@ -65,4 +76,15 @@ pub(super) fn asked_to_stop(
             _ = end => Ok(()),
         }
     })
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sequencer_has_no_huge_pages() {
+        without_huge_pages();
+        assert!(rustix::thread::transparent_huge_pages_are_disabled().unwrap());
+    }
 }
