@@ -20,7 +20,6 @@ use rkyv::with::{ArchiveWith, DeserializeWith, SerializeWith};
 
 use crate::footprint::{Access, Mode};
 use crate::key::Key;
-use crate::limits::KEY_BYTES_MAX;
 use crate::short::{INLINE_BYTES, ShortBytes};
 
 /// Most bytes that a key shares with the one before: a contract's address, or all but the last of a
@@ -28,6 +27,9 @@ use crate::short::{INLINE_BYTES, ShortBytes};
 const SHARED_MAX: usize = 29;
 /// Fewest bytes that a key tells itself.
 const SUFFIX_MIN: usize = 3;
+/// Most bytes that it may tell: with what it shares, two bytes tell how many they are. There is no
+/// such key, but that is for [`Key::check`] to say.
+const SUFFIX_MAX: usize = u16::MAX as usize - SHARED_MAX;
 /// The bits of the first byte that tell the mode; those above tell how much is shared.
 const MODE_BITS: u8 = 0b11;
 const SHARED_SHIFT: u32 = MODE_BITS.count_ones();
@@ -46,7 +48,7 @@ enum Unpackable {
     Mode,
     /// A key shares more than it may, or than there is.
     Shared,
-    /// A key has fewer bytes of its own than it must, or more than a key may have.
+    /// A key has fewer bytes of its own than it must, or more than it may.
     Suffix,
 }
 
@@ -95,7 +97,7 @@ fn pack<S: Fallible + Writer + ?Sized>(
     match u8::try_from(suffix.len()) {
         Ok(length) if length != LONG => to.write(&[head, length])?,
         _ => {
-            let length = u16::try_from(suffix.len()).expect("KEY_BYTES_MAX and a little");
+            let length = u16::try_from(suffix.len()).expect("at most SUFFIX_MAX and SHARED_MAX");
             let [low, high] = length.to_le_bytes();
             to.write(&[head, LONG, low, high])?;
         }
@@ -124,7 +126,7 @@ fn header(bytes: &mut &[u8]) -> Result<(u8, usize), Unpackable> {
         length => usize::from(length),
     };
     match length {
-        SUFFIX_MIN..=KEY_BYTES_MAX => Ok((head, length)),
+        SUFFIX_MIN..=SUFFIX_MAX => Ok((head, length)),
         _ => Err(Unpackable::Suffix),
     }
 }

@@ -87,10 +87,14 @@ fn what_is_no_packing_is_refused() {
     assert_eq!(unpack(&shared(29)).unwrap()[1].key.encoded().len(), 32);
     assert_eq!(refused(&shared(30)), Unpackable::Shared.to_string(), "it is too much");
     assert_eq!(refused(&[0, 2, 1, 2]), Unpackable::Suffix.to_string());
-    let long = |length: u16| [&[0, LONG][..], &length.to_le_bytes(), &[7; 2_000]].concat();
-    assert_eq!(refused(&long(1_025)), Unpackable::Suffix.to_string());
-    let longest = unpack_all::<Access>(&long(1_024)[..4 + 1_024]).unwrap();
-    assert_eq!(longest, [access(&[7; 1_024], Mode::Add)]);
+    let long = |bytes: u16| [&[0, LONG][..], &bytes.to_le_bytes(), &vec![7; bytes.into()]].concat();
+    assert_eq!(refused(&long(u16::MAX - 28)), Unpackable::Suffix.to_string());
+    // One that no key is as long as, but can be packed again, also if it shares nothing then.
+    let [longest] = &unpack(&long(u16::MAX - 29)).unwrap()[..] else { panic!("there is one") };
+    assert_eq!(
+        unpack(&pack_all(&[access(&[8; 3], Mode::Add), longest.clone()])).unwrap()[1],
+        *longest
+    );
     assert_eq!(count::<Access>(&[0; 1_000]), 0, "no room is made for what will be refused");
     let indexed = unpack_all::<(u16, Access)>;
     assert_eq!(indexed(&[2, 1, 1, 3, 9, 9, 9]).unwrap(), [(258, access(&[9; 3], Mode::Read))]);

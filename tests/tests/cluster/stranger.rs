@@ -23,15 +23,23 @@ pub(crate) mod forged {
     use super::*;
 
     #[derive(Debug, Clone, Archive, Serialize, Deserialize)]
-    pub struct Access {
-        /// The key's encoded form, or what pretends to be one.
-        pub key: Bytes,
-        pub mode: Mode,
+    pub struct Footprint {
+        accesses: Vec<u8>,
     }
 
-    #[derive(Debug, Clone, Archive, Serialize, Deserialize)]
-    pub struct Footprint {
-        pub accesses: Vec<Access>,
+    impl Footprint {
+        /// Packed accesses to keys in their encoded form, or to what pretends to be keys.
+        pub fn of<'a>(accesses: impl Iterator<Item = (&'a [u8], Mode)>) -> Self {
+            let mut packed = Vec::new();
+            for (key, mode) in accesses {
+                let mode = [Mode::Add, Mode::Read, Mode::Write].iter().position(|it| *it == mode);
+                // None shares anything with the one before, and two bytes tell the length.
+                packed.extend([u8::try_from(mode.unwrap()).unwrap(), 0xff]);
+                packed.extend(u16::try_from(key.len()).unwrap().to_le_bytes());
+                packed.extend(key);
+            }
+            Self { accesses: packed }
+        }
     }
 
     #[derive(Debug, Clone, Archive, Serialize, Deserialize)]
@@ -60,12 +68,9 @@ impl From<parsec_protocol::Transaction> for forged::Transaction {
     fn from(transaction: parsec_protocol::Transaction) -> Self {
         let parsec_protocol::Transaction { runtime, payload, salt, footprint, expires, renews } =
             transaction;
-        let access = |access: &parsec_protocol::Access| forged::Access {
-            key: Bytes::copy_from_slice(access.key.encoded()),
-            mode: access.mode,
-        };
-        let footprint = footprint.map(|footprint| forged::Footprint {
-            accesses: footprint.accesses().iter().map(access).collect(),
+        let footprint = footprint.map(|footprint| {
+            let accesses = footprint.accesses().iter();
+            forged::Footprint::of(accesses.map(|access| (access.key.encoded(), access.mode)))
         });
         Self { runtime, payload, salt, footprint, expires, renews }
     }
