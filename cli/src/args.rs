@@ -54,13 +54,15 @@ pub enum Command {
     /// and state can be set, accounts impersonated, everything taken back to a snapshot. Runs
     /// until ctrl-C.
     Dev(DevArgs),
-    /// Run one node of a cluster, as its TOML file says
+    /// Run a node of a cluster, as its TOML file says; or several in one process
     ///
-    /// See docs/cluster.md for a cluster of several processes. The node runs until ctrl-C, or
-    /// until something is wrong that it must not go on from.
+    /// See docs/cluster.md for a cluster of several processes. Nodes of one process hand messages
+    /// to each other without a network. They run until ctrl-C, or until something is wrong with
+    /// one of them that it must not go on from.
     Node {
-        /// The node's configuration file.
-        file: PathBuf,
+        /// The configuration file of each node.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
         /// Stop when standard input ends, as it does when the program that gives it dies.
         #[arg(long)]
         stop_at_eof: bool,

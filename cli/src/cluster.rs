@@ -1,4 +1,5 @@
-//! A cluster in one process: a sequencer and executor hosts, over real QUIC on loopback.
+//! A cluster in one process: a sequencer and executor hosts, over real QUIC on loopback or linked by
+//! memory.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,7 +11,7 @@ use parsec_client::{Client, ClientConfig};
 use parsec_executor::{Executor, ExecutorConfig, Traffic};
 use parsec_protocol::message::ClusterId;
 use parsec_protocol::transport::tls::{NodeIdentity, development_authority, development_identity};
-use parsec_protocol::transport::{PeerAddress, PeerListener, PeerOptions};
+use parsec_protocol::transport::{Neighbourhood, PeerAddress, PeerListener, PeerOptions};
 use parsec_protocol::{EpochNumber, NodeId, PartitionId, PartitionMap};
 use parsec_runtimes::Runtimes;
 use parsec_sequencer::Sequencer;
@@ -43,6 +44,8 @@ pub struct ClusterOptions {
     pub workers_per_partition: usize,
     /// Whether partitions are kept in memory only. The log is on disk all the same.
     pub in_memory: bool,
+    /// Whether the nodes are linked by memory; else by QUIC, as if each were a process.
+    pub linked_by_memory: bool,
     /// Where partitions are kept instead of either, for tests of what no disk does when asked to.
     pub stores: Option<OpenStore>,
     /// Where the sequencer listens for clients.
@@ -69,6 +72,7 @@ impl ClusterOptions {
             partitions_per_host: 2,
             workers_per_partition: 1,
             in_memory: false,
+            linked_by_memory: false,
             stores: None,
             clients: (Ipv4Addr::LOCALHOST, 0).into(),
             chain_id,
@@ -102,6 +106,7 @@ pub struct Cluster {
     options: ClusterOptions,
     layout: Layout,
     id: ClusterId,
+    neighbours: Option<Neighbourhood>,
     sequencer: Sequencer,
     executors: BTreeMap<NodeId, Executor>,
     client_config: ClientConfig,
@@ -116,8 +121,10 @@ impl Cluster {
     /// What is wrong with the directory, or can't be listened on.
     pub async fn start(options: &ClusterOptions) -> Result<Self, Failure> {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let listeners = (0..=options.hosts)
-            .map(|node| bind(options, NodeId(node), any))
+        let nodes = (0..=options.hosts).map(NodeId);
+        let neighbours = options.linked_by_memory.then(|| Neighbourhood::new(nodes.clone()));
+        let listeners = nodes
+            .map(|node| bind(options, node, any, neighbours.as_ref()))
             .collect::<Result<Vec<_>, Failure>>()?;
         let layout = layout(options, &listeners)?;
         let cluster = options.genesis.cluster_id(options.chain_id, &layout.map);
@@ -148,7 +155,16 @@ impl Cluster {
         let trust = development_authority(&certificates(options)).and_then(|ca| ca.trust());
         let client_config = ClientConfig::new(vec![address], trust.map_err(failed)?);
         let options = options.clone();
-        Ok(Self { options, layout, id: cluster, sequencer, executors, client_config, address })
+        Ok(Self {
+            options,
+            layout,
+            id: cluster,
+            neighbours,
+            sequencer,
+            executors,
+            client_config,
+            address,
+        })
     }
 
     /// Where clients connect.
@@ -211,7 +227,8 @@ impl Cluster {
         }
         let address = self.layout.addresses.iter().find(|peer| peer.node == node);
         let address = address.ok_or_else(|| failed(format!("{node} has no address")))?.address;
-        let listener = bind_again(&self.options, node, address).await?;
+        let neighbours = self.neighbours.as_ref();
+        let listener = bind_again(&self.options, node, address, neighbours).await?;
         let executor = start_executor(&self.options, self.id, &self.layout, node, listener).await?;
         self.executors.insert(node, executor);
         Ok(())
@@ -231,7 +248,7 @@ impl Cluster {
 }
 
 /// The first of some futures to end.
-async fn first<F: Future + Unpin>(mut futures: Vec<F>) -> F::Output {
+pub(crate) async fn first<F: Future + Unpin>(mut futures: Vec<F>) -> F::Output {
     std::future::poll_fn(|context| {
         for future in &mut futures {
             if let std::task::Poll::Ready(value) = std::pin::Pin::new(future).poll(context) {
@@ -251,11 +268,19 @@ fn bind(
     options: &ClusterOptions,
     node: NodeId,
     address: SocketAddr,
+    neighbours: Option<&Neighbourhood>,
 ) -> Result<(Arc<NodeIdentity>, PeerListener), Failure> {
     let identity = development_identity(&certificates(options), node).map_err(failed)?;
     let identity = Arc::new(identity);
     let listener = PeerListener::bind(address, identity.clone(), PeerOptions::default());
-    Ok((identity, listener.map_err(failed)?))
+    let listener = listener.map_err(failed)?;
+    Ok((
+        identity,
+        match neighbours {
+            Some(neighbours) => listener.among(neighbours.clone()),
+            None => listener,
+        },
+    ))
 }
 
 /// Takes an address again that was in use a moment ago.
@@ -263,10 +288,11 @@ async fn bind_again(
     options: &ClusterOptions,
     node: NodeId,
     address: SocketAddr,
+    neighbours: Option<&Neighbourhood>,
 ) -> Result<PeerListener, Failure> {
     let deadline = tokio::time::Instant::now() + REBIND_PATIENCE;
     loop {
-        match bind(options, node, address) {
+        match bind(options, node, address, neighbours) {
             Ok((_, listener)) => return Ok(listener),
             Err(error) if tokio::time::Instant::now() > deadline => return Err(error),
             Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,

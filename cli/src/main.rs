@@ -25,7 +25,7 @@ fn main() -> ExitCode {
             Command::Demo(args) => commands::demo(args).await,
             Command::Bench(args) => commands::bench(*args).await,
             Command::Dev(args) => commands::dev(args).await,
-            Command::Node { file, stop_at_eof } => commands::node(&file, stop_at_eof).await,
+            Command::Node { files, stop_at_eof } => commands::node(&files, stop_at_eof).await,
             Command::Gateway(args) => commands::gateway(args).await,
             Command::Status { connect, json } => commands::status(&connect, json).await,
             Command::Submit { connect, expires, salt, what } => {

@@ -1,5 +1,6 @@
-//! Starting one node: a sequencer, or an executor.
+//! Starting nodes: sequencers and executors, one of them in a process or several.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,18 +10,76 @@ use parsec_protocol::limits::PROTOCOL_VERSION;
 use parsec_protocol::message::{ClusterId, Welcome};
 use parsec_protocol::transport::tls::NodeIdentity;
 use parsec_protocol::transport::{
-    ClientListener, ClientListenerOptions, PeerConfig, PeerInbox, PeerNetwork, PeerOptions,
-    start_peers,
+    ClientListener, ClientListenerOptions, Neighbourhood, PeerConfig, PeerInbox, PeerNetwork,
+    PeerOptions, start_peers,
 };
 use parsec_protocol::{NodeId, PartitionId};
 use parsec_runtimes::Runtimes;
 use parsec_runtimes::system::load_transactions;
 use parsec_sequencer::{Sequencer, SequencerConfig};
 
-use crate::cluster::{SYNC_INTERVAL, open_stores};
-use crate::config::{Layout, NodeConfig};
+use crate::cluster::{SYNC_INTERVAL, first, open_stores};
+use crate::config::{Layout, NodeConfig, RoleName};
 use crate::failure::{Context, Failure, failed};
 use crate::genesis::Genesis;
+
+/// A node that runs. Dropping it without [`Node::shutdown`] is like a crash.
+pub enum Node {
+    /// A sequencer, and where clients connect.
+    Sequencer(Box<Sequencer>, SocketAddr),
+    /// An executor.
+    Executor(Executor),
+}
+
+impl Node {
+    /// Stops it in order: what was acknowledged is on disk.
+    ///
+    /// # Errors
+    /// Why it had stopped before.
+    pub async fn shutdown(self) -> Result<(), Failure> {
+        match self {
+            Self::Sequencer(sequencer, _) => sequencer.shutdown().await.map_err(failed),
+            Self::Executor(executor) => executor.shutdown().await.map_err(failed),
+        }
+    }
+
+    async fn stopped(&self) -> Failure {
+        match self {
+            Self::Sequencer(sequencer, _) => failed(sequencer.stopped().await),
+            Self::Executor(executor) => failed(executor.stopped().await),
+        }
+    }
+}
+
+/// Runs the nodes that these files configure, linked by memory if there are several, in their
+/// order.
+///
+/// # Errors
+/// What is wrong with their files, with running them together, or can't be listened on.
+pub async fn run(configs: &[NodeConfig]) -> Result<Vec<Node>, Failure> {
+    let ids: BTreeSet<_> = configs.iter().map(|config| NodeId(config.node)).collect();
+    if ids.len() < configs.len() {
+        return Err(failed("two of the files are for the same node"));
+    }
+    let neighbours = (configs.len() > 1).then(|| Neighbourhood::new(ids));
+    let mut nodes = Vec::new();
+    for config in configs {
+        let node = match config.role {
+            RoleName::Sequencer => {
+                let (sequencer, clients) = run_sequencer(config, neighbours.clone()).await?;
+                Node::Sequencer(Box::new(sequencer), clients)
+            }
+            RoleName::Executor => Node::Executor(run_executor(config, neighbours.clone()).await?),
+        };
+        nodes.push(node);
+    }
+    Ok(nodes)
+}
+
+/// Returns when one of some nodes has stopped of itself, with the reason.
+pub async fn stopped(nodes: &[Node]) -> Failure {
+    first(nodes.iter().map(|node| Box::pin(node.stopped())).collect()).await
+}
 
 /// What a sequencer is made of, beside the layout of its cluster and its links to other nodes.
 pub(crate) struct SequencerParts<'a> {
@@ -61,16 +120,16 @@ pub(crate) async fn start_sequencer(
 }
 
 /// Runs the sequencer that a file configures; returns it with the address where clients connect.
-///
-/// # Errors
-/// What is wrong with its files, or can't be listened on.
-pub async fn run_sequencer(config: &NodeConfig) -> Result<(Sequencer, SocketAddr), Failure> {
+async fn run_sequencer(
+    config: &NodeConfig,
+    neighbours: Option<Neighbourhood>,
+) -> Result<(Sequencer, SocketAddr), Failure> {
     let layout = config.layout().map_err(failed)?;
     let genesis = Genesis::load(config.genesis.as_deref(), config.chain_id)?;
     let identity = Arc::new(config.identity()?);
     let cluster = genesis.cluster_id(config.chain_id, &layout.map);
     let clients = config.clients.ok_or_else(|| failed("a sequencer needs clients"))?;
-    let peers = join(config, &layout, cluster, identity.clone())?;
+    let peers = join(config, &layout, cluster, identity.clone(), neighbours)?;
     let parts = SequencerParts {
         data: config.data.clone(),
         clients,
@@ -85,10 +144,10 @@ pub async fn run_sequencer(config: &NodeConfig) -> Result<(Sequencer, SocketAddr
 }
 
 /// Runs the executor that a file configures.
-///
-/// # Errors
-/// What is wrong with its files, or can't be listened on.
-pub async fn run_executor(config: &NodeConfig) -> Result<Executor, Failure> {
+async fn run_executor(
+    config: &NodeConfig,
+    neighbours: Option<Neighbourhood>,
+) -> Result<Executor, Failure> {
     let layout = config.layout().map_err(failed)?;
     let genesis = Genesis::load(config.genesis.as_deref(), config.chain_id)?;
     let identity = Arc::new(config.identity()?);
@@ -97,7 +156,7 @@ pub async fn run_executor(config: &NodeConfig) -> Result<Executor, Failure> {
     let mine: Vec<PartitionId> =
         layout.hosts.iter().filter(|(_, host)| **host == node).map(|(id, _)| *id).collect();
     let stores = open_stores(&config.data, cluster, mine).await?;
-    let (network, inbox) = join(config, &layout, cluster, identity)?;
+    let (network, inbox) = join(config, &layout, cluster, identity, neighbours)?;
     let executor = ExecutorConfig {
         node,
         sequencer: layout.sequencer,
@@ -116,6 +175,7 @@ fn join(
     layout: &Layout,
     cluster: ClusterId,
     identity: Arc<NodeIdentity>,
+    neighbours: Option<Neighbourhood>,
 ) -> Result<(PeerNetwork, PeerInbox), Failure> {
     let own = layout.addresses.iter().find(|peer| peer.node == NodeId(config.node));
     let own = own.ok_or_else(|| failed("this node is not among the nodes"))?;
@@ -124,6 +184,7 @@ fn join(
         peers: layout.addresses.clone(),
         cluster,
         identity,
+        neighbours,
         options: PeerOptions::default(),
     };
     start_peers(peers).map_err(failed)

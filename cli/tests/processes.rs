@@ -1,4 +1,5 @@
-//! A cluster of three processes, as its files say, with ends that nobody asked for.
+//! A cluster of three nodes in as many processes or fewer, as its files say, with ends that nobody
+//! asked for.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -16,6 +17,7 @@ use tempfile::TempDir;
 struct Cluster {
     directory: TempDir,
     clients: u16,
+    /// Processes, each by its first node.
     nodes: Vec<Option<Process>>,
 }
 
@@ -43,17 +45,23 @@ fn file(node: usize, data: &str, ports: [u16; 3], clients: u16) -> String {
 }
 
 impl Cluster {
+    /// Each node a process.
     fn start() -> Self {
+        let mut cluster = Self::written();
+        // All at once: they make the certificates together, too.
+        (0..3).for_each(|node| cluster.start_node(node));
+        cluster
+    }
+
+    /// The files of a cluster that does not run yet.
+    fn written() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let [first, second, third, clients] = free_ports();
         for node in 0..3 {
             let text = file(node, &format!("data-{node}"), [first, second, third], clients);
             std::fs::write(directory.path().join(format!("node-{node}.toml")), text).unwrap();
         }
-        let mut cluster = Self { directory, clients, nodes: vec![None, None, None] };
-        // All at once: they make the certificates together, too.
-        (0..3).for_each(|node| cluster.start_node(node));
-        cluster
+        Self { directory, clients, nodes: vec![None, None, None] }
     }
 
     fn path(&self) -> &Path {
@@ -61,11 +69,18 @@ impl Cluster {
     }
 
     fn start_node(&mut self, node: usize) {
-        let errors = self.path().join(format!("errors-{node}"));
+        self.start_together(&[node]);
+    }
+
+    /// Starts nodes in one process.
+    fn start_together(&mut self, nodes: &[usize]) {
+        let first = nodes[0];
+        let errors = self.path().join(format!("errors-{first}"));
         let errors = std::fs::OpenOptions::new().create(true).append(true).open(errors).unwrap();
-        let mut command = parsec(self.path(), &["node", &format!("node-{node}.toml")]);
+        let mut command = parsec(self.path(), &["node"]);
+        command.args(nodes.iter().map(|node| format!("node-{node}.toml")));
         let child = command.stdout(Stdio::null()).stderr(errors).spawn().unwrap();
-        self.nodes[node] = Some(Process(child));
+        self.nodes[first] = Some(Process(child));
     }
 
     fn kill(&mut self, node: usize) {
@@ -175,6 +190,40 @@ fn three_processes_go_on_whichever_is_killed() {
     assert_eq!(counted, [1, 3, 2, 2, 2, 2]);
     let status = cluster.settled();
     cluster.assert_replays(&status);
+}
+
+#[test]
+fn nodes_of_one_process_go_on_after_it_was_killed_in_the_same_processes_or_others() {
+    let mut cluster = Cluster::written();
+    let mut salts = 0..;
+    let mut all_count = |cluster: &mut Cluster| {
+        cluster.settled();
+        for (counter, salt) in COUNTERS.iter().zip(salts.by_ref()) {
+            cluster.count(counter, salt);
+        }
+        let status = cluster.settled();
+        cluster.assert_replays(&status);
+        status
+    };
+    for processes in [&[&[0, 1][..], &[2]][..], &[&[2, 0, 1]], &[&[0], &[1, 2]], &[&[0, 1], &[2]]] {
+        processes.iter().for_each(|nodes| cluster.start_together(nodes));
+        all_count(&mut cluster);
+        // One process alone, and then all of them.
+        cluster.kill(processes[0][0]);
+        cluster.start_together(processes[0]);
+        all_count(&mut cluster);
+        processes.iter().for_each(|nodes| cluster.kill(nodes[0]));
+    }
+    (0..3).for_each(|node| cluster.start_node(node));
+    cluster.settled();
+    assert_eq!(cluster.counter("a"), 8);
+}
+
+#[test]
+fn two_nodes_of_one_number_do_not_run_in_one_process() {
+    let cluster = Cluster::written();
+    let reason = refused(&run(cluster.path(), &["node", "node-1.toml", "node-1.toml"]));
+    assert!(reason.contains("two of the files are for the same node"), "{reason}");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 #![allow(missing_docs, reason = "rkyv derives fields without their documentation")]
 
+mod size;
+
 use std::sync::Arc;
 
 use bytes::Bytes;

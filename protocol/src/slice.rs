@@ -51,6 +51,20 @@ pub struct Slice {
     pub entries: Vec<SliceEntry>,
 }
 
+impl Slice {
+    /// Roughly how many bytes it takes, for limits on memory.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let size = |role: &Role| match role {
+            Role::Home(entry) => entry.size(),
+            Role::Participant { accesses, .. } => {
+                accesses.iter().map(|(_, access)| 40 + access.key.encoded().len()).sum()
+            }
+        };
+        self.entries.iter().map(|entry| size(&entry.role)).sum()
+    }
+}
+
 /// The slices of a batch for the partitions of one host. A host gets one for every batch, even if
 /// it is empty: it could not tell an empty one from a lost one.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]

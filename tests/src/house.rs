@@ -60,6 +60,13 @@ impl House {
         house
     }
 
+    /// The same cluster with nodes that are linked by memory, not by QUIC.
+    #[must_use]
+    pub fn linked_by_memory(mut self) -> Self {
+        self.options.linked_by_memory = true;
+        self
+    }
+
     /// A cluster in memory that begins with a copy of the log of `options`, which may be of
     /// another shape.
     #[must_use]

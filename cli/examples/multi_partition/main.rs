@@ -45,8 +45,9 @@ enum Command {
     /// What the processes of the cluster run
     #[command(hide = true)]
     Node {
-        /// The node's configuration file.
-        file: PathBuf,
+        /// The configuration file of each node.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
         /// Stop when standard input ends.
         #[arg(long)]
         stop_at_eof: bool,
@@ -93,8 +94,8 @@ fn main() -> ExitCode {
         match command {
             Command::Native(options) => measure::run(Kind::Native, &options).await,
             Command::Erc20(options) => measure::run(Kind::Erc20, &options).await,
-            Command::Node { file, stop_at_eof } => {
-                commands::node(&file, stop_at_eof).await.map(|()| true)
+            Command::Node { files, stop_at_eof } => {
+                commands::node(&files, stop_at_eof).await.map(|()| true)
             }
         }
     });

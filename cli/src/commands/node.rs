@@ -1,43 +1,57 @@
-//! `parsec node`: runs one node of a cluster.
+//! `parsec node`: runs a node of a cluster, or several.
 
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use crate::config::{NodeConfig, RoleName};
 use crate::failure::{Context, Failure, failed};
-use crate::{node, telemetry};
+use crate::node::{self, Node};
+use crate::telemetry;
 
-/// Runs the node that `file` configures until ctrl-C, or until it must not go on; also until
-/// standard input ends, if `stop_at_eof`.
+/// Runs the nodes that `files` configure until ctrl-C, or until one of them must not go on; also
+/// until standard input ends, if `stop_at_eof`.
 ///
 /// # Errors
-/// What is wrong with the file, or why the node stopped of itself.
-pub async fn node(file: &Path, stop_at_eof: bool) -> Result<(), Failure> {
+/// What is wrong with the files, or why a node stopped of itself.
+pub async fn node(files: &[PathBuf], stop_at_eof: bool) -> Result<(), Failure> {
     let asked = asked_to_stop(stop_at_eof)?;
-    let config = NodeConfig::load(file)?;
-    if let Some(address) = config.metrics {
+    let configs: Vec<_> =
+        files.iter().map(|file| NodeConfig::load(file)).collect::<Result<_, _>>()?;
+    if let Some(address) = metrics_of(&configs)? {
         telemetry::serve_metrics(address)?;
     }
-    match config.role {
-        RoleName::Sequencer => {
-            without_huge_pages();
-            let (sequencer, address) = node::run_sequencer(&config).await?;
-            eprintln!("node {} orders transactions; clients connect to {address}", config.node);
-            let stopped = tokio::select! {
-                reason = sequencer.stopped() => Some(reason),
-                result = asked => { result?; None }
-            };
-            sequencer.shutdown().await.map_err(failed)?;
-            stopped.map_or(Ok(()), |reason| Err(failed(reason)))
-        }
-        RoleName::Executor => {
-            let executor = node::run_executor(&config).await?;
-            eprintln!("node {} executes transactions", config.node);
-            tokio::select! {
-                _ = executor.stopped() => {}
-                result = asked => result?,
+    if configs.iter().all(|config| config.role == RoleName::Sequencer) {
+        without_huge_pages();
+    }
+    let nodes = node::run(&configs).await?;
+    for (config, node) in configs.iter().zip(&nodes) {
+        match node {
+            Node::Sequencer(_, clients) => {
+                eprintln!("node {} orders transactions; clients connect to {clients}", config.node);
             }
-            executor.shutdown().await.map_err(failed)
+            Node::Executor(_) => eprintln!("node {} executes transactions", config.node),
         }
+    }
+    let stopped = tokio::select! {
+        reason = node::stopped(&nodes) => Some(reason),
+        result = asked => { result?; None }
+    };
+    let mut end = stopped.map_or(Ok(()), Err);
+    for node in nodes {
+        // The first reason is why the others were stopped.
+        end = end.and(node.shutdown().await);
+    }
+    end
+}
+
+/// Where the metrics of a process with these nodes are served.
+fn metrics_of(configs: &[NodeConfig]) -> Result<Option<SocketAddr>, Failure> {
+    let mut addresses = configs.iter().filter_map(|config| config.metrics);
+    match (addresses.next(), addresses.next()) {
+        (Some(one), Some(other)) => Err(failed(format!(
+            "metrics are those of a process: give one of its nodes an address, not {one} and {other}"
+        ))),
+        (address, _) => Ok(address),
     }
 }
 
@@ -86,5 +100,24 @@ mod tests {
     fn a_sequencer_has_no_huge_pages() {
         without_huge_pages();
         assert!(rustix::thread::transparent_huge_pages_are_disabled().unwrap());
+    }
+
+    #[test]
+    fn metrics_have_one_address() {
+        let config = |metrics: &str| {
+            let text = format!(
+                "node = 0\nrole = \"sequencer\"\ndata = \"data\"\nclients = \"127.0.0.1:7100\"\n\
+                 {metrics}\ntls.development = \"certs\"\n\
+                 nodes = [{{ node = 0, address = \"127.0.0.1:7000\" }},\
+                 {{ node = 1, address = \"127.0.0.1:7001\", partitions = [0] }}]"
+            );
+            NodeConfig::parse(&text).unwrap()
+        };
+        let with = config("metrics = \"127.0.0.1:9100\"");
+        let address = metrics_of(&[config(""), with.clone()]).unwrap();
+        assert_eq!(address, Some("127.0.0.1:9100".parse().unwrap()));
+        assert_eq!(metrics_of(&[config("")]).unwrap(), None);
+        let failure = metrics_of(&[with.clone(), with]).unwrap_err().to_string();
+        assert!(failure.contains("127.0.0.1:9100 and 127.0.0.1:9100"), "{failure}");
     }
 }

@@ -37,6 +37,6 @@ pub use client::{
 };
 pub use error::{CloseCode, FrameError, LinkError, SendError, TransportError};
 pub use peer::{
-    Channel, Inbox, LinkEvent, Links, PeerAddress, PeerConfig, PeerInbox, PeerListener,
-    PeerNetwork, PeerOptions, Received, start_peers,
+    Channel, Inbox, LinkEvent, Links, Neighbourhood, PeerAddress, PeerConfig, PeerInbox,
+    PeerListener, PeerNetwork, PeerOptions, Received, start_peers,
 };

@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use parsec_protocol::message::PeerMessage;
 use parsec_protocol::slice::cut;
-use parsec_protocol::{
-    Batch, EpochNumber, EpochRecord, HostSlices, LaneId, PartitionMap, Role, Slice,
-};
+use parsec_protocol::{Batch, EpochNumber, EpochRecord, HostSlices, LaneId, PartitionMap, Slice};
 
 use crate::{Layout, limits};
 
@@ -73,7 +71,7 @@ impl Cutter {
             let batch = own.next().expect("every batch of the lane is at hand");
             let mut slices: Vec<Option<Slice>> =
                 cut(batch, &self.map).into_iter().map(Some).collect();
-            bytes += slices.iter().flatten().map(slice_size).sum::<usize>();
+            bytes += slices.iter().flatten().map(Slice::size).sum::<usize>();
             for (messages, held) in messages.iter_mut().zip(hosts) {
                 let taken = held.partitions.iter().filter_map(|p| slices[p.index()].take());
                 messages.push(PeerMessage::Slices(HostSlices {
@@ -87,16 +85,6 @@ impl Cutter {
         let number = record.number;
         CutEpoch { number, record: PeerMessage::Epoch(record.clone()), slices: messages, bytes }
     }
-}
-
-fn slice_size(slice: &Slice) -> usize {
-    let size = |role: &Role| match role {
-        Role::Home(entry) => entry.size(),
-        Role::Participant { accesses, .. } => {
-            accesses.iter().map(|(_, access)| 40 + access.key.encoded().len()).sum()
-        }
-    };
-    slice.entries.iter().map(|entry| size(&entry.role)).sum()
 }
 
 /// How many of the latest epochs are kept.

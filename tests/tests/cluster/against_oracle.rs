@@ -51,7 +51,10 @@ fn cases() -> u32 {
 fn clients_are_told_what_one_thread_would_have_told_them() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let seen = Mutex::new(Seen::default());
-    for (hosts, partitions_per_host) in [(1, 1), (2, 1), (2, 2), (7, 1)] {
+    let shapes = [(1, 1), (2, 1), (2, 2), (7, 1)].map(|shape| (shape, false));
+    // Linked by memory: nodes that share what they send.
+    let all = shapes.into_iter().chain([((2, 2), true)]);
+    for ((hosts, partitions_per_host), linked) in all {
         let config = Config {
             cases: cases(),
             max_shrink_iters: 40,
@@ -61,11 +64,16 @@ fn clients_are_told_what_one_thread_would_have_told_them() {
         let run = |case: Case| {
             let shape = Shape::new(hosts, partitions_per_host, case.workers);
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            runtime.block_on(check(shape, case, &mut seen));
+            let house = House::in_memory(shape);
+            let house = if linked { house.linked_by_memory() } else { house };
+            runtime.block_on(check(&house, case, &mut seen));
             Ok(())
         };
         if let Err(failure) = TestRunner::new(config).run(&any_case(), run) {
-            panic!("{hosts} hosts with {partitions_per_host} partitions each: {failure}");
+            panic!(
+                "{hosts} hosts with {partitions_per_host} partitions each, \
+                 linked by memory: {linked}: {failure}"
+            );
         }
     }
     let seen = seen.into_inner().unwrap();
@@ -84,15 +92,14 @@ fn clients_are_told_what_one_thread_would_have_told_them() {
     }
 }
 
-async fn check(shape: Shape, case: Case, seen: &mut Seen) {
-    let house = House::in_memory(shape);
+async fn check(house: &House, case: Case, seen: &mut Seen) {
     let running = house.start().await;
     let mut load = Load::new(&running, case.submission, History::default()).await;
     for round in &case.rounds {
         load.run(&running, round).await;
     }
     let status = running.settled().await;
-    let replayed = load.history.check(&house, &status);
+    let replayed = load.history.check(house, &status);
     running.stop().await;
     let History { told, sightings, .. } = load.history;
 

@@ -279,12 +279,20 @@ async fn clients_of_a_calm_cluster_see_one_order() {
 const CALM: usize = 140;
 const HELD: usize = 40;
 
-/// The executors crash in turn, with what their partitions had not committed yet, while all others
-/// go on.
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_of_a_cluster_whose_executors_crash_see_one_order() {
+    executors_crash_in_turn(House::in_memory(Shape::FOUR)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_of_a_cluster_linked_by_memory_whose_executors_crash_see_one_order() {
+    executors_crash_in_turn(House::in_memory(Shape::FOUR).linked_by_memory()).await;
+}
+
+/// The executors crash in turn, with what their partitions had not committed yet, while all others
+/// go on.
+async fn executors_crash_in_turn(mut house: House) {
     let stores = HeldStores::default();
-    let mut house = House::in_memory(Shape::FOUR);
     house.options.stores = Some(stores.open());
     let mut running = house.start().await;
     let mut crowd = Crowd::new(5);

@@ -11,6 +11,7 @@ use super::super::endpoint;
 use super::super::error::{CloseCode, LinkError};
 use super::super::frame::{Frame, FrameReader, ReadLimits, write_frames};
 use super::super::tls::{names_node, node_name};
+use super::session::Carrier;
 use super::{LinkEvent, Shared};
 use crate::limits::{HELLO_FRAME_BYTES_MAX, PROTOCOL_VERSION};
 use crate::message::PeerHello;
@@ -75,7 +76,7 @@ async fn accept(shared: &Shared, incoming: Incoming) {
     match answer(shared, incoming, &mut claimed).await {
         Ok((node, connection)) => {
             // Fails only when the network stops, and then the connection may close as well.
-            if shared.peers[&node].links.send(connection).await.is_err() {
+            if shared.peers[&node].links.send(Carrier::Quic(connection)).await.is_err() {
                 tracing::debug!(%node, "a link came up while the network stopped");
             }
         }
@@ -154,6 +155,10 @@ fn check_dialler(shared: &Shared, connection: &Connection, node: NodeId) -> Resu
     if !shared.peers.contains_key(&node) {
         let detail = format!("{} has no {node} in its configuration", shared.node);
         return Err(LinkError::closed(CloseCode::UnknownNode, detail));
+    }
+    if shared.neighbours.as_ref().is_some_and(|neighbours| neighbours.has(node)) {
+        let detail = format!("{node} runs in the process of {}, not elsewhere", shared.node);
+        return Err(LinkError::closed(CloseCode::WrongNode, detail));
     }
     if node > shared.node {
         let detail = format!("{} dials {node}, not the other way round", shared.node);

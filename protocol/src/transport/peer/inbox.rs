@@ -155,7 +155,7 @@ impl Inbox {
 }
 
 /// The other ends of a [`PeerInbox`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Sinks {
     links: mpsc::Sender<(LinkEvent, Option<Gate>)>,
     channels: [Sink; 3],
@@ -182,8 +182,8 @@ impl Sinks {
         }
     }
 
-    pub(super) fn of(&self, channel: Channel) -> Sink {
-        self.channels[channel.index()].clone()
+    pub(super) fn of(&self, channel: Channel) -> &Sink {
+        &self.channels[channel.index()]
     }
 }
 

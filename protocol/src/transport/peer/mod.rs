@@ -9,7 +9,9 @@
 //!                                                                         inbox.links: Up, Down
 //! ```
 //!
-//! **A link** is one QUIC connection. It is up when the dialler's [`PeerHello`] was answered with
+//! **A link** is one QUIC connection, or, between nodes of one process, memory
+//! ([`Neighbourhood`]): then a message is handed over as it is, without any of the queues, streams
+//! and windows above. A connection is up when the dialler's [`PeerHello`] was answered with
 //! one that agrees in version and cluster, and both sides' certificates name the node that the
 //! hello names. Each time it comes up it is a new *session*, with a number that is unique in this
 //! process. The dialler tries for ever, waiting longer and longer up to a limit; a newer link from
@@ -30,6 +32,7 @@
 
 mod handshake;
 mod inbox;
+mod memory;
 mod session;
 mod supervisor;
 #[cfg(test)]
@@ -45,14 +48,13 @@ use quinn::{Endpoint, VarInt};
 use tokio::sync::{mpsc, watch};
 
 pub use inbox::{Inbox, LinkEvent, Links, PeerInbox, Received};
+pub use memory::Neighbourhood;
 
 use self::inbox::Sinks;
-use self::session::Session;
+use self::session::{Carrier, Session};
 use super::endpoint::{self, LINGER, LinkSettings};
 use super::error::{CloseCode, LinkError, SendError, TransportError};
-use super::frame::Frame;
 use super::tls::NodeIdentity;
-use crate::limits::PEER_FRAME_BYTES_MAX;
 use crate::message::{ClusterId, PeerHello, PeerMessage, short};
 use crate::placement::NodeId;
 
@@ -196,6 +198,8 @@ pub struct PeerConfig {
     pub cluster: ClusterId,
     /// Who this node is.
     pub identity: Arc<NodeIdentity>,
+    /// The nodes that run in this process, this one among them, if there are others.
+    pub neighbours: Option<Neighbourhood>,
     /// Limits and times.
     pub options: PeerOptions,
 }
@@ -206,8 +210,9 @@ pub struct PeerConfig {
 /// [`TransportError::Bind`] if the address can't be listened on, and [`TransportError::Config`]
 /// if the options or the addresses make no sense.
 pub fn start_peers(config: PeerConfig) -> Result<(PeerNetwork, PeerInbox), TransportError> {
-    let PeerConfig { listen, peers, cluster, identity, options } = config;
-    PeerListener::bind(listen, identity, options)?.start(cluster, &peers)
+    let PeerConfig { listen, peers, cluster, identity, neighbours, options } = config;
+    let listener = PeerListener::bind(listen, identity, options)?;
+    PeerListener { neighbours, ..listener }.start(cluster, &peers)
 }
 
 /// An endpoint that listens, but does not take part yet: for clusters whose nodes learn their
@@ -217,6 +222,7 @@ pub struct PeerListener {
     endpoint: Endpoint,
     local_address: SocketAddr,
     identity: Arc<NodeIdentity>,
+    neighbours: Option<Neighbourhood>,
     options: PeerOptions,
 }
 
@@ -237,7 +243,13 @@ impl PeerListener {
             endpoint::open(address, Some(server), reset_key, options.socket_buffer_bytes)?;
         let local_address =
             endpoint.local_addr().map_err(|source| TransportError::Bind { address, source })?;
-        Ok(Self { endpoint, local_address, identity, options })
+        Ok(Self { endpoint, local_address, identity, neighbours: None, options })
+    }
+
+    /// Links the node by memory with the others of these, which run in this process.
+    #[must_use]
+    pub fn among(self, neighbours: Neighbourhood) -> Self {
+        Self { neighbours: Some(neighbours), ..self }
     }
 
     /// The address, with the port that the system chose.
@@ -249,7 +261,8 @@ impl PeerListener {
     /// Joins the network of `cluster`, whose nodes are `peers`. This node may be among them.
     ///
     /// # Errors
-    /// [`TransportError::Config`] if a node has two addresses.
+    /// [`TransportError::Config`] if a node has two addresses, or those of this process have
+    /// different clusters.
     pub fn start(
         self,
         cluster: ClusterId,
@@ -275,6 +288,7 @@ impl PeerListener {
             node,
             cluster,
             identity: self.identity,
+            neighbours: self.neighbours,
             options: self.options,
             endpoint: self.endpoint,
             local_address: self.local_address,
@@ -283,6 +297,9 @@ impl PeerListener {
             sessions: AtomicU64::new(1),
             closing,
         });
+        if let Some(neighbours) = &shared.neighbours {
+            neighbours.enter(&shared)?;
+        }
         for (peer, established) in accepted {
             tokio::spawn(supervisor::run(shared.clone(), peer, established));
         }
@@ -296,6 +313,7 @@ struct Shared {
     node: NodeId,
     cluster: ClusterId,
     identity: Arc<NodeIdentity>,
+    neighbours: Option<Neighbourhood>,
     options: PeerOptions,
     endpoint: Endpoint,
     local_address: SocketAddr,
@@ -308,7 +326,7 @@ struct Shared {
 struct Peer {
     address: SocketAddr,
     /// To the task that keeps the link to this node, when the node has dialled.
-    links: mpsc::Sender<quinn::Connection>,
+    links: mpsc::Sender<Carrier>,
     /// The session that is up.
     current: RwLock<Option<Arc<Session>>>,
 }
@@ -383,21 +401,21 @@ impl PeerNetwork {
         &self.running.0
     }
 
-    /// Queues a message for `to`, on whichever session is up; waits while the queue is full.
+    /// Queues a message for `to`, on whichever session is up; waits while the queue is full. On a
+    /// link by memory the queue is the inbox of `to`, and waits until that knows of the link.
     ///
     /// `Ok` says that it is queued. It may still be lost with the link.
     ///
     /// # Errors
     /// [`SendError::UnknownNode`], [`SendError::Down`], also when the link goes down while this
-    /// waits, and [`SendError::TooLong`].
+    /// waits, and [`SendError::TooLong`], but for links by memory.
     pub async fn send(
         &self,
         to: NodeId,
         channel: Channel,
         message: &PeerMessage,
     ) -> Result<(), SendError> {
-        let session = self.current(to)?;
-        session.send(channel, Frame::encode(message, PEER_FRAME_BYTES_MAX)?).await
+        self.current(to)?.send(channel, message).await
     }
 
     /// Like [`send`](Self::send), but only on that session: what was meant for the state of an
@@ -416,7 +434,7 @@ impl PeerNetwork {
         if current.number() != session {
             return Err(SendError::Down(to));
         }
-        current.send(channel, Frame::encode(message, PEER_FRAME_BYTES_MAX)?).await
+        current.send(channel, message).await
     }
 
     fn current(&self, to: NodeId) -> Result<Arc<Session>, SendError> {

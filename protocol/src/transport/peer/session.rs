@@ -1,4 +1,5 @@
-//! One session of a link: its queues, and the tasks that write and read its streams.
+//! One session of a link: what carries it, and for QUIC its queues, and the tasks that write and
+//! read its streams.
 
 use std::sync::Arc;
 
@@ -10,7 +11,8 @@ use tokio::task::JoinSet;
 use super::super::endpoint;
 use super::super::error::{CloseCode, FrameError, LinkError, SendError};
 use super::super::frame::{Frame, FrameReader, ReadLimits, write_frames};
-use super::inbox::{Gate, Received, Sink};
+use super::inbox::{Gate, Received, Sinks};
+use super::memory::End;
 use super::{Channel, Shared};
 use crate::limits::PEER_FRAME_BYTES_MAX;
 use crate::message::PeerMessage;
@@ -19,11 +21,27 @@ use crate::placement::NodeId;
 /// Most messages that are written at once.
 const WRITE_MESSAGES_MAX: usize = 256;
 
+/// What two nodes can have a session over.
+pub(super) enum Carrier {
+    /// A connection whose handshake is done.
+    Quic(Connection),
+    /// An end of a link within this process.
+    Memory(End),
+}
+
 /// A link while it is up.
 pub(super) struct Session {
     number: u64,
     node: NodeId,
-    queues: [Queue; 3],
+    way: Way,
+}
+
+/// How messages leave.
+enum Way {
+    /// By way of the tasks that write the streams of a connection.
+    Queues([Queue; 3]),
+    /// At once.
+    Memory(Arc<End>),
 }
 
 /// Messages that wait to be written to one stream.
@@ -44,77 +62,129 @@ impl Session {
         self.number
     }
 
-    /// Queues a frame; waits while the queue is full.
-    pub(super) async fn send(&self, channel: Channel, frame: Frame) -> Result<(), SendError> {
-        let queue = &self.queues[channel.index()];
-        let bytes = u32::try_from(frame.bytes()).unwrap_or(u32::MAX).min(queue.bytes_max);
+    /// Queues a message, or hands it over; waits while there is no room.
+    pub(super) async fn send(
+        &self,
+        channel: Channel,
+        message: &PeerMessage,
+    ) -> Result<(), SendError> {
         let down = SendError::Down(self.node);
-        let Ok(room) = queue.room.clone().acquire_many_owned(bytes).await else {
-            return Err(down);
-        };
-        queue.frames.send(Queued { frame, _room: room }).await.map_err(|_| down)
+        match &self.way {
+            Way::Queues(queues) => {
+                let frame = Frame::encode(message, PEER_FRAME_BYTES_MAX)?;
+                queues[channel.index()].put(frame).await.ok_or(down)
+            }
+            Way::Memory(end) => end.send(channel, message).await.map_err(|_| down),
+        }
     }
 
     /// Lets everybody know who waits for room: there will be none.
     fn shut(&self) {
-        self.queues.iter().for_each(|queue| queue.room.close());
+        match &self.way {
+            Way::Queues(queues) => queues.iter().for_each(|queue| queue.room.close()),
+            Way::Memory(end) => end.close(super::shutdown()),
+        }
     }
 }
 
-/// The tasks of a session. Dropping them ends the session.
-pub(super) struct Tasks {
-    session: Arc<Session>,
-    connection: Connection,
-    running: JoinSet<LinkError>,
+impl Queue {
+    /// Waits for room; `None` if there will be none.
+    async fn put(&self, frame: Frame) -> Option<()> {
+        let bytes = u32::try_from(frame.bytes()).unwrap_or(u32::MAX).min(self.bytes_max);
+        let room = self.room.clone().acquire_many_owned(bytes).await.ok()?;
+        self.frames.send(Queued { frame, _room: room }).await.ok()
+    }
 }
 
-/// Starts a session on a connection whose handshake is done.
+/// What keeps a session up. Dropping it ends the session.
+pub(super) struct Tasks {
+    session: Arc<Session>,
+    running: Running,
+}
+
+enum Running {
+    Quic {
+        connection: Connection,
+        /// Those that read and write.
+        streams: JoinSet<LinkError>,
+    },
+    Memory(Arc<End>),
+}
+
+/// Starts a session. The gate is to be opened by its announcement.
 pub(super) fn start(
     shared: &Shared,
     node: NodeId,
-    connection: Connection,
-    gate: &Gate,
-) -> (Arc<Session>, Tasks) {
+    carrier: Carrier,
+) -> (Arc<Session>, Tasks, Gate) {
+    let (session, running, gate) = match carrier {
+        Carrier::Quic(connection) => {
+            let (number, gate) = (shared.next_session(), Gate::new());
+            let mut streams = JoinSet::new();
+            let queues = start_writers(shared, node, &connection, &mut streams);
+            for _ in Channel::ALL {
+                let (connection, sinks) = (connection.clone(), shared.sinks.clone());
+                streams.spawn(read(connection, node, number, sinks, gate.clone()));
+            }
+            let session = Session { number, node, way: Way::Queues(queues) };
+            (session, Running::Quic { connection, streams }, gate)
+        }
+        Carrier::Memory(end) => {
+            let (number, gate, end) = (end.number(), end.gate().clone(), Arc::new(end));
+            let session = Session { number, node, way: Way::Memory(end.clone()) };
+            (session, Running::Memory(end), gate)
+        }
+    };
+    let session = Arc::new(session);
+    (session.clone(), Tasks { session, running }, gate)
+}
+
+fn start_writers(
+    shared: &Shared,
+    node: NodeId,
+    connection: &Connection,
+    streams: &mut JoinSet<LinkError>,
+) -> [Queue; 3] {
     let options = &shared.options;
-    let mut running = JoinSet::new();
-    let queues = Channel::ALL.map(|channel| {
+    Channel::ALL.map(|channel| {
         let (frames, queued) = mpsc::channel(options.queue_messages);
-        running.spawn(write(connection.clone(), channel, queued, Traffic::sent(node, channel)));
+        streams.spawn(write(connection.clone(), channel, queued, Traffic::sent(node, channel)));
         let room = usize::try_from(options.queue_bytes).unwrap_or(Semaphore::MAX_PERMITS);
         let room = Arc::new(Semaphore::new(room));
         Queue { frames, room, bytes_max: options.queue_bytes }
-    });
-    let number = shared.next_session();
-    let session = Arc::new(Session { number, node, queues });
-    for _ in Channel::ALL {
-        let sinks = Channel::ALL.map(|channel| shared.sinks.of(channel));
-        running.spawn(read(connection.clone(), node, number, sinks, gate.clone()));
-    }
-    (session.clone(), Tasks { session, connection, running })
+    })
 }
 
 impl Tasks {
     /// Returns when the session has ended by itself, with the reason.
     pub(super) async fn ended(&mut self) -> LinkError {
-        tokio::select! {
-            error = self.connection.closed() => error.into(),
-            Some(ended) = self.running.join_next() => match ended {
-                // The connection knows better why a stream of it ended.
-                Ok(error) => self.connection.close_reason().map_or(error, LinkError::from),
-                Err(panic) => LinkError::closed(CloseCode::Malformed, panic.to_string()),
+        match &mut self.running {
+            Running::Quic { connection, streams } => tokio::select! {
+                error = connection.closed() => error.into(),
+                Some(ended) = streams.join_next() => match ended {
+                    // The connection knows better why a stream of it ended.
+                    Ok(error) => connection.close_reason().map_or(error, LinkError::from),
+                    Err(panic) => LinkError::closed(CloseCode::Malformed, panic.to_string()),
+                },
             },
+            Running::Memory(end) => end.closed().await,
         }
     }
 
     /// Ends the session. When this returns, nothing of it will arrive any more.
     pub(super) async fn end(mut self, reason: &LinkError) {
-        self.session.shut();
-        if let LinkError::Closed { code, detail } = reason {
-            endpoint::close(&self.connection, *code, detail);
-        } else {
-            endpoint::close(&self.connection, CloseCode::Shutdown, "the link has ended");
+        if let Running::Memory(end) = &self.running {
+            // ORDER: before others close it with no reason.
+            end.close(reason.clone());
         }
-        self.running.shutdown().await;
+        self.session.shut();
+        let Running::Quic { connection, streams } = &mut self.running else { return };
+        if let LinkError::Closed { code, detail } = reason {
+            endpoint::close(connection, *code, detail);
+        } else {
+            endpoint::close(connection, CloseCode::Shutdown, "the link has ended");
+        }
+        streams.shutdown().await;
     }
 }
 
@@ -197,14 +267,14 @@ async fn read(
     connection: Connection,
     from: NodeId,
     session: u64,
-    sinks: [Sink; 3],
+    sinks: Sinks,
     gate: Gate,
 ) -> LinkError {
     let read = async {
         let mut stream = connection.accept_uni().await?;
         let channel = channel_of(&mut stream).await?;
         gate.opened().await;
-        let sink = &sinks[channel.index()];
+        let sink = sinks.of(channel);
         let traffic = Traffic::received(from, channel);
         let limits = ReadLimits::of_a_server(PEER_FRAME_BYTES_MAX);
         let mut frames = FrameReader::new(stream, limits);

@@ -3,23 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::Connection;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::super::error::{CloseCode, LinkError};
 use super::handshake;
-use super::inbox::Gate;
-use super::session::{self, Tasks};
+use super::session::{self, Carrier, Tasks};
 use super::{LinkEvent, PeerOptions, Shared, shutdown};
 use crate::placement::NodeId;
 
 /// Keeps the link to `node` until the network stops.
-pub(super) async fn run(
-    shared: Arc<Shared>,
-    node: NodeId,
-    mut accepted: mpsc::Receiver<Connection>,
-) {
+pub(super) async fn run(shared: Arc<Shared>, node: NodeId, mut accepted: mpsc::Receiver<Carrier>) {
     let outcome = match shared.node < node {
         true => dial_for_ever(&shared, node, &mut accepted).await,
         false => accept_for_ever(&shared, node, &mut accepted).await,
@@ -34,38 +28,38 @@ enum Never {}
 async fn accept_for_ever(
     shared: &Shared,
     node: NodeId,
-    accepted: &mut mpsc::Receiver<Connection>,
+    accepted: &mut mpsc::Receiver<Carrier>,
 ) -> Result<Never, LinkError> {
     let mut newer = None;
     loop {
-        let connection = match newer.take() {
-            Some(connection) => connection,
+        let carrier = match newer.take() {
+            Some(carrier) => carrier,
             None => tokio::select! {
                 () = shared.closing() => return Err(shutdown()),
                 accepted = accepted.recv() => accepted.ok_or_else(shutdown)?,
             },
         };
-        newer = run_session(shared, node, connection, accepted).await?;
+        newer = run_session(shared, node, carrier, accepted).await?;
     }
 }
 
 async fn dial_for_ever(
     shared: &Shared,
     node: NodeId,
-    accepted: &mut mpsc::Receiver<Connection>,
+    accepted: &mut mpsc::Receiver<Carrier>,
 ) -> Result<Never, LinkError> {
     let mut backoff = Backoff::new(&shared.options);
     let mut last = None;
     loop {
         let dialled = tokio::select! {
             () = shared.closing() => return Err(shutdown()),
-            dialled = handshake::dial(shared, node) => dialled,
+            dialled = dial(shared, node) => dialled,
         };
         match dialled {
-            Ok(connection) => {
+            Ok(carrier) => {
                 last = None;
                 let began = Instant::now();
-                run_session(shared, node, connection, accepted).await?;
+                run_session(shared, node, carrier, accepted).await?;
                 backoff.lasted(began.elapsed());
             }
             Err(reason) => report(shared, node, reason, &mut last),
@@ -75,6 +69,14 @@ async fn dial_for_ever(
             () = tokio::time::sleep(backoff.pause()) => {}
         }
         metrics::counter!("parsec_peer_redials_total", "peer" => node.to_string()).increment(1);
+    }
+}
+
+/// Reaches a node: over the network, unless it runs in this process.
+async fn dial(shared: &Shared, node: NodeId) -> Result<Carrier, LinkError> {
+    match shared.neighbours.as_ref().filter(|neighbours| neighbours.has(node)) {
+        Some(neighbours) => neighbours.dial(shared, node).await.map(Carrier::Memory),
+        None => handshake::dial(shared, node).await.map(Carrier::Quic),
     }
 }
 
@@ -93,16 +95,15 @@ fn report(shared: &Shared, node: NodeId, reason: LinkError, last: &mut Option<Li
     *last = Some(reason);
 }
 
-/// Runs one session from its announcement to its end. Returns the connection that replaces it, if
-/// that is why it ended; fails when the network stops.
+/// Runs one session from its announcement to its end. Returns what carries the one that replaces
+/// it, if that is why it ended; fails when the network stops.
 async fn run_session(
     shared: &Shared,
     node: NodeId,
-    connection: Connection,
-    accepted: &mut mpsc::Receiver<Connection>,
-) -> Result<Option<Connection>, LinkError> {
-    let gate = Gate::new();
-    let (session, mut tasks) = session::start(shared, node, connection, &gate);
+    carrier: Carrier,
+    accepted: &mut mpsc::Receiver<Carrier>,
+) -> Result<Option<Carrier>, LinkError> {
+    let (session, mut tasks, gate) = session::start(shared, node, carrier);
     let number = session.number();
     let peer = &shared.peers[&node];
     // ORDER: whoever learns that the link is up can send on it at once.
@@ -143,8 +144,8 @@ async fn run_session(
 async fn wait_for_end(
     shared: &Shared,
     tasks: &mut Tasks,
-    accepted: &mut mpsc::Receiver<Connection>,
-) -> (LinkError, Option<Connection>) {
+    accepted: &mut mpsc::Receiver<Carrier>,
+) -> (LinkError, Option<Carrier>) {
     tokio::select! {
         () = shared.closing() => (shutdown(), None),
         Some(newer) = accepted.recv() => {

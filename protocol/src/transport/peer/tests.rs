@@ -7,11 +7,14 @@ use rustls::client::danger;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::*;
-use crate::epoch::{EpochNumber, EpochRecord};
-use crate::limits::PROTOCOL_VERSION;
+use crate::epoch::{EpochNumber, EpochRecord, Position};
+use crate::limits::{PEER_FRAME_BYTES_MAX, PROTOCOL_VERSION};
 use crate::message::{Answer, PartitionStatus, Query};
 use crate::placement::PartitionId;
-use crate::transport::frame::write_frames;
+use crate::receipt::{Outcome, Receipt};
+use crate::short::ShortBytes;
+use crate::transaction::TxId;
+use crate::transport::frame::{Frame, write_frames};
 use crate::transport::tls::{CertificateAuthority, PEER_ALPN};
 
 const ONE: NodeId = NodeId(1);
@@ -112,6 +115,27 @@ async fn pair() -> (Node, Node) {
     (one, two)
 }
 
+/// The same two in one process.
+async fn neighbours() -> (Node, Node) {
+    let ca = CertificateAuthority::new().unwrap();
+    let both = Neighbourhood::new([ONE, TWO]);
+    let [mut one, mut two] = [ONE, TWO].map(|node| start_among(&ca, node, &both));
+    one.up().await;
+    two.up().await;
+    (one, two)
+}
+
+/// Starts a node that none can reach but its neighbours.
+fn start_among(ca: &CertificateAuthority, node: NodeId, neighbours: &Neighbourhood) -> Node {
+    let peers = [ONE, TWO].map(|node| PeerAddress { node, address: nowhere() });
+    start(listen(ca, node, any()).among(neighbours.clone()), &peers, CLUSTER)
+}
+
+/// Where nobody listens.
+fn nowhere() -> SocketAddr {
+    "127.0.0.1:1".parse().unwrap()
+}
+
 fn epoch(number: u64) -> PeerMessage {
     PeerMessage::Epoch(EpochRecord {
         number: EpochNumber(number),
@@ -137,7 +161,12 @@ fn heavy(bytes: usize) -> PeerMessage {
 
 #[tokio::test]
 async fn messages_arrive_in_order_on_every_channel_both_ways() {
-    let (mut one, mut two) = pair().await;
+    for (one, two) in [pair().await, neighbours().await] {
+        messages_arrive_in_order_on_every_channel_both_ways_between(one, two).await;
+    }
+}
+
+async fn messages_arrive_in_order_on_every_channel_both_ways_between(mut one: Node, mut two: Node) {
     let status = PartitionStatus {
         partition: PartitionId(1),
         applied: EpochNumber(4),
@@ -175,7 +204,12 @@ async fn a_message_larger_than_every_window_arrives_and_a_larger_one_is_refused(
 
 #[tokio::test]
 async fn who_does_not_receive_holds_up_one_channel_only() {
-    let (one, mut two) = pair().await;
+    for (one, two) in [pair().await, neighbours().await] {
+        who_does_not_receive_holds_up_one_channel_only_between(one, two).await;
+    }
+}
+
+async fn who_does_not_receive_holds_up_one_channel_only_between(one: Node, mut two: Node) {
     // Two queues, two windows and two inboxes hold less than this.
     let mut sent = 0u64;
     let stalled = loop {
@@ -200,7 +234,12 @@ async fn who_does_not_receive_holds_up_one_channel_only() {
 
 #[tokio::test]
 async fn a_sender_that_waits_learns_that_the_link_is_down() {
-    let (one, two) = pair().await;
+    for (one, two) in [pair().await, neighbours().await] {
+        a_sender_that_waits_learns_that_the_link_is_down_between(one, two).await;
+    }
+}
+
+async fn a_sender_that_waits_learns_that_the_link_is_down_between(one: Node, two: Node) {
     let network = one.network.clone();
     let sender = tokio::spawn(async move {
         loop {
@@ -245,6 +284,86 @@ async fn a_node_that_comes_back_at_its_address_is_linked_again() {
 }
 
 #[tokio::test]
+async fn a_neighbour_that_starts_again_is_linked_again() {
+    let ca = CertificateAuthority::new().unwrap();
+    let both = Neighbourhood::new([ONE, TWO]);
+    // Whichever of them stops, and whichever has started first.
+    for (stays, leaves) in [(ONE, TWO), (TWO, ONE)] {
+        let mut staying = start_among(&ca, stays, &both);
+        let mut leaving = start_among(&ca, leaves, &both);
+        let mut before = staying.up().await;
+        leaving.up().await;
+        for round in 0..3 {
+            leaving.network.close("restart").await;
+            drop(leaving);
+            let (session, reason) = staying.down().await;
+            assert_eq!((session, reason.code()), (before, Some(CloseCode::Shutdown)));
+            let stale = staying.network.send(leaves, Channel::Order, &epoch(round)).await;
+            assert_eq!(stale, Err(SendError::Down(leaves)));
+            leaving = start_among(&ca, leaves, &both);
+            let session = staying.up().await;
+            leaving.up().await;
+            let stale = staying.network.send_on(leaves, before, Channel::Order, &epoch(99)).await;
+            assert_eq!(stale, Err(SendError::Down(leaves)));
+            soon(staying.network.send_on(leaves, session, Channel::Order, &epoch(round)))
+                .await
+                .unwrap();
+            let received = soon(leaving.inbox.order.recv()).await.unwrap();
+            assert_eq!((received.from, number_of(&received)), (stays, round));
+            before = session;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_neighbours_share_stays_shared() {
+    let (one, mut two) = neighbours().await;
+    let position = Position { epoch: EpochNumber(1), index: 2 };
+    let receipt = Arc::new(Receipt {
+        id: TxId([1; 32]),
+        position,
+        attempt: 0,
+        outcome: Outcome::Committed,
+        work: 3,
+        output: ShortBytes::default(),
+        events: Vec::new(),
+    });
+    let receipts = vec![receipt.clone()];
+    let message = PeerMessage::Receipts { partition: PartitionId(0), receipts };
+    soon(one.network.send(TWO, Channel::Order, &message)).await.unwrap();
+    drop(message);
+    let received = soon(two.inbox.order.recv()).await.unwrap();
+    let PeerMessage::Receipts { receipts, .. } = received.message else { panic!("{received:?}") };
+    assert!(Arc::ptr_eq(&receipts[0], &receipt));
+}
+
+#[tokio::test]
+async fn only_nodes_of_one_cluster_are_neighbours_each_of_them_once() {
+    let ca = CertificateAuthority::new().unwrap();
+    let both = Neighbourhood::new([ONE, TWO]);
+    let _one = start_among(&ca, ONE, &both);
+    let start = |node, cluster| {
+        let listener = listen(&ca, node, any()).among(both.clone());
+        listener.start(cluster, &[]).map(drop).unwrap_err().to_string()
+    };
+    assert!(start(ONE, CLUSTER).contains("runs in this process already"));
+    assert!(start(TWO, ClusterId([8; 32])).contains("different genesis"));
+    assert!(start(NodeId(3), CLUSTER).contains("not one of the nodes of this process"));
+}
+
+#[tokio::test]
+async fn a_stranger_with_the_certificate_of_a_neighbour_is_refused() {
+    let ca = CertificateAuthority::new().unwrap();
+    let two = listen(&ca, TWO, any());
+    let address = two.local_address();
+    let peers = [ONE, TWO].map(|node| PeerAddress { node, address });
+    let mut two = start(two.among(Neighbourhood::new([ONE, TWO])), &peers, CLUSTER);
+    let mut elsewhere = start(listen(&ca, ONE, any()), &peers, CLUSTER);
+    assert_eq!(elsewhere.failure().await.code(), Some(CloseCode::WrongNode));
+    assert_eq!(two.failure().await.code(), Some(CloseCode::WrongNode));
+}
+
+#[tokio::test]
 async fn a_dialler_that_comes_back_replaces_its_old_link() {
     let ca = CertificateAuthority::new().unwrap();
     let second = listen(&ca, TWO, any());
@@ -267,7 +386,12 @@ async fn a_dialler_that_comes_back_replaces_its_old_link() {
 
 #[tokio::test]
 async fn messages_stay_between_the_events_of_their_session() {
-    let (one, mut two) = pair().await;
+    for (one, two) in [pair().await, neighbours().await] {
+        messages_stay_between_the_events_of_their_session_between(one, two).await;
+    }
+}
+
+async fn messages_stay_between_the_events_of_their_session_between(one: Node, mut two: Node) {
     one.network.send(TWO, Channel::Order, &epoch(1)).await.unwrap();
     assert_eq!(number_of(&soon(two.inbox.order.recv()).await.unwrap()), 1);
     for number in 2..20 {
