@@ -168,6 +168,10 @@ pub struct ClusterRecord {
     pub partitions_per_host: u16,
     /// Threads that execute the transactions of one partition.
     pub workers_per_partition: u16,
+    /// Whether the sequencer ran in the process of the first host, or, in an embedded cluster, all
+    /// nodes handed each other messages without a network.
+    #[serde(default)]
+    pub together: bool,
     /// How much of one core each host may use, 0.08 for 8 %; `null` if there was no limit.
     pub quota: Option<f64>,
     /// How much of one core the sequencer may use.

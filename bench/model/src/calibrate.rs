@@ -128,7 +128,8 @@ pub fn measured(run: &Run) -> Result<Vec<Measured>, Unfit> {
     let points: Vec<_> = run.points.iter().filter_map(measured_point).collect();
     match points.is_empty() {
         true => Err(Unfit::NoCosts(
-            "it has to be of a cluster of processes that were started by the benchmark".to_owned(),
+            "it has to be of a cluster whose nodes the benchmark started, each as a process of its own"
+                .to_owned(),
         )),
         false => Ok(points),
     }
@@ -143,7 +144,7 @@ fn measured_point(point: &Point) -> Option<Measured> {
             Role::Executor => Stage::of_thread(false, &used.stage),
             Role::Client => Stage::Generator,
             // It can't be told which part of it was whose.
-            Role::Everything => return None,
+            Role::Both | Role::Everything => return None,
         };
         *micros.entry(stage).or_default() += used.seconds * 1e6 / completed.max(1) as f64;
     }

@@ -51,6 +51,8 @@ pub enum Role {
     Sequencer,
     /// It executes.
     Executor,
+    /// It orders and executes.
+    Both,
     /// It sends the load.
     Client,
     /// Everything in one process.
@@ -60,7 +62,7 @@ pub enum Role {
 /// Processor time of one stage in one process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CpuUse {
-    /// The process: `sequencer`, `host-1`, `client`.
+    /// The process: `sequencer`, `host-1`, `client`; the sequencer's is `host-1` where that runs it.
     pub host: String,
     /// What it is for.
     pub role: Role,

@@ -570,6 +570,12 @@ fn describe_cluster(run: &Run) -> String {
             several(u32::from(cluster.workers_per_partition), "worker")
         ));
     }
+    if cluster.together {
+        parts.push(match cluster.how {
+            Deployment::Embedded => "nodes linked by memory".to_owned(),
+            _ => "the sequencer in the process of host 1, linked by memory".to_owned(),
+        });
+    }
     let percent = |share: f64| format!("{} % of a core", short(share * 100.0));
     parts.extend(cluster.quota.map(|quota| format!("each host may use {}", percent(quota))));
     parts.extend(cluster.sequencer_quota.map(|quota| format!("the sequencer {}", percent(quota))));

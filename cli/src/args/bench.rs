@@ -158,12 +158,16 @@ pub struct ClusterArgs {
     /// Run all of the cluster in this process, beside the load generator.
     #[arg(long)]
     pub embedded: bool,
+    /// Run the sequencer in the process of the first host, so that they hand each other messages
+    /// without a network; with --embedded, all nodes do.
+    #[arg(long)]
+    pub together: bool,
     /// Where the cluster keeps its data. By default a directory that is removed at the end.
     #[arg(long)]
     pub data: Option<PathBuf>,
     /// Measure a cluster that is there: where its sequencer listens for clients.
     #[arg(long, requires = "ca",
-        conflicts_with_all = ["hosts", "partitions", "workers", "embedded", "data"])]
+        conflicts_with_all = ["hosts", "partitions", "workers", "embedded", "together", "data"])]
     pub connect: Option<SocketAddr>,
     /// The certificate of that cluster's CA.
     #[arg(long, requires = "connect")]

@@ -1,4 +1,5 @@
-//! A cluster of real processes on this machine: a sequencer and hosts, one process each.
+//! A cluster of real processes on this machine: a sequencer and hosts, one process each, or the
+//! sequencer in that of the first host.
 //!
 //! The system tells what each of them uses ([`usage`]). All end when this process does, however
 //! it ends: each watches its standard input, which is a pipe from here.
@@ -48,7 +49,7 @@ const DEATH_EVERY: Duration = Duration::from_millis(200);
 /// What a cluster of processes on loopback is to be like.
 #[derive(Debug, Clone)]
 pub struct ProcessesOptions {
-    /// Hosts; the sequencer is one process more.
+    /// Hosts; the sequencer is one node more.
     pub hosts: u16,
     /// Partitions of all hosts together, dealt out to them in turn.
     pub partitions: u16,
@@ -60,6 +61,8 @@ pub struct ProcessesOptions {
     pub program: Option<PathBuf>,
     /// The text of the genesis file; without one the state begins empty.
     pub genesis: Option<String>,
+    /// Whether the sequencer runs in the process of the first host.
+    pub together: bool,
 }
 
 impl ProcessesOptions {
@@ -73,6 +76,7 @@ impl ProcessesOptions {
             directory: None,
             program: None,
             genesis: None,
+            together: false,
         }
     }
 }
@@ -80,7 +84,7 @@ impl ProcessesOptions {
 /// What the processes of a cluster have used, or used between two moments.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterUsage {
-    /// Of each node; the sequencer, node 0, first.
+    /// Of each process of nodes ([`ClusterPlan::processes`]); that of the sequencer first.
     pub nodes: Vec<ProcessUsage>,
     /// Of this process: clients and load generator.
     pub driver: ProcessUsage,
@@ -117,13 +121,13 @@ impl ClusterUsage {
         }
     }
 
-    /// Of the sequencer.
+    /// Of the process of the sequencer.
     #[must_use]
     pub fn sequencer(&self) -> ProcessUsage {
         self.nodes.first().cloned().unwrap_or_default()
     }
 
-    /// Of all hosts together.
+    /// Of all other hosts together.
     #[must_use]
     pub fn executors(&self) -> ProcessUsage {
         let mut sum = ProcessUsage::default();
@@ -142,7 +146,7 @@ impl ClusterUsage {
 #[derive(Debug)]
 pub struct Processes {
     plan: ClusterPlan,
-    /// Node 0 first.
+    /// That of node 0 first.
     nodes: Mutex<Vec<Process>>,
     directory: PathBuf,
     /// Removes the directory, if it is nobody's. ORDER: dropped after the processes.
@@ -162,14 +166,15 @@ impl Processes {
         let (clients, nodes) = addresses.split_first().ok_or_else(|| failed("no ports"))?;
         let mut plan = ClusterPlan::new(*clients, nodes, options.partitions);
         plan.workers_per_partition = options.workers_per_partition;
+        plan.together = options.together;
         let place = Place::new(options.directory.clone())?;
         place.put_genesis(&mut plan, options.genesis.as_deref())?;
         plan.write(&place.directory, &[])?;
         Self::start_written(plan, place, options.program.as_deref(), |_, argv| argv)
     }
 
-    /// Starts the nodes of a plan whose files are in `place`. `wrap` may put other programs before
-    /// the one of a node, which must become it.
+    /// Starts the processes of a plan whose files are in `place`. `wrap` may put other programs
+    /// before that of a process, which must become it; it is told its first node.
     pub(crate) fn start_written(
         plan: ClusterPlan,
         place: Place,
@@ -180,12 +185,15 @@ impl Processes {
             Some(program) => program.to_owned(),
             None => std::env::current_exe().context("can't find this program")?,
         };
-        let mut nodes = Vec::with_capacity(plan.nodes.len());
-        for node in plan.nodes.iter().map(|node| node.node) {
-            let file = place.directory.join(file_of(node));
-            let argv = vec![program.clone().into(), "node".into(), file.into(), STOP_AT_EOF.into()];
-            let errors = place.directory.join(format!("node-{node}.stderr"));
-            nodes.push(Process::start(format!("node {node}"), &wrap(node, argv), errors)?);
+        let mut nodes = Vec::new();
+        for members in plan.processes() {
+            let Some(first) = members.first().copied() else { continue };
+            let files = members.iter().map(|node| place.directory.join(file_of(*node)).into());
+            let mut argv: Vec<OsString> = vec![program.clone().into(), "node".into()];
+            argv.extend(files.chain([STOP_AT_EOF.into()]));
+            let errors = place.directory.join(format!("node-{first}.stderr"));
+            let names: Vec<_> = members.iter().map(|node| format!("node {node}")).collect();
+            nodes.push(Process::start(names.join(" and "), &wrap(first, argv), errors)?);
         }
         let Place { directory, scratch } = place;
         Ok(Self { plan, nodes: Mutex::new(nodes), directory, _scratch: scratch })
@@ -235,7 +243,7 @@ impl Processes {
         &self.plan
     }
 
-    /// The process of each node; node 0 first.
+    /// The processes; that of node 0 first.
     #[must_use]
     pub fn ids(&self) -> Vec<u32> {
         self.lock().iter().map(Process::id).collect()
@@ -274,7 +282,7 @@ impl Processes {
         }
     }
 
-    /// Stops all nodes in order, the sequencer first: what was acknowledged is on disk.
+    /// Stops all processes in order, that of the sequencer first: what was acknowledged is on disk.
     ///
     /// # Errors
     /// Those nodes that failed, or did not end in time and were killed.

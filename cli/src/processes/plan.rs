@@ -22,6 +22,8 @@ pub struct ClusterPlan {
     pub workers_per_partition: usize,
     /// The genesis file; without one the state begins empty.
     pub genesis: Option<PathBuf>,
+    /// Whether the sequencer runs in the process of the first host.
+    pub together: bool,
 }
 
 impl ClusterPlan {
@@ -42,7 +44,16 @@ impl ClusterPlan {
             chain_id: crate::DEFAULT_CHAIN_ID,
             workers_per_partition: 1,
             genesis: None,
+            together: false,
         }
+    }
+
+    /// The nodes of each process; the sequencer's first, nodes by their numbers.
+    #[must_use]
+    pub fn processes(&self) -> Vec<Vec<u16>> {
+        let nodes: Vec<u16> = self.nodes.iter().map(|node| node.node).collect();
+        let (first, others) = nodes.split_at(nodes.len().min(if self.together { 2 } else { 1 }));
+        [first.to_vec()].into_iter().chain(others.iter().map(|node| vec![*node])).collect()
     }
 
     /// How many partitions there are.
@@ -227,6 +238,14 @@ mod tests {
         assert_eq!(plan.nodes[2].partitions, [1, 3]);
         assert_eq!(plan.partitions(), 5);
         assert!(directory.path().join("certs/ca/ca.pem").exists());
+    }
+
+    #[test]
+    fn the_sequencer_has_a_process_of_its_own_or_that_of_the_first_host() {
+        let plan = plan("127.0.0.1");
+        assert_eq!(plan.processes(), [[0], [1], [2]]);
+        let together = ClusterPlan { together: true, ..plan };
+        assert_eq!(together.processes(), [vec![0, 1], vec![2]]);
     }
 
     #[test]

@@ -59,6 +59,7 @@ impl Tested {
         let options = ProcessesOptions {
             workers_per_partition: usize::from(args.workers),
             directory: args.data.clone(),
+            together: args.together,
             genesis,
             ..ProcessesOptions::new(args.hosts, partitions)
         };
@@ -82,6 +83,7 @@ impl Tested {
         options.hosts = args.hosts;
         options.partitions_per_host = args.partitions;
         options.workers_per_partition = usize::from(args.workers);
+        options.linked_by_memory = args.together;
         if let Some(text) = genesis {
             options.genesis = Genesis::parse(&text, options.chain_id)?;
         }
@@ -105,6 +107,7 @@ impl Tested {
             hosts: args.hosts,
             partitions_per_host: args.partitions,
             workers_per_partition: args.workers,
+            together: args.together,
             ..ClusterRecord::default()
         };
         if how != Deployment::Existing {
@@ -142,14 +145,14 @@ impl Tested {
         let role =
             if matches!(self, Self::Embedded { .. }) { Role::Everything } else { Role::Client };
         let mut resources = Resources::default();
-        for (index, node) in used.nodes.iter().enumerate() {
-            let role = if index == 0 { Role::Sequencer } else { Role::Executor };
-            add(&mut resources, &node_name(index), role, node);
+        for ((name, role), node) in self.nodes().into_iter().zip(&used.nodes) {
+            add(&mut resources, &name, role, node);
         }
         let name = if role == Role::Client { "client" } else { "everything" };
         add(&mut resources, name, role, &used.driver);
         if !matches!(self, Self::Existing) {
-            let host = if role == Role::Client { "sequencer" } else { name }.to_owned();
+            let sequencer = self.nodes().into_iter().next().map(|(sequencer, _)| sequencer);
+            let host = sequencer.unwrap_or_else(|| name.to_owned());
             resources.logs.push(LogUse { host, bytes: used.log_bytes });
         }
         resources
@@ -163,11 +166,32 @@ impl Tested {
             // Of nodes on other machines it is known at the end.
             Self::Remote(_) | Self::Embedded { .. } | Self::Existing => Vec::new(),
         };
-        let mut names: Vec<String> = (0..processes.len()).map(node_name).collect();
+        let mut names: Vec<String> = match processes.is_empty() {
+            true => Vec::new(),
+            false => self.nodes().into_iter().map(|(name, _)| name).collect(),
+        };
         processes.push(std::process::id());
         names.push(if self.is_apart() { "client" } else { "everything" }.to_owned());
         let held = processes.into_iter().map(resident);
         names.into_iter().zip(held).filter_map(|(name, held)| Some((name, held?))).collect()
+    }
+
+    /// The processes that were started, what they are called in records, and what for; the
+    /// sequencer's first.
+    fn nodes(&self) -> Vec<(String, Role)> {
+        let plan = match self {
+            Self::Processes(processes) => processes.plan(),
+            Self::Testbed(testbed) => testbed.processes().plan(),
+            Self::Remote(remote) => remote.processes().plan(),
+            Self::Embedded { .. } | Self::Existing => return Vec::new(),
+        };
+        let named = |nodes: Vec<u16>| match nodes[..] {
+            [0] => ("sequencer".to_owned(), Role::Sequencer),
+            [0, host, ..] => (format!("host-{host}"), Role::Both),
+            [host, ..] => (format!("host-{host}"), Role::Executor),
+            [] => (String::new(), Role::Both),
+        };
+        plan.processes().into_iter().map(named).collect()
     }
 
     /// Whether what this process uses is the load generator's alone.
@@ -241,14 +265,6 @@ impl Tested {
 /// Partitions of the whole cluster.
 pub(super) fn partitions(args: &ClusterArgs) -> Result<u16, Failure> {
     args.hosts.checked_mul(args.partitions).ok_or_else(|| failed("too many partitions"))
-}
-
-/// What a node is called in records.
-fn node_name(index: usize) -> String {
-    match index {
-        0 => "sequencer".to_owned(),
-        _ => format!("host-{index}"),
-    }
 }
 
 /// What a process holds in memory now, bytes; nothing if it is no more.

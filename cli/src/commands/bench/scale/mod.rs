@@ -148,6 +148,7 @@ impl<'a> Plan<'a> {
                 partitions: args.sites.partitions,
                 workers: args.sites.workers,
                 embedded: false,
+                together: false,
                 data: None,
                 connect: None,
                 ca: None,

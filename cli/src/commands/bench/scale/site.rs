@@ -137,6 +137,7 @@ impl Site {
             hosts,
             partitions_per_host: self.partitions(1),
             workers_per_partition: self.args.workers,
+            together: false,
             quota: quota.map(|share| share.cores()),
             sequencer_quota: sequencer_quota.map(|share| share.cores()),
             delay_ms: distance.map(|distance| distance.delay.as_secs_f64() * 1e3),
