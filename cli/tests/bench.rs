@@ -71,6 +71,28 @@ fn a_run_is_verified_written_down_and_compared() {
 }
 
 #[test]
+fn a_sequencer_runs_in_the_process_of_the_first_host() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let more = ["--workload", "native-transfer", "--together", "--no-lines", "--out", "one"];
+    succeeded(bench(home, &more));
+    let run = std::fs::read_to_string(home.join("one/run.json")).unwrap();
+    let run: Json = serde_json::from_str(&run).unwrap();
+    assert_eq!(run["cluster"]["together"], true);
+    assert_eq!(run["points"][0]["verification"]["verified"], true);
+    let resources = &run["points"][0]["repeats"][0]["resources"];
+    let of_both = |stage: &str| {
+        let used = resources["cpu"].as_array().unwrap().iter();
+        let mut of_host = used.filter(|used| used["host"] == "host-1" && used["role"] == "both");
+        of_host.any(|used| used["stage"] == stage)
+    };
+    assert!(of_both("admission") && of_both("scheduling, execution"), "{resources:#}");
+    assert_eq!(resources["logs"][0]["host"], "host-1");
+    let page = std::fs::read_to_string(home.join("one/report.html")).unwrap();
+    assert!(page.contains("the sequencer in the process of host 1, linked by memory"));
+}
+
+#[test]
 fn who_stops_reading_gets_no_panic() {
     let home = tempfile::tempdir().unwrap();
     let mut command = parsec(home.path(), &["bench", "workloads"]);
