@@ -460,6 +460,13 @@ proptest! {
         comes_back(&value)?;
     }
 
+    // What waits without having been encoded is limited by its size.
+    #[test]
+    fn the_size_of_a_peer_message_is_of_the_order_of_its_encoding(value in peer_message()) {
+        let (size, encoded) = (value.size(), value.encoded().len());
+        prop_assert!(encoded <= 3 * size, "{encoded} bytes, taken for {size}");
+    }
+
     #[test]
     fn client_messages_come_back(value in client_message()) {
         comes_back(&value)?;
