@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use ahash::AHashMap;
-use fjall::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry};
+use fjall::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry, PartitioningPolicy};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 use parsec_protocol::message::ClusterId;
 use parsec_protocol::{EpochNumber, PartitionId, Position, TxId};
@@ -100,12 +100,16 @@ struct Recent {
 impl IdIndex {
     /// Opens the index of `cluster`, or creates it.
     pub(crate) fn open(path: &Path, cluster: ClusterId) -> Result<Self, IndexError> {
+        Self::open_with(path, cluster, INDEX_CACHE_BYTES)
+    }
+
+    fn open_with(path: &Path, cluster: ClusterId, cache_bytes: u64) -> Result<Self, IndexError> {
         let failed = |source| match source {
             fjall::Error::Locked => IndexError::Locked { path: path.to_owned() },
             source => IndexError::Engine { path: path.to_owned(), source },
         };
         let database = Database::builder(path)
-            .cache_size(INDEX_CACHE_BYTES)
+            .cache_size(cache_bytes)
             .worker_threads(1)
             .open()
             .map_err(failed)?;
@@ -223,11 +227,18 @@ impl IdIndex {
 }
 
 /// Ids are looked up to learn that they are not there, so filters have to be good, on all levels.
+///
+/// Tables that were merged have their filters and indexes in parts of some 4 KiB. A filter in one
+/// piece has up to 2 MB, of which the cache holds sixteen: with more ids than they are for, each
+/// lookup would read one anew. New tables have theirs in one piece, and in memory at all times.
 fn keyspace_options() -> KeyspaceCreateOptions {
     let bloom = || FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(12.0));
+    let merged = || PartitioningPolicy::new([false, true]);
     KeyspaceCreateOptions::default()
         .expect_point_read_hits(false)
         .filter_policy(FilterPolicy::new([bloom()]))
+        .filter_block_partitioning_policy(merged())
+        .index_block_partitioning_policy(merged())
 }
 
 #[cfg(test)]
@@ -245,6 +256,13 @@ mod tests {
         let places = places.iter().map(|(id, place)| (TxId([*id; 32]), *place)).collect();
         let through = EpochNumber(through);
         IndexWrite { places, mark: Mark { through, settled: EpochNumber(1), transactions: 7 } }
+    }
+
+    /// Ids that are spread over all that there can be.
+    fn id(number: u64) -> TxId {
+        let mut id = [0; 32];
+        id[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+        TxId(id)
     }
 
     #[test]
@@ -297,11 +315,6 @@ mod tests {
     fn what_is_too_much_for_memory_goes_to_disk_and_all_of_it_is_found() {
         let directory = tempfile::tempdir().unwrap();
         let index = IdIndex::open(directory.path(), CLUSTER).unwrap();
-        let id = |number: u64| {
-            let mut id = [0; 32];
-            id[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
-            TxId(id)
-        };
         let all = INDEX_IDS_IN_MEMORY_MAX as u64 * 5 / 2;
         let step = INDEX_IDS_IN_MEMORY_MAX as u64 / 4;
         for epoch in 0..all / step {
@@ -316,6 +329,40 @@ mod tests {
             assert_eq!(index.find(&id(number)).unwrap(), Some(place(number, 1, 2)), "{number}");
         }
         assert_eq!(index.find(&id(all)).unwrap(), None);
+    }
+
+    /// Bytes that this thread has read from files so far.
+    #[cfg(target_os = "linux")]
+    fn bytes_read() -> u64 {
+        let io = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+        let line = io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap();
+        line.parse().unwrap()
+    }
+
+    /// With filters in one piece these lookups read 750,000 bytes each, because the cache is too small
+    /// for such filters, as it is for those of many ids.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_lookup_of_an_id_that_is_not_there_reads_little_however_many_there_are() {
+        const CACHE_BYTES: u64 = 64 * 1_024;
+        let directory = tempfile::tempdir().unwrap();
+        let index = IdIndex::open_with(directory.path(), CLUSTER, CACHE_BYTES).unwrap();
+        let all = 500_000;
+        for first in (0..all).step_by(50_000) {
+            let places = (first..first + 50_000).map(|number| (id(number), place(number, 1, 2)));
+            let mark = Mark { through: EpochNumber(first + 1), ..Mark::default() };
+            index.write(&IndexWrite { places: places.collect(), mark }).unwrap();
+            index.flush().unwrap();
+        }
+        index.ids.major_compact().unwrap();
+        let lookups = 1_000;
+        let before = bytes_read();
+        for number in all..all + lookups {
+            assert_eq!(index.find(&id(number)).unwrap(), None);
+        }
+        let each = (bytes_read() - before) / lookups;
+        assert!((1..=16 * 1_024).contains(&each), "a lookup reads {each} bytes");
+        assert_eq!(index.find(&id(7)).unwrap(), Some(place(7, 1, 2)));
     }
 
     #[test]
