@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Instant;
 
 use fjall::compaction::Leveled;
-use fjall::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry};
+use fjall::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry, PartitioningPolicy};
 use fjall::{
     Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable as _,
     Snapshot,
@@ -236,6 +236,16 @@ impl FjallStore {
         self.database.write_buffer_size()
     }
 
+    /// Brings the state to tables and merges them.
+    #[cfg(test)]
+    pub(super) fn merge_state(&self) -> Result<(), StoreError> {
+        let merge = || {
+            self.state.rotate_memtable_and_wait()?;
+            self.state.major_compact()
+        };
+        merge().map_err(|error| self.engine_error(error))
+    }
+
     /// Forgets the snapshots that only epochs before `epoch` need.
     pub(super) fn forget_snapshots_before(&self, epoch: EpochNumber) {
         self.snapshots.write().unwrap_or_else(PoisonError::into_inner).forget_before(epoch);
@@ -368,8 +378,13 @@ enum Scan {
 }
 
 /// For random reads of keys that often don't exist: new accounts, empty slots.
+///
+/// Tables that were merged have their filters and indexes in parts of some 4 KiB. In one piece they
+/// have hundreds of KiB, and with more of them than the cache holds, each read of a key that is not
+/// cached would read one anew.
 fn keyspace_of_state() -> KeyspaceCreateOptions {
     let bloom = |policy| FilterPolicyEntry::Bloom(policy);
+    let merged = || PartitioningPolicy::new([false, true]);
     KeyspaceCreateOptions::default()
         .max_memtable_size(STATE_MEMTABLE_BYTES)
         .compaction_strategy(Arc::new(
@@ -382,6 +397,8 @@ fn keyspace_of_state() -> KeyspaceCreateOptions {
             bloom(BloomConstructionPolicy::FalsePositiveRate(0.0001)),
             bloom(BloomConstructionPolicy::BitsPerKey(10.0)),
         ]))
+        .filter_block_partitioning_policy(merged())
+        .index_block_partitioning_policy(merged())
 }
 
 /// For few large records that are written in order, read in order, and there when looked for.
