@@ -5,12 +5,18 @@
 //! the engine's journal and memtable. A crash takes those in memory: the log has them, from the mark
 //! on.
 //!
+//! Almost every id that is looked up is new. A [filter](IdFilter) in memory says so of nearly all of
+//! them; the tables are searched for the others.
+//!
 //! What goes into it, and what may be said about it, is decided by
 //! [`Indexing`](parsec_sequencer_core::Indexing).
 
+mod filter;
+mod refill;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use ahash::AHashMap;
 use fjall::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry, PartitioningPolicy};
@@ -19,6 +25,8 @@ use parsec_protocol::message::ClusterId;
 use parsec_protocol::{EpochNumber, PartitionId, Position, TxId};
 use parsec_sequencer_core::{IndexWrite, Lookup, Mark, Place};
 
+use self::filter::IdFilter;
+use self::refill::Refill;
 use crate::limits::{INDEX_CACHE_BYTES, INDEX_IDS_IN_MEMORY_MAX};
 
 const MARK_KEY: &[u8] = b"mark";
@@ -83,6 +91,9 @@ pub(crate) struct IdIndex {
     database: Database,
     ids: Keyspace,
     meta: Keyspace,
+    /// Has all ids from when the refill is done.
+    filter: Arc<IdFilter>,
+    refill: Refill,
     /// What is not on disk.
     recent: RwLock<Recent>,
     /// The mark's `through`, as written.
@@ -116,7 +127,10 @@ impl IdIndex {
         let keyspace = |name: &str| database.keyspace(name, keyspace_options).map_err(failed);
         let (ids, meta) = (keyspace("ids")?, keyspace("meta")?);
         let (recent, through) = (RwLock::default(), AtomicU64::new(0));
-        let index = Self { path: path.to_owned(), database, ids, meta, recent, through };
+        let filter = Arc::new(IdFilter::new());
+        let refill = Refill::begin(&ids, &filter).map_err(failed)?;
+        let path = path.to_owned();
+        let index = Self { path, database, ids, meta, filter, refill, recent, through };
         index.claim(cluster)?;
         index.through.store(index.mark()?.through.0, Ordering::Release);
         Ok(index)
@@ -161,12 +175,19 @@ impl IdIndex {
 
     /// Where a transaction was ordered last, as far as the index goes.
     pub(crate) fn find(&self, id: &TxId) -> Result<Option<Place>, IndexError> {
+        if self.refill.is_done() && !self.filter.may_contain(id) {
+            return Ok(None);
+        }
         // ORDER: memory first. What leaves it is on disk by then.
         let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(place) = recent.places.get(id) {
             return Ok(Some(*place));
         }
         drop(recent);
+        self.find_on_disk(id)
+    }
+
+    fn find_on_disk(&self, id: &TxId) -> Result<Option<Place>, IndexError> {
         match self.ids.get(id.0).map_err(|error| self.failed(error))? {
             Some(bytes) => {
                 let place = decode_place(&bytes).ok_or_else(|| self.damaged("an id's place"))?;
@@ -184,6 +205,8 @@ impl IdIndex {
 
     /// Takes in what was gathered. Called by one thread at a time.
     pub(crate) fn write(&self, write: &IndexWrite) -> Result<(), IndexError> {
+        // ORDER: before `through` says that they are in the index.
+        write.places.iter().for_each(|(id, _)| self.filter.add(id));
         let is_full = {
             let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
             recent.places.extend(write.places.iter().copied());
@@ -331,6 +354,38 @@ mod tests {
         assert_eq!(index.find(&id(all)).unwrap(), None);
     }
 
+    #[test]
+    fn after_a_start_all_ids_are_found_before_and_after_the_filter_has_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let all = 200_000;
+        let places = || (0..all).map(|number| (id(number), place(number, 1, 2)));
+        let index = IdIndex::open(directory.path(), CLUSTER).unwrap();
+        assert!(index.refill.is_done(), "there is nothing to read");
+        let mark = Mark { through: EpochNumber(1), ..Mark::default() };
+        index.write(&IndexWrite { places: places().collect(), mark }).unwrap();
+        index.persist().unwrap();
+        drop(index);
+
+        // Closed while its ids are read, it can be opened again at once.
+        drop(IdIndex::open(directory.path(), CLUSTER).unwrap());
+        let index = IdIndex::open(directory.path(), CLUSTER).unwrap();
+        let check = || {
+            for (id, place) in places().step_by(1_000) {
+                assert_eq!(index.find(&id).unwrap(), Some(place));
+            }
+            assert_eq!(index.find(&id(all)).unwrap(), None);
+        };
+        check();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while !index.refill.is_done() && std::time::Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        assert!(index.refill.is_done());
+        check();
+        assert!(places().all(|(id, _)| index.filter.may_contain(&id)));
+        assert!(!(all..all + 3).all(|number| index.filter.may_contain(&id(number))));
+    }
+
     /// Bytes that this thread has read from files so far.
     #[cfg(target_os = "linux")]
     fn bytes_read() -> u64 {
@@ -355,13 +410,18 @@ mod tests {
             index.flush().unwrap();
         }
         index.ids.major_compact().unwrap();
-        let lookups = 1_000;
-        let before = bytes_read();
-        for number in all..all + lookups {
-            assert_eq!(index.find(&id(number)).unwrap(), None);
-        }
-        let each = (bytes_read() - before) / lookups;
-        assert!((1..=16 * 1_024).contains(&each), "a lookup reads {each} bytes");
+        let bytes_of_each = |find: &dyn Fn(&TxId) -> Result<Option<Place>, IndexError>| {
+            let lookups = 1_000;
+            let before = bytes_read();
+            for number in all..all + lookups {
+                assert_eq!(find(&id(number)).unwrap(), None);
+            }
+            (bytes_read() - before) / lookups
+        };
+        let on_disk = bytes_of_each(&|id| index.find_on_disk(id));
+        assert!((1..=16 * 1_024).contains(&on_disk), "a lookup on disk reads {on_disk} bytes");
+        let filtered = bytes_of_each(&|id| index.find(id));
+        assert!(filtered <= on_disk / 10, "a lookup reads {filtered} bytes");
         assert_eq!(index.find(&id(7)).unwrap(), Some(place(7, 1, 2)));
     }
 

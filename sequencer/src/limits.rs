@@ -40,7 +40,14 @@ pub const INDEX_DELAY: Duration = Duration::from_millis(200);
 /// log after a crash. They take some 50 MB.
 pub const INDEX_IDS_IN_MEMORY_MAX: usize = 400_000;
 /// Bytes of the index's cache of blocks.
-pub const INDEX_CACHE_BYTES: u64 = 32 * 1_024 * 1_024;
+pub const INDEX_CACHE_BYTES: u64 = 16 * 1_024 * 1_024;
+/// Bits that the filter of all ids has for each. Of ids that are not there it takes one in a hundred
+/// for one that is.
+pub const INDEX_FILTER_BITS_PER_ID: usize = 12;
+/// Ids that its first part is for, 6 MiB. Each other part is for as many as all before it.
+pub const INDEX_FILTER_IDS_FIRST: usize = 4 * 1_024 * 1_024;
+/// Its parts at most: 384 MiB, for 268 million ids. With more, ever more lookups go to the tables.
+pub const INDEX_FILTER_PARTS_MAX: usize = 7;
 
 /// Most epochs that are kept in memory for the chronicle of blocks. What is older is read from the
 /// log.
