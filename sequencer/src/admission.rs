@@ -12,12 +12,12 @@ use parsec_protocol::{EpochNumber, ErrorCode, Malformed, RuntimeId, Transaction,
 use parsec_runtimes::trial::Subject;
 use parsec_runtimes::{Rejection, Runtimes};
 use parsec_sequencer_core::{Candidate, Lookup, Refused, is_void};
-use rayon::prelude::*;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::discovery::{Discovery, Footprints, Undiscovered, Vantage};
 use crate::index::{IdIndex, IndexError};
+use crate::limits::ADMISSIONS_MIN;
 use crate::queries::Queries;
 use crate::workers::Workers;
 
@@ -65,10 +65,12 @@ impl Admission {
         earlier: watch::Receiver<()>,
     ) -> Result<Vec<Prepared>, IndexError> {
         let started = Instant::now();
-        let (runtimes, index) = (self.runtimes.clone(), self.index.clone());
-        let step = move |transaction| step(&runtimes, &index, transaction);
-        let work = move || transactions.into_par_iter().map(step).collect::<Result<Vec<_>, _>>();
-        let mut steps = self.workers.run(work).await?;
+        let shared = (self.runtimes.clone(), self.index.clone());
+        let step = |(runtimes, index): &(Runtimes, Arc<IdIndex>), transaction| {
+            step(runtimes, index, transaction)
+        };
+        let (_, steps) = self.workers.map(shared, transactions, ADMISSIONS_MIN, step).await;
+        let mut steps = steps.into_iter().collect::<Result<Vec<_>, _>>()?;
         self.find_void(&mut steps).await;
         metrics::histogram!("parsec_sequencer_admission_seconds").record(started.elapsed());
         let snapshot = self.least.max(told).max(*self.applied_by_all.borrow());

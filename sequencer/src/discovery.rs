@@ -13,13 +13,13 @@ use parsec_protocol::{EpochNumber, EpochRecord, ErrorCode, Footprint, Key, Value
 use parsec_runtimes::access::{Ahead, Source};
 use parsec_runtimes::trial::{Memory, Refusal, Setting, Subject, Trials, Unit};
 use parsec_runtimes::{Declared, Predictors, Runtimes};
-use rayon::prelude::*;
 use tokio::sync::{Semaphore, watch};
 
 use crate::ahead::Counters;
 use crate::cache::ReplicatedCache;
 use crate::limits::{
-    DISCOVERIES_MAX, DISCOVERY_BYTES_MAX, DISCOVERY_ROUNDS_MAX, ORDERLY_ROUNDS_MAX, TRIAL_TIME_MAX,
+    ADMISSIONS_MIN, DISCOVERIES_MAX, DISCOVERY_BYTES_MAX, DISCOVERY_ROUNDS_MAX, ORDERLY_ROUNDS_MAX,
+    TRIAL_TIME_MAX, TRIALS_MIN,
 };
 use crate::queries::{Queries, QueryError};
 use crate::workers::Workers;
@@ -136,14 +136,11 @@ impl Discovery {
     /// The footprint of each transaction of a submission, in their order: the known one, what the
     /// payload declares, what is predicted from earlier calls, or else what a trial finds.
     pub(crate) async fn find(&self, subjects: Vec<Subject>, vantage: Vantage) -> Footprints {
+        let foresee = |inner: &Arc<Inner>, mut subject| (inner.foresee(&mut subject), subject);
         let inner = self.0.clone();
-        let foresee = move || {
-            let mut subjects = subjects;
-            let foreseen: Vec<_> = subjects.par_iter_mut().map(|s| inner.foresee(s)).collect();
-            count(&foreseen);
-            subjects
-        };
-        let subjects = self.0.workers.run(foresee).await;
+        let (_, foreseen) = self.0.workers.map(inner, subjects, ADMISSIONS_MIN, foresee).await;
+        let (ways, subjects): (Vec<_>, Vec<_>) = foreseen.into_iter().unzip();
+        count(&ways);
         let to_try = |subject: &Subject| subject.known.as_ref().is_none_or(Footprint::may_deploy);
         if !subjects.iter().any(to_try) {
             return subjects.into_iter().filter_map(|subject| subject.known).map(Ok).collect();
@@ -299,11 +296,11 @@ impl Discovery {
 
     /// Tries every transaction that is open, and all in order when none is. Returns the keys that
     /// are needed to go on.
-    async fn step(&self, mut job: Job) -> (Job, BTreeSet<Key>) {
+    async fn step(&self, job: Job) -> (Job, BTreeSet<Key>) {
         let inner = self.0.clone();
+        let setting = inner.setting();
+        let (mut job, mut wanted) = self.try_open(job, setting.clone()).await;
         let step = move || {
-            let setting = inner.setting();
-            let mut wanted = inner.try_open(&mut job, &setting);
             if job.unit.open().is_empty() && job.orderly < ORDERLY_ROUNDS_MAX {
                 job.orderly += 1;
                 let memory = inner.beside(job.snapshot);
@@ -312,6 +309,34 @@ impl Discovery {
             (job, wanted)
         };
         self.0.workers.run(step).await
+    }
+
+    /// Tries every transaction that is open, in parallel. Returns the keys that are needed to go
+    /// on.
+    async fn try_open(&self, mut job: Job, setting: Setting) -> (Job, BTreeSet<Key>) {
+        let mut wanted = BTreeSet::new();
+        let open = job.unit.open();
+        if open.is_empty() {
+            return (job, wanted);
+        }
+        job.rounds += 1;
+        let attempt = |(inner, job, setting): &(Arc<Inner>, Job, Setting), index| {
+            let started = Instant::now();
+            let memory = inner.beside(job.snapshot);
+            let attempt = job.unit.attempt(index, &inner.trials, setting, &memory);
+            (index, attempt, started.elapsed())
+        };
+        let shared = (self.0.clone(), job, setting);
+        let ((_, mut job, _), attempts) =
+            self.0.workers.map(shared, open, TRIALS_MIN, attempt).await;
+        for (index, attempt, took) in attempts {
+            job.unit.take(index, attempt, &mut wanted);
+            job.spent[index] += took;
+            if job.spent[index] > TRIAL_TIME_MAX {
+                job.unit.refuse(index, too_large("its trials take too long"));
+            }
+        }
+        (job, wanted)
     }
 }
 
@@ -363,33 +388,6 @@ impl Inner {
         let Subject { runtime, sender, payload, .. } = &*subject;
         let follows = self.runtimes.get(*runtime).is_some_and(|runtime| runtime.follows_values());
         subject.erratic = follows || self.predictors.is_erratic(*runtime, sender, payload);
-    }
-
-    /// Tries every transaction that is open, in parallel. Returns the keys that are needed to go
-    /// on.
-    fn try_open(&self, job: &mut Job, setting: &Setting) -> BTreeSet<Key> {
-        let mut wanted = BTreeSet::new();
-        let open = job.unit.open();
-        if open.is_empty() {
-            return wanted;
-        }
-        job.rounds += 1;
-        let unit = &job.unit;
-        let memory = self.beside(job.snapshot);
-        let attempt = |index| {
-            let started = Instant::now();
-            let attempt = unit.attempt(index, &self.trials, setting, &memory);
-            (index, attempt, started.elapsed())
-        };
-        let attempts: Vec<_> = open.into_par_iter().map(attempt).collect();
-        for (index, attempt, took) in attempts {
-            job.unit.take(index, attempt, &mut wanted);
-            job.spent[index] += took;
-            if job.spent[index] > TRIAL_TIME_MAX {
-                job.unit.refuse(index, too_large("its trials take too long"));
-            }
-        }
-        wanted
     }
 
     /// The epoch that may come next, for the context of a trial.

@@ -125,6 +125,10 @@ pub const DECLARED_ATTEMPTS_MAX: u8 = 4;
 
 /// Stack of the threads that admit and try transactions, bytes.
 pub const WORKER_STACK_BYTES: usize = 16 * 1_024 * 1_024;
+/// Transactions that a thread admits at least before another one helps.
+pub const ADMISSIONS_MIN: usize = 32;
+/// Transactions that a thread tries at least before another one helps: each takes much longer.
+pub const TRIALS_MIN: usize = 2;
 
 const _: () = assert!(CLIENT_FRAME_BYTES_MAX <= CONNECTION_ADMISSION_BYTES_MAX);
 const _: () = assert!(CONNECTION_ADMISSION_BYTES_MAX <= ADMISSION_BYTES_MAX);
