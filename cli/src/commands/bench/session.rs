@@ -72,8 +72,6 @@ struct Progress {
     clients: Vec<Client>,
     /// Committed transactions a second, as far as is known.
     rate: f64,
-    /// What was put back at last that nothing behind was sent of.
-    untouched: usize,
     flow: Flow,
     rests: Vec<Rest>,
 }
@@ -85,14 +83,8 @@ impl Session<'_> {
         let clients = load::connect(self.config, connections).await.map_err(failed)?;
         self.set_up(&clients[0], supply.workload()).await?;
         self.tested.impose()?;
-        let mut progress = Progress {
-            supply,
-            clients,
-            rate: 0.0,
-            untouched: 0,
-            flow: Flow::default(),
-            rests: Vec::new(),
-        };
+        let mut progress =
+            Progress { supply, clients, rate: 0.0, flow: Flow::default(), rests: Vec::new() };
         self.find_rate(&mut progress).await?;
         let (pace, repeats, search) = match self.args.pace.rate {
             None => (Pace::Closed, self.measure(&mut progress, Pace::Closed).await?, None),
@@ -307,8 +299,7 @@ impl Session<'_> {
         let clients = &progress.clients;
         let measured = load::measure(clients, load, options, &self.cancelled, &on_event).await;
         let mut measured = measured.map_err(failed)?;
-        progress.supply.put_back(std::mem::take(&mut measured.rest));
-        progress.untouched = measured.untouched;
+        progress.supply.put_back(std::mem::take(&mut measured.rest), measured.untouched);
         progress.flow.add(&measured.flow);
         if measured.cancelled {
             return Err(failed("interrupted: nothing was measured to its end"));
@@ -350,9 +341,8 @@ impl Session<'_> {
 
     /// Sends what was left between what was sent, and checks everything that can be.
     async fn verify(&self, progress: Progress) -> Result<Verification, Failure> {
-        let Progress { supply, clients, untouched, mut flow, mut rests, .. } = progress;
-        let close = || supply.close(untouched);
-        let (workload, holes, sent) = tokio::task::block_in_place(close)?;
+        let Progress { supply, clients, mut flow, mut rests, .. } = progress;
+        let (workload, holes, sent) = tokio::task::block_in_place(|| supply.close())?;
         if !holes.is_empty() {
             let options = self.load_options();
             let report = load::run("rest", &clients, holes, &options, &self.cancelled, &|_| {});

@@ -19,6 +19,8 @@ pub(super) struct Supply {
     cache: PathBuf,
     /// What is built and not sent.
     ready: Vec<LoadTransaction>,
+    /// How many of it, at its end, nothing behind was ever sent of.
+    untouched: usize,
     /// How many were built.
     built: usize,
     bar: ProgressBar,
@@ -33,7 +35,8 @@ impl Supply {
         bar: ProgressBar,
     ) -> Result<Self, Failure> {
         let (workload, ready) = build(&spec, count, &cache, &bar)?;
-        Ok(Self { spec, workload, cache, built: ready.len(), ready, bar })
+        let built = ready.len();
+        Ok(Self { spec, workload, cache, built, untouched: built, ready, bar })
     }
 
     /// The workload's name, with what matters of its options.
@@ -60,10 +63,12 @@ impl Supply {
         Ok(std::mem::take(&mut self.ready))
     }
 
-    /// Takes back what was not sent.
-    pub(super) fn put_back(&mut self, rest: Vec<LoadTransaction>) {
+    /// Takes back what was not sent, in order. Nothing behind the last `untouched` of it was sent now;
+    /// something between them may have been before.
+    pub(super) fn put_back(&mut self, rest: Vec<LoadTransaction>, untouched: usize) {
         debug_assert!(self.ready.is_empty(), "everything ready was taken");
         self.ready = rest;
+        self.untouched = self.untouched.min(untouched);
     }
 
     /// Builds more, until so many are built altogether.
@@ -77,16 +82,17 @@ impl Supply {
             let more = total - self.built;
             self.ready.extend(with_bar(&self.bar, more, |told| self.workload.build(more, told)));
         }
+        self.untouched += total - self.built;
         self.built = total;
         Ok(())
     }
 
-    /// Says that the last `untouched` of what was put back were never looked at. Returns the
-    /// workload as it is when everything else has been sent, and what of that was not.
-    pub(super) fn close(mut self, untouched: usize) -> Result<Closed, Failure> {
-        let holes = self.ready.len().saturating_sub(untouched);
+    /// Returns the workload as it is when everything has been sent that anything behind was sent of,
+    /// and what of that was not.
+    pub(super) fn close(mut self) -> Result<Closed, Failure> {
+        let holes = self.ready.len().saturating_sub(self.untouched);
         self.ready.truncate(holes);
-        let sent = self.built - untouched;
+        let sent = self.built - self.untouched;
         let mut workload = self.spec.open().context("the workload")?;
         workload.skip(sent);
         Ok((workload, self.ready, sent))
@@ -168,7 +174,8 @@ mod tests {
             let mut supply = supply(name, directory.path());
             let mut seen = supply.take(60).unwrap();
             assert_eq!(seen.len(), 100);
-            supply.put_back(seen.split_off(60));
+            let rest = seen.split_off(60);
+            supply.put_back(rest, 40);
             let mut taken = supply.take(400).unwrap();
             assert!(taken.len() >= 400);
             // Of these, some holes and the end come back.
@@ -176,8 +183,8 @@ mod tests {
             let hole = taken.remove(250);
             seen.extend(taken);
             let untouched = rest.len();
-            supply.put_back([vec![hole], rest].concat());
-            let (workload, holes, sent) = supply.close(untouched).unwrap();
+            supply.put_back([vec![hole], rest].concat(), untouched);
+            let (workload, holes, sent) = supply.close().unwrap();
             assert_eq!((holes.len(), sent), (1, 360));
             let mut whole = WorkloadSpec::new(name, 3, 7).open().unwrap();
             let all = whole.build(360, &|_| {});
@@ -185,5 +192,27 @@ mod tests {
             assert!(seen == all, "{name}");
             assert_eq!(workload.multi_partition(), whole.multi_partition());
         }
+    }
+
+    /// One connection may be far ahead of another when a measurement ends; the next one, which begins
+    /// with what was left out, may end before it comes there.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_was_sent_ahead_is_remembered_when_less_is_sent_next() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut supply = supply(WorkloadName::Erc20, directory.path());
+        let mut load = supply.take(1).unwrap();
+        // Of a hundred, 0 to 19 are sent and 70.
+        let ahead = load.remove(70);
+        let mut seen: Vec<_> = load.drain(..20).collect();
+        supply.put_back(load, 29);
+        // 20 to 39 follow: behind them nothing was sent this time.
+        let mut load = supply.take(1).unwrap();
+        seen.extend(load.drain(..20));
+        supply.put_back(load, 59);
+        let (_, holes, sent) = supply.close().unwrap();
+        assert_eq!((holes.len(), sent), (30, 71));
+        let mut whole = WorkloadSpec::new(WorkloadName::Erc20, 3, 7).open().unwrap();
+        let all = whole.build(71, &|_| {});
+        assert!(seen.into_iter().chain(holes).chain([ahead]).eq(all));
     }
 }
