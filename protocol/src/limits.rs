@@ -55,7 +55,7 @@ pub const BLOCKS_MAX: usize = 1_024;
 pub const SLOTS: u16 = 4_096;
 /// Most partitions in a cluster.
 pub const PARTITIONS_MAX: u16 = 4_096;
-/// Times a transaction that strays is ordered again before it runs alone.
+/// Times a transaction that strays is ordered again, the last time alone.
 pub const STRAY_ATTEMPTS_MAX: u8 = 8;
 
 const _: () = assert!(KEY_BYTES_MAX < VALUE_BYTES_MAX);

@@ -167,7 +167,9 @@ impl Discovery {
         for subject in &mut subjects {
             let runtime = self.0.runtimes.get(subject.runtime);
             subject.declares &= runtime.is_some_and(|runtime| runtime.declares_by_values());
+            let strays_often = subject.erratic;
             self.0.judge(subject);
+            subject.erratic |= strays_often;
         }
         let vantage = Vantage { snapshot, earlier: None };
         // Nothing is learnt from strays: the rare case would pass for the usual one.

@@ -113,7 +113,7 @@ pub(crate) struct Marks {
 pub(crate) struct Outlets {
     pub(crate) log: mpsc::Sender<LogCommand>,
     pub(crate) dispatch: mpsc::Sender<Ordered>,
-    pub(crate) rediscover: mpsc::Sender<Rediscovery>,
+    pub(crate) rediscover: mpsc::Sender<Vec<Rediscovery>>,
     pub(crate) summarize: mpsc::Sender<EpochNumber>,
 }
 
@@ -123,8 +123,9 @@ pub(crate) struct Driver {
     pub(crate) view: Arc<View>,
     pub(crate) outlets: Outlets,
     pub(crate) connections: AHashMap<u64, Arc<Outbox>>,
-    /// Strays that no one has taken yet: as many as are in flight at most.
-    pub(crate) strays: VecDeque<Rediscovery>,
+    /// Strays that no one has taken yet, those together that are ordered together: as many as are in
+    /// flight at most.
+    pub(crate) strays: VecDeque<Vec<Rediscovery>>,
     /// When recent epochs were dispatched, to tell how long they take.
     pub(crate) dispatched: VecDeque<(EpochNumber, Instant)>,
     /// Receipts of this turn, by connection: each is woken once for all of them.
@@ -153,8 +154,8 @@ impl Driver {
                 changed = marks.applied.changed() => if changed.is_err() { return },
                 changed = marks.indexed.changed() => if changed.is_err() { return },
                 permit = strays.reserve(), if !self.strays.is_empty() => {
-                    let (Ok(permit), Some(stray)) = (permit, self.strays.pop_front()) else { return };
-                    permit.send(stray);
+                    let (Ok(permit), Some(next)) = (permit, self.strays.pop_front()) else { return };
+                    permit.send(next);
                     continue;
                 }
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
@@ -234,7 +235,8 @@ impl Driver {
         metrics::gauge!("parsec_sequencer_pending_transactions").set(gauge(lane.pending()));
         metrics::gauge!("parsec_sequencer_in_flight_transactions").set(gauge(lane.in_flight()));
         metrics::gauge!("parsec_sequencer_retained_transactions").set(gauge(lane.retained()));
-        metrics::gauge!("parsec_sequencer_waiting_strays").set(gauge(self.strays.len()));
+        metrics::gauge!("parsec_sequencer_waiting_strays")
+            .set(gauge(self.strays.iter().map(Vec::len).sum()));
     }
 
     /// Carries out an output; `None` if the one who would take it has stopped.
@@ -258,9 +260,9 @@ impl Driver {
                 Some(())
             }
             Output::Summarize { through } => self.outlets.summarize.send(through).await.ok(),
-            Output::Rediscover(stray) => {
-                metrics::counter!("parsec_sequencer_strays_total").increment(1);
-                self.strays.push_back(*stray);
+            Output::Rediscover(strays) => {
+                metrics::counter!("parsec_sequencer_strays_total").increment(strays.len() as u64);
+                self.strays.push_back(strays);
                 Some(())
             }
         }

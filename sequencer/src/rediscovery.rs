@@ -5,6 +5,7 @@ use std::sync::Arc;
 use parsec_protocol::{EpochNumber, ErrorCode, Footprint, TxId};
 use parsec_runtimes::trial::Subject;
 use parsec_sequencer_core::Rediscovery;
+use parsec_sequencer_core::limits::APART_ATTEMPT;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::cache::ReplicatedCache;
@@ -25,16 +26,22 @@ pub(crate) struct Rediscoverer {
 
 impl Rediscoverer {
     /// Runs until no more can come.
-    pub(crate) async fn run(self, mut strays: mpsc::Receiver<Rediscovery>) {
+    pub(crate) async fn run(self, mut strays: mpsc::Receiver<Vec<Rediscovery>>) {
         let permits = Arc::new(Semaphore::new(REDISCOVERIES_MAX));
-        let mut unit = Vec::new();
-        while strays.recv_many(&mut unit, REDISCOVERY_UNIT_MAX).await > 0 {
-            let Ok(permit) = permits.clone().acquire_owned().await else { return };
-            let (this, unit) = (self.clone(), std::mem::take(&mut unit));
-            tokio::spawn(async move {
-                this.stop.unless(this.find(unit)).await;
-                drop(permit);
-            });
+        let mut come = Vec::new();
+        while strays.recv_many(&mut come, REDISCOVERY_UNIT_MAX).await > 0 {
+            // What came one by one is tried together; a group has its own order, and no other.
+            let (groups, single): (Vec<_>, Vec<_>) =
+                come.drain(..).partition(|next| next.len() > 1);
+            let single = single.into_iter().flatten().collect();
+            for unit in groups.into_iter().chain([single]).filter(|unit| !unit.is_empty()) {
+                let Ok(permit) = permits.clone().acquire_owned().await else { return };
+                let this = self.clone();
+                tokio::spawn(async move {
+                    this.stop.unless(this.find(unit)).await;
+                    drop(permit);
+                });
+            }
         }
     }
 
@@ -72,7 +79,8 @@ fn subject(stray: &Rediscovery) -> Subject {
         payload: stray.entry.payload.clone(),
         known: None,
         declares: stray.attempt <= DECLARED_ATTEMPTS_MAX,
-        erratic: false,
+        // What strays again and again does so because of others like it.
+        erratic: stray.attempt >= APART_ATTEMPT,
     }
 }
 

@@ -107,8 +107,19 @@ enum Out {
     Tried(Tried),
     /// The payload told, with the values at hand; and what was counted for that.
     Declared(Footprint, Option<Key>),
-    Needs(BTreeSet<Key>),
+    /// It can't be told without these values, or what it would do if they are as was guessed.
+    Needs(BTreeSet<Key>, Option<Tried>),
     Refused(Refusal),
+}
+
+impl Out {
+    /// What it would do, if that takes effect.
+    fn committed(self) -> Option<Tried> {
+        match self {
+            Self::Tried(tried) if tried.committed => Some(tried),
+            _ => None,
+        }
+    }
 }
 
 /// Runs trials, on many threads.
@@ -137,7 +148,7 @@ impl Trials {
         let Subject { runtime, sender, payload, .. } = subject;
         match self.runtimes.get(*runtime)?.declared(sender, payload, source) {
             Declared::Nothing => None,
-            Declared::Needs(keys) => Some(Out::Needs(keys.into_iter().collect())),
+            Declared::Needs(keys) => Some(Out::Needs(keys.into_iter().collect(), None)),
             Declared::Footprint(footprint) => Some(Out::Declared(footprint, None)),
             Declared::Counting { footprint, counter } => {
                 Some(Out::Declared(footprint, Some(counter)))
@@ -167,13 +178,16 @@ impl Trials {
         if missing.is_empty() {
             return out;
         }
-        if !matches!(out, Out::Tried(Tried { committed: true, .. })) {
+        let mut guessed = out.committed();
+        if guessed.is_none() {
             // What was guessed led nowhere. Where there was nothing before, it goes another way.
             let guess = |key: &Key| memory.last_known(key);
             let plain = Recorder::speculating(source, &guess, GUESSES_MAX);
-            missing.extend(self.run(subject, setting, plain).missing);
+            let Run { out, missing: others } = self.run(subject, setting, plain);
+            missing.extend(others);
+            guessed = out.committed();
         }
-        Out::Needs(missing)
+        Out::Needs(missing, guessed)
     }
 
     fn run<S: Source>(
@@ -208,7 +222,7 @@ impl Trials {
                     Ok(done) => tried(recorder, done.outcome == Outcome::Committed),
                     Err(Interrupt::Missing(key)) => {
                         missing.insert(key);
-                        Out::Needs(missing.clone())
+                        Out::Needs(missing.clone(), None)
                     }
                     Err(Interrupt::Stray(access)) => {
                         let detail = format!("its runtime strayed in a trial, at {}", access.key);

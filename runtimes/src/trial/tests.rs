@@ -155,6 +155,34 @@ fn a_contract_that_reads_one_key_after_another_takes_one_round() {
     assert_eq!((many.rounds, many.fetched), (1_000_usize.div_ceil(GUESSES_MAX), 1_000));
 }
 
+/// Each counts up, and writes where the count stands: all depend on all before them. What one would
+/// do if nothing stands there is seen by the next before that is known.
+#[test]
+fn a_chain_of_those_that_number_what_they_write_takes_few_rounds() {
+    let source = "return { mint = function(owner) \
+                  local n = tostring(state.number('count')) \
+                  assert(state.get('owner' .. n) == nil, 'it has an owner') \
+                  state.put('owner' .. n, owner) \
+                  state.add('count', 1) end }";
+    let contract = lua::contract_id(source.as_bytes());
+    let state = State::from([(lua::source_key(&contract), source.into())]);
+    let mint = |n: u128| {
+        let owner = LuaValue::from(&[1_u8; 32][..]);
+        LuaCall::invoke(contract, "mint", [owner]).into_transaction(n)
+    };
+    let mut scout = scout();
+    let unit: Vec<_> = (0..100).map(mint).collect();
+    let mut subjects: Vec<_> = unit.iter().map(|each| scout.subject(each)).collect();
+    subjects.iter_mut().for_each(|subject| subject.erratic = true);
+    let found = scout.find(&state, subjects);
+    assert!(found.rounds <= 4, "{} rounds", found.rounds);
+    let footprints = found.all();
+    let owner = |n: usize| lua::contract_key(&contract, format!("owner{n}").as_bytes()).unwrap();
+    for (n, footprint) in footprints.iter().enumerate() {
+        assert!(footprint.covers(&owner(n), Mode::Write), "{n}: {footprint:?}");
+    }
+}
+
 #[test]
 fn what_touches_too_much_is_refused() {
     let source = "return { f = function() for i = 1, 100000 do state.get('k' .. i) end end }";

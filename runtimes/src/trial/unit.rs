@@ -134,7 +134,7 @@ impl Unit {
             Out::Tried(tried) => Stage::Tried(tried),
             Out::Declared(footprint, counter) => Stage::known(footprint, counter),
             Out::Refused(refusal) => Stage::Refused(refusal),
-            Out::Needs(keys) => {
+            Out::Needs(keys, _) => {
                 *lean += u32::from(keys.len() <= GUESSES_FEW);
                 return wanted.extend(keys);
             }
@@ -224,12 +224,20 @@ impl Unit {
     }
 
     /// Takes what came out of another trial. One that ends worse than the one before changes
-    /// nothing: a footprint is there already.
+    /// nothing: a footprint is there already. What it does if values are as was guessed is what those
+    /// behind it see until they are fetched: or else each round would find out about one more of them.
     fn retake(&mut self, index: usize, out: Out, wanted: &mut BTreeSet<Key>) {
-        match (&mut self.stages[index], out) {
-            (Stage::Tried(tried), Out::Tried(again)) => *tried = again,
-            (Stage::Known { effect, .. }, Out::Tried(again)) => *effect = Some(again),
-            (_, Out::Needs(keys)) => wanted.extend(keys),
+        let again = match out {
+            Out::Tried(again) => Some(again),
+            Out::Needs(keys, guessed) => {
+                wanted.extend(keys);
+                guessed
+            }
+            Out::Declared(..) | Out::Refused(_) => None,
+        };
+        match (&mut self.stages[index], again) {
+            (Stage::Tried(tried), Some(again)) => *tried = again,
+            (Stage::Known { effect, .. }, Some(again)) => *effect = Some(again),
             _ => {}
         }
     }

@@ -152,8 +152,10 @@ pub enum Output {
         /// With what.
         receipt: Arc<Receipt>,
     },
-    /// Find the footprint of a transaction anew, then call [`Orderer::on_discovered`].
-    Rediscover(Box<Rediscovery>),
+    /// Find the footprints of these transactions anew, then call [`Orderer::on_discovered`] for each.
+    /// If there are several, nothing else is ordered meanwhile, and they will be ordered as they stand
+    /// here: each is best tried after what those before it would do.
+    Rediscover(Vec<Rediscovery>),
     /// Find out what all epochs through this one came to, then call [`Orderer::on_summary`]. Only
     /// asked if there is a [`LaneOptions::summary_key`].
     Summarize {

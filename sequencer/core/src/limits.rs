@@ -15,6 +15,11 @@ pub const IN_FLIGHT_TRANSACTIONS_MAX: usize = 65_536;
 /// Most epochs that the slowest partition may be behind. Full: no more batches are closed. Half of
 /// the snapshots that a partition keeps, so that a trial can read all of them at one epoch.
 pub const EPOCHS_IN_FLIGHT_MAX: u64 = 128;
+/// The attempt from which on a transaction that strays runs apart from all others, in a group of those
+/// that do: what changes so fast that two more footprints were out of date will change again.
+pub const APART_ATTEMPT: u8 = 3;
+/// Most transactions of such a group.
+pub const APART_TRANSACTIONS_MAX: usize = 256;
 /// Most tokens that wait for one transaction. Full: refused as busy.
 pub const TOKENS_PER_TRANSACTION_MAX: usize = 64;
 /// Most transactions kept in memory because they are not in the index of ids yet, or not

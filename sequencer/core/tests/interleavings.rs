@@ -80,6 +80,8 @@ struct World {
     executed: Vec<Receipt>,
     undelivered: Vec<usize>,
     rediscoveries: Vec<Rediscovery>,
+    /// Those of the group that runs apart that are not ordered yet, in their order.
+    group: VecDeque<TxId>,
     in_flight: usize,
     next_token: u64,
     /// Tokens to be answered, and the id that each is for.
@@ -138,6 +140,7 @@ impl World {
             executed: Vec::new(),
             undelivered: Vec::new(),
             rediscoveries: Vec::new(),
+            group: VecDeque::new(),
             in_flight: 0,
             next_token: 0,
             waiting: BTreeMap::new(),
@@ -270,6 +273,7 @@ impl World {
         self.waiting.clear();
         self.queued.clear();
         self.rediscoveries.clear();
+        self.group.clear();
         let (epochs, orphans) = read(&self.log);
         let last = epochs.last().map(|(record, _)| record);
         self.orderer = orderer(&self.options, last, self.settled, self.indexed);
@@ -312,9 +316,13 @@ impl World {
                     self.reply(token, Arc::unwrap_or_clone(receipt))
                 }
                 Output::Summarize { .. } => unreachable!("no lane here has a summary key"),
-                Output::Rediscover(rediscovery) => {
-                    assert!(rediscovery.least <= self.dispatched);
-                    self.rediscoveries.push(*rediscovery);
+                Output::Rediscover(strays) => {
+                    assert!(strays.iter().all(|stray| stray.least <= self.dispatched));
+                    if strays.len() > 1 {
+                        assert!(self.group.is_empty(), "one group at a time");
+                        self.group.extend(strays.iter().map(|stray| stray.entry.id));
+                    }
+                    self.rediscoveries.extend(strays);
                 }
             }
         }
@@ -375,6 +383,9 @@ impl World {
         let entries = batches.iter().flat_map(|batch| &batch.entries);
         let alone = entries.clone().count() == 1;
         for (index, entry) in (0u32..).zip(entries) {
+            if let Some(next) = self.group.pop_front() {
+                assert_eq!(entry.id, next, "a group is ordered as it stood, and nothing between");
+            }
             let position = Position { epoch: record.number, index };
             self.undelivered.push(self.executed.len());
             self.executed.push(execute(&self.strays, entry, position));

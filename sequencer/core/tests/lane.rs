@@ -86,8 +86,9 @@ impl Harness {
                 Output::Reply { token, receipt } => {
                     format!("reply {} {}", token.request, receipt.position)
                 }
-                Output::Rediscover(stray) => {
-                    format!("rediscover {} at {}", stray.entry.id.0[0], stray.least)
+                Output::Rediscover(strays) => {
+                    let ids: Vec<_> = strays.iter().map(|s| s.entry.id.0[0].to_string()).collect();
+                    format!("rediscover {} at {}", ids.join(" "), strays[0].least)
                 }
                 Output::Summarize { through } => format!("summarize {through}"),
             });
@@ -274,7 +275,7 @@ fn the_last_attempt_waits_for_the_others_and_they_for_it() {
     harness.outputs();
     harness.durable();
     let mut epoch = 1;
-    for attempt in 0..STRAY_ATTEMPTS_MAX - 1 {
+    for attempt in 0..limits::APART_ATTEMPT - 1 {
         harness.orderer.on_receipt(receipt(1, epoch, 0, attempt, strayed()).into());
         assert_eq!(harness.outputs(), [format!("rediscover 1 at e{epoch}")]);
         harness.orderer.on_discovered(TxId([1; 32]), attempt + 1, Ok(Footprint::default()));
@@ -286,7 +287,7 @@ fn the_last_attempt_waits_for_the_others_and_they_for_it() {
     harness.now = harness.now.after(limits::EPOCH_INTERVAL_MIN_US);
     harness.outputs();
     assert_eq!(harness.durable(), [format!("dispatch e{}", epoch + 1)]);
-    // From here on it has to run alone, but another transaction executes.
+    // As if it had strayed in all attempts but one: it has to run alone, but another transaction executes.
     harness.orderer.on_receipt(receipt(1, epoch, 0, STRAY_ATTEMPTS_MAX - 1, strayed()).into());
     harness.submit(3).unwrap();
     harness.now = harness.now.after(limits::EPOCH_INTERVAL_MIN_US);
@@ -302,6 +303,63 @@ fn the_last_attempt_waits_for_the_others_and_they_for_it() {
     harness.orderer.on_receipt(receipt(1, alone, 0, STRAY_ATTEMPTS_MAX, Outcome::Committed).into());
     let outputs = harness.outputs();
     assert_eq!(outputs[..2], [format!("reply 1 e{alone}/0"), format!("batch {} [3]", alone + 1)]);
+}
+
+#[test]
+fn those_that_stray_again_and_again_run_apart_as_a_group() {
+    let mut harness = Harness::new(LaneOptions::default());
+    let all = [1, 2, 3];
+    for id in all {
+        harness.submit(id).unwrap();
+    }
+    harness.outputs();
+    harness.durable();
+    let mut epoch = 1;
+    let index = |id: &u8| u32::from(*id) - 1;
+    for attempt in 0..limits::APART_ATTEMPT - 1 {
+        for id in &all {
+            let strayed = receipt(*id, epoch, index(id), attempt, strayed());
+            harness.orderer.on_receipt(strayed.into());
+        }
+        let asked = all.map(|id| format!("rediscover {id} at e{epoch}"));
+        assert_eq!(harness.outputs(), asked, "one by one");
+        for id in all {
+            let footprint = Ok(Footprint::default());
+            harness.orderer.on_discovered(TxId([id; 32]), attempt + 1, footprint);
+        }
+        harness.now = harness.now.after(limits::EPOCH_INTERVAL_MIN_US);
+        harness.outputs();
+        epoch += 1;
+        assert_eq!(harness.durable(), [format!("dispatch e{epoch}")]);
+    }
+    let last = limits::APART_ATTEMPT - 1;
+    for id in [1, 3] {
+        harness.orderer.on_receipt(receipt(id, epoch, index(&id), last, strayed()).into());
+    }
+    harness.submit(4).unwrap();
+    harness.now = harness.now.after(limits::EPOCH_INTERVAL_MIN_US);
+    assert_eq!(harness.outputs(), [""; 0], "the second one executes still");
+    harness.orderer.on_receipt(receipt(2, epoch, 1, last, Outcome::Committed).into());
+    let outputs = harness.outputs();
+    assert_eq!(outputs, [format!("reply 2 e{epoch}/1"), format!("rediscover 1 3 at e{epoch}")]);
+    harness.orderer.on_discovered(TxId([3; 32]), last + 1, Ok(Footprint::default()));
+    assert_eq!(harness.outputs(), [""; 0], "the first one's footprint is not found yet");
+    harness.orderer.on_discovered(TxId([1; 32]), last + 1, Ok(Footprint::default()));
+    epoch += 1;
+    assert_eq!(harness.outputs()[0], format!("batch {epoch} [1, 3]"), "in their order");
+    assert_eq!(harness.durable(), [format!("dispatch e{epoch}")]);
+    harness.orderer.on_receipt(receipt(1, epoch, 0, last + 1, Outcome::Committed).into());
+    assert_eq!(harness.outputs(), [format!("reply 1 e{epoch}/0")], "the others wait");
+    // One that strays even so is of the next group.
+    harness.orderer.on_receipt(receipt(3, epoch, 1, last + 1, strayed()).into());
+    assert_eq!(harness.outputs(), [format!("rediscover 3 at e{epoch}")]);
+    harness.orderer.on_discovered(TxId([3; 32]), last + 2, Ok(Footprint::default()));
+    epoch += 1;
+    assert_eq!(harness.outputs()[0], format!("batch {epoch} [3]"));
+    harness.durable();
+    harness.orderer.on_receipt(receipt(3, epoch, 0, last + 2, Outcome::Committed).into());
+    let outputs = harness.outputs();
+    assert_eq!(outputs[..2], [format!("reply 3 e{epoch}/0"), format!("batch {} [4]", epoch + 1)]);
 }
 
 /// A transaction that needs to know what all before it came to.

@@ -206,7 +206,9 @@ impl Simulation<'_> {
                 self.start(SEQUENCER_NODE, Stage::Dispatch, task);
             }
             Output::Reply { token, receipt } => self.reply(token, receipt),
-            Output::Rediscover(stray) => self.rediscover(*stray),
+            Output::Rediscover(strays) => {
+                strays.into_iter().for_each(|stray| self.rediscover(stray));
+            }
             Output::Summarize { .. } => self.stop("no lane here has a summary key"),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parsec_protocol::limits::EPOCH_BATCHES_MAX;
 use parsec_protocol::{Batch, BatchRef, Entry, codec};
 
-use super::{Alone, Flight, Known, Lane, Stage, Summary};
+use super::{Flight, Known, Lane, Stage, Summary};
 use crate::{LaneOptions, Output, Tick};
 
 impl Lane {
@@ -84,35 +84,6 @@ impl Lane {
         entries
     }
 
-    /// Goes on with the transaction that has to run alone.
-    pub(super) fn close_alone(&mut self, now: Tick) -> Option<BatchRef> {
-        let id = *self.alone.front()?;
-        match std::mem::replace(&mut self.alone_stage, Alone::Running) {
-            // Nothing is offered either: what is, executes.
-            Alone::Waiting if self.executing == 0 => {
-                self.alone_stage = Alone::Discovering;
-                self.rediscover(id, self.window.last());
-                None
-            }
-            Alone::Ready(entry) if self.has_room() => {
-                let mut entries = Vec::new();
-                if self.needs_summary(&entry) {
-                    let Some(write) = self.take_summary() else {
-                        self.alone_stage = Alone::Ready(entry);
-                        return None;
-                    };
-                    entries.push(write);
-                }
-                entries.push(*entry);
-                Some(self.close_batch(now, entries))
-            }
-            stage => {
-                self.alone_stage = stage;
-                None
-            }
-        }
-    }
-
     pub(super) fn close_batch(&mut self, now: Tick, mut entries: Vec<Entry>) -> BatchRef {
         for entry in &mut entries {
             entry.home = self.homes.choose(entry);
@@ -139,7 +110,7 @@ impl Lane {
         reference
     }
 
-    fn needs_summary(&self, entry: &Entry) -> bool {
+    pub(super) fn needs_summary(&self, entry: &Entry) -> bool {
         let key = self.options.summary_key.as_ref();
         key.is_some_and(|key| entry.footprint.find(key).is_some())
     }
@@ -157,7 +128,7 @@ impl Lane {
 
     /// The transaction that writes the summary of all that is ordered, for the next batch; `None`
     /// while there is none, because something executes or it has to be made first.
-    fn take_summary(&mut self) -> Option<Entry> {
+    pub(super) fn take_summary(&mut self) -> Option<Entry> {
         if self.executing > 0 || !self.offered.is_empty() {
             return None;
         }

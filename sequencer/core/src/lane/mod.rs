@@ -1,5 +1,6 @@
 //! The lane: takes transactions, closes batches of them, and follows each to its final receipt.
 
+mod apart;
 mod closing;
 
 use std::collections::VecDeque;
@@ -13,6 +14,8 @@ use parsec_protocol::{
 };
 use smallvec::SmallVec;
 
+use self::apart::Apart;
+use crate::limits::APART_ATTEMPT;
 use crate::window::{Window, firsts};
 use crate::{
     Candidate, HomeChooser, LaneOptions, Output, Place, Rediscovery, Tick, Token, Word, is_void,
@@ -91,19 +94,6 @@ enum Stage {
     Again { before: Position },
 }
 
-/// How far the first of the transactions is that have to run alone.
-#[derive(Debug)]
-enum Alone {
-    /// It waits until nothing executes.
-    Waiting,
-    /// Its footprint is being found in the latest state.
-    Discovering,
-    /// It waits to be put into a batch of its own.
-    Ready(Box<Entry>),
-    /// It is closed or ordered.
-    Running,
-}
-
 /// What is known of a summary of all that is ordered. See
 /// [`LaneOptions::summary_key`](crate::LaneOptions::summary_key).
 #[derive(Debug)]
@@ -133,10 +123,10 @@ pub struct Lane {
     /// Transactions that strayed and have their wider footprint.
     again: VecDeque<Entry>,
     again_bytes: usize,
-    /// Transactions that have to run alone, first come first served. While there are any, no other
-    /// batch is closed.
-    alone: VecDeque<TxId>,
-    alone_stage: Alone,
+    /// Transactions that have strayed so often that they have to run apart, first come first served.
+    /// While there are any, or a group of them is under way, no other batch is closed.
+    apart: VecDeque<TxId>,
+    apart_stage: Apart,
     summary: Summary,
     known: AHashMap<TxId, Known>,
     /// Batches that are closed and not ordered.
@@ -176,8 +166,8 @@ impl Lane {
             queue_bytes: 0,
             again: VecDeque::new(),
             again_bytes: 0,
-            alone: VecDeque::new(),
-            alone_stage: Alone::Waiting,
+            apart: VecDeque::new(),
+            apart_stage: Apart::Idle,
             summary: Summary::Unknown,
             known: AHashMap::new(),
             offered: VecDeque::new(),
@@ -323,9 +313,9 @@ impl Lane {
             Word::Again(stray) => {
                 let stray = Box::new(stray);
                 flight.stage = Stage::Rediscovering { before, stray, attempt };
-                match attempt < STRAY_ATTEMPTS_MAX {
-                    true => self.rediscover(id, before.epoch),
-                    false => self.alone.push_back(id),
+                match attempt < APART_ATTEMPT {
+                    true => self.rediscover(&[id], before.epoch),
+                    false => self.apart.push_back(id),
                 }
             }
         }
@@ -344,9 +334,7 @@ impl Lane {
         let (footprint, attempt) = widen(&old.footprint, stray, result, attempt);
         let entry = Entry { footprint, attempt, ..old.clone() };
         flight.stage = Stage::Again { before: *before };
-        if self.alone.front() == Some(&id) {
-            self.alone_stage = Alone::Ready(Box::new(entry));
-        } else {
+        if let Some(entry) = self.keep_for_group(entry) {
             self.again_bytes += entry.size();
             self.again.push_back(entry);
         }
@@ -400,8 +388,8 @@ impl Lane {
     /// that is not full is closed only if the ledger is free.
     pub fn close(&mut self, now: Tick, ledger_is_free: bool) -> Vec<BatchRef> {
         self.ledger_is_free = ledger_is_free;
-        if !self.alone.is_empty() {
-            return self.close_alone(now).into_iter().collect();
+        if let Some(closed) = self.close_apart(now) {
+            return closed;
         }
         let mut closed = Vec::new();
         let partial = self.may_close_partial(now);
@@ -419,7 +407,7 @@ impl Lane {
     #[must_use]
     pub fn next_timeout(&self) -> Option<Tick> {
         let fresh = self.queue.len().min(self.room_for_fresh());
-        let waits = self.again.len() + fresh > 0 && self.alone.is_empty() && !self.is_held();
+        let waits = self.again.len() + fresh > 0 && !self.is_apart() && !self.is_held();
         let paced = waits && self.ledger_is_free && self.has_room();
         paced.then(|| self.closed_at.after(self.options.epoch_interval_min_us))
     }
@@ -472,10 +460,6 @@ impl Lane {
     /// A transaction that was under way is known as finished: tells those who wait for it.
     fn finish(&mut self, receipt: Arc<Receipt>, tokens: Tokens) {
         self.in_flight -= 1;
-        if self.alone.front() == Some(&receipt.id) {
-            self.alone.pop_front();
-            self.alone_stage = Alone::Waiting;
-        }
         let forgotten = self.window.resolve(receipt.position.epoch);
         self.forget(forgotten);
         let mut tokens = tokens.into_iter();
@@ -487,14 +471,18 @@ impl Lane {
         self.outputs.extend(last.map(|token| Output::Reply { token, receipt }));
     }
 
-    /// Asks for the footprint of a transaction that strayed, in the state after `least` or later.
-    fn rediscover(&mut self, id: TxId, least: EpochNumber) {
-        let Some(Known::Flight(flight)) = self.known.get(&id) else { return };
-        let Stage::Rediscovering { before, stray, attempt } = &flight.stage else { return };
-        let entry = self.window.entry(*before).expect("an unfinished transaction is retained");
-        let (entry, stray) = (entry.clone(), Access::clone(stray));
-        let rediscovery = Rediscovery { entry, stray, attempt: *attempt, least };
-        self.outputs.push_back(Output::Rediscover(Box::new(rediscovery)));
+    /// Asks for the footprints of transactions that strayed, in the state after `least` or later.
+    fn rediscover(&mut self, ids: &[TxId], least: EpochNumber) {
+        let strays = ids.iter().filter_map(|id| {
+            let Some(Known::Flight(flight)) = self.known.get(id) else { return None };
+            let Stage::Rediscovering { before, stray, attempt } = &flight.stage else {
+                return None;
+            };
+            let entry = self.window.entry(*before).expect("an unfinished transaction is retained");
+            let (entry, stray) = (entry.clone(), Access::clone(stray));
+            Some(Rediscovery { entry, stray, attempt: *attempt, least })
+        });
+        self.outputs.push_back(Output::Rediscover(strays.collect()));
     }
 
     /// The attempt that had come to `stage` is over, because the transaction was ordered again.

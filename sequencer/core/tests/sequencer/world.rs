@@ -123,7 +123,7 @@ impl World {
                 Output::Reply { token, receipt } => {
                     self.reply(token, Arc::unwrap_or_clone(receipt))
                 }
-                Output::Rediscover(stray) => self.process.rediscoveries.push(*stray),
+                Output::Rediscover(strays) => self.process.rediscoveries.extend(strays),
                 Output::Summarize { .. } => unreachable!("no lane here has a summary key"),
             }
         }

@@ -375,7 +375,9 @@ impl Sequencer {
                 hosts.into_iter().for_each(|host| self.serve_soon(s, host));
             }
             Output::Reply { token, receipt } => self.reply(s, token, receipt),
-            Output::Rediscover(stray) => self.rediscover(s, *stray),
+            Output::Rediscover(strays) => {
+                strays.into_iter().for_each(|stray| self.rediscover(s, stray));
+            }
             Output::Summarize { .. } => unreachable!("no lane here has a summary key"),
         }
         Ok(())
