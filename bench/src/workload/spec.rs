@@ -331,7 +331,7 @@ impl WorkloadSpec {
             let excluded = ["conflict", "tokens", "remote"].contains(&other);
             if self.spread.is_some() && value.is_some() && excluded {
                 let reason = "where accounts lie decides who is chosen";
-                return Err(BadWorkload::Together { one: "spread", other, reason });
+                return Err(BadWorkload::Together { one: "multi-partition", other, reason });
             }
         }
         if self.remote_lines.is_some() && self.remote.is_none() && self.spread.is_none() {
