@@ -8,6 +8,7 @@ use parsec_client::Client;
 use parsec_protocol::limits::STRAY_ATTEMPTS_MAX;
 use parsec_protocol::{Key, Receipt, Transaction, Value};
 use parsec_runtimes::native::{Program, key};
+use parsec_sequencer_core::limits::APART_ATTEMPT;
 use parsec_storage::LogReader;
 use parsec_tests::{House, Replayed, Shape};
 
@@ -58,33 +59,35 @@ async fn keep_changing(
     receipts
 }
 
-/// Chases until someone, so far, has had to run alone.
-async fn keep_chasing(client: Client, chaser: u64, alone: Arc<AtomicBool>) -> Vec<Receipt> {
+/// Chases until someone, so far, has had to run apart.
+async fn keep_chasing(client: Client, chaser: u64, apart: Arc<AtomicBool>) -> Vec<Receipt> {
     let mut receipts: Vec<Receipt> = Vec::new();
     let mut number = chaser << 32;
-    while receipts.len() < usize::try_from(CHASES_MIN).unwrap() || !alone.load(Ordering::Acquire) {
+    while receipts.len() < usize::try_from(CHASES_MIN).unwrap() || !apart.load(Ordering::Acquire) {
         let chases = (number..number + CHASES_PER_SUBMISSION).map(chase).collect();
         number += CHASES_PER_SUBMISSION;
         for result in client.submit(chases).await.unwrap().wait_all().await {
             let receipt = result.unwrap();
-            alone.fetch_or(receipt.attempt == STRAY_ATTEMPTS_MAX, Ordering::AcqRel);
+            apart.fetch_or(receipt.attempt >= APART_ATTEMPT, Ordering::AcqRel);
             receipts.push(receipt);
         }
     }
     receipts
 }
 
-/// Checks that each transaction that was ordered for the last time is alone in its epoch. How many
-/// there are.
-fn check_alone(house: &House) -> usize {
+/// Checks that transactions that run apart share no epoch with others, and that each that was ordered
+/// for the last time is alone in its epoch. How many ran apart, each time counted.
+fn check_apart(house: &House) -> usize {
     let mut count = 0;
     for epoch in LogReader::open(&house.options.log()).unwrap().epochs() {
         let (record, batches) = epoch.unwrap();
         let entries: Vec<_> = batches.iter().flat_map(|batch| &batch.entries).collect();
+        let apart = entries.iter().filter(|entry| entry.attempt >= APART_ATTEMPT).count();
+        assert!(apart == 0 || apart == entries.len(), "{} is not a group's own", record.number);
         if entries.iter().any(|entry| entry.attempt == STRAY_ATTEMPTS_MAX) {
             assert_eq!(entries.len(), 1, "{} is not one transaction's own", record.number);
-            count += 1;
         }
+        count += apart;
     }
     count
 }
@@ -97,7 +100,7 @@ async fn chases_of_pointers_that_never_rest_come_to_an_end() {
     let begun = running.run(&first, (0..POINTERS).map(change).collect()).await;
     assert!(begun.iter().all(|result| result.as_ref().unwrap().is_committed()));
 
-    let (alone, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (apart, stop) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let next = Arc::new(AtomicU64::new(POINTERS));
     let mut changers = Vec::new();
     for client in running.clients(usize::try_from(CHANGERS).unwrap()).await {
@@ -106,7 +109,7 @@ async fn chases_of_pointers_that_never_rest_come_to_an_end() {
     let mut chasers = Vec::new();
     let clients = running.clients(usize::try_from(CHASERS).unwrap()).await;
     for (client, chaser) in clients.into_iter().zip(0..) {
-        chasers.push(tokio::spawn(keep_chasing(client, chaser, alone.clone())));
+        chasers.push(tokio::spawn(keep_chasing(client, chaser, apart.clone())));
     }
     let mut receipts = Vec::new();
     let mut attempts: BTreeMap<u8, u32> = BTreeMap::new();
@@ -127,9 +130,11 @@ async fn chases_of_pointers_that_never_rest_come_to_an_end() {
         assert!(receipt.is_committed(), "{receipt:?}");
         assert_eq!(replayed.told(&receipt.id).as_ref(), Some(receipt), "one receipt, with strays");
     }
-    assert!(replayed.outcomes.strayed >= u64::from(STRAY_ATTEMPTS_MAX));
+    assert!(replayed.outcomes.strayed >= u64::from(APART_ATTEMPT));
     println!("chases by how often they strayed: {attempts:?}");
-    let last = usize::try_from(attempts[&STRAY_ATTEMPTS_MAX]).unwrap();
-    assert_eq!(check_alone(&house), last);
+    // Each attempt from the first that is apart to the one that gave the receipt.
+    let ran = |(attempt, count): (&u8, &u32)| u32::from(attempt - APART_ATTEMPT + 1) * count;
+    let apart: u32 = attempts.range(APART_ATTEMPT..).map(ran).sum();
+    assert_eq!(check_apart(&house), usize::try_from(apart).unwrap());
     running.stop().await;
 }
