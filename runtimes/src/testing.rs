@@ -1,6 +1,7 @@
 //! One host without network or disk, for the tests of runtimes: it admits, discovers and executes
 //! transactions one after another over a map.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -135,6 +136,8 @@ pub(crate) struct Scout {
     trials: Trials,
     setting: Setting,
     memory: Remembered,
+    /// How many transactions may still be tried again in order.
+    pub(crate) retrials: Cell<usize>,
 }
 
 /// Values of replicated keys that were fetched before, and what others had.
@@ -177,7 +180,8 @@ impl Scout {
     pub(crate) fn new(runtimes: Runtimes, epoch: EpochRecord, entropy: [u8; 32]) -> Self {
         let trials = Trials::new(runtimes.clone());
         let setting = Setting { epoch, entropy };
-        Self { runtimes, trials, setting, memory: Remembered::default() }
+        let (memory, retrials) = (Remembered::default(), Cell::new(usize::MAX));
+        Self { runtimes, trials, setting, memory, retrials }
     }
 
     /// An admitted transaction, to be tried.
@@ -206,7 +210,9 @@ impl Scout {
                 unit.take(index, attempt, &mut wanted);
             }
             if unit.open().is_empty() {
-                wanted.extend(unit.in_order(&self.trials, &self.setting, &self.memory));
+                let Self { trials, setting, memory, retrials, .. } = &*self;
+                let may_go_on = || retrials.replace(retrials.get().saturating_sub(1)) > 0;
+                wanted.extend(unit.in_order(trials, setting, memory, &may_go_on));
             }
             wanted.retain(|key| !unit.has(key));
             if wanted.is_empty() {

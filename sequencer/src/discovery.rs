@@ -19,7 +19,7 @@ use crate::ahead::Counters;
 use crate::cache::ReplicatedCache;
 use crate::limits::{
     ADMISSIONS_MIN, DISCOVERIES_MAX, DISCOVERY_BYTES_MAX, DISCOVERY_ROUNDS_MAX, ORDERLY_ROUNDS_MAX,
-    TRIAL_TIME_MAX, TRIALS_MIN,
+    ORDERLY_TIME_MAX, TRIAL_TIME_MAX, TRIALS_MIN,
 };
 use crate::queries::{Queries, QueryError};
 use crate::workers::Workers;
@@ -72,6 +72,8 @@ struct Job {
     rounds: usize,
     /// How often it was tried in order.
     orderly: usize,
+    /// How long that took.
+    in_order: Duration,
 }
 
 /// Values of replicated keys, as far as they are remembered.
@@ -306,7 +308,11 @@ impl Discovery {
             if job.unit.open().is_empty() && job.orderly < ORDERLY_ROUNDS_MAX {
                 job.orderly += 1;
                 let memory = inner.beside(job.snapshot);
-                wanted.extend(job.unit.in_order(&inner.trials, &setting, &memory));
+                let (started, left) =
+                    (Instant::now(), ORDERLY_TIME_MAX.saturating_sub(job.in_order));
+                let may_go_on = || started.elapsed() < left;
+                wanted.extend(job.unit.in_order(&inner.trials, &setting, &memory, &may_go_on));
+                job.in_order += started.elapsed();
             }
             (job, wanted)
         };
@@ -419,7 +425,7 @@ impl Inner {
 impl Job {
     fn new(unit: Unit, snapshot: EpochNumber) -> Self {
         let spent = vec![Duration::ZERO; unit.subjects().len()];
-        Self { unit, snapshot, spent, rounds: 0, orderly: 0 }
+        Self { unit, snapshot, spent, rounds: 0, orderly: 0, in_order: Duration::ZERO }
     }
 }
 

@@ -94,6 +94,9 @@ pub const TRIAL_TIME_MAX: Duration = Duration::from_secs(5);
 /// Most times that the transactions of a submission are tried in order because earlier ones may
 /// send later ones another way. More: what was found is taken.
 pub const ORDERLY_ROUNDS_MAX: usize = 8;
+/// How long they are tried in order at most, altogether: a group of strays holds up everybody
+/// meanwhile. Longer: what was found is taken.
+pub const ORDERLY_TIME_MAX: Duration = Duration::from_secs(1);
 /// Most bytes of values read to find the footprints of one submission. More: refused as too large.
 pub const DISCOVERY_BYTES_MAX: usize = 128 * 1_024 * 1_024;
 /// Most transactions that strayed whose footprints are found together.

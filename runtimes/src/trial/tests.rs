@@ -181,6 +181,13 @@ fn a_chain_of_those_that_number_what_they_write_takes_few_rounds() {
     for (n, footprint) in footprints.iter().enumerate() {
         assert!(footprint.covers(&owner(n), Mode::Write), "{n}: {footprint:?}");
     }
+    // When there is no time for more, what was found stands. The first one need not be tried again.
+    scout.retrials.set(10);
+    let mut subjects: Vec<_> = unit.iter().map(|each| scout.subject(each)).collect();
+    subjects.iter_mut().for_each(|subject| subject.erratic = true);
+    let footprints = scout.find(&state, subjects).all();
+    let chained = |n: &usize| footprints[*n].covers(&owner(*n), Mode::Write);
+    assert_eq!((0..unit.len()).take_while(chained).count(), 11);
 }
 
 #[test]

@@ -175,19 +175,22 @@ impl Unit {
 
     /// Tries again, in order, what earlier transactions of the unit may send another way, over
     /// what those would do. Returns what has to be fetched to do so; then it is to be called again.
+    ///
+    /// Once `may_go_on` says no, nothing more is tried, and what was found before stands.
     pub fn in_order(
         &mut self,
         trials: &Trials,
         setting: &Setting,
         memory: &dyn Memory,
+        may_go_on: &dyn Fn() -> bool,
     ) -> BTreeSet<Key> {
         let Some(mut supports) = self.supports() else { return BTreeSet::new() };
-        let mut wanted = self.sweep(&supports, trials, setting, memory);
+        let mut wanted = self.sweep(&supports, trials, setting, memory, may_go_on);
         for _ in 1..SWEEPS_MAX {
             // Who goes another way may come to depend on others of those before it.
             let Some(now) = self.supports().filter(|now| !now.is_subset(&supports)) else { break };
             supports.extend(now);
-            wanted.extend(self.sweep(&supports, trials, setting, memory));
+            wanted.extend(self.sweep(&supports, trials, setting, memory, may_go_on));
         }
         wanted
     }
@@ -199,6 +202,7 @@ impl Unit {
         trials: &Trials,
         setting: &Setting,
         memory: &dyn Memory,
+        may_go_on: &dyn Fn() -> bool,
     ) -> BTreeSet<Key> {
         let mut wanted = BTreeSet::new();
         let mut overlay = Overlay::default();
@@ -210,7 +214,7 @@ impl Unit {
                 Stage::Known { .. } => supports.contains(&index),
                 Stage::Open(_) | Stage::Refused(_) => false,
             };
-            if again && left > 0 {
+            if again && left > 0 && may_go_on() {
                 left -= 1;
                 let source = Layers { values: &self.values, memory, overlay: Some(&overlay) };
                 let out = trials.attempt(subject, setting, memory, &source, true);
