@@ -41,8 +41,8 @@ pub const INDEX_DELAY: Duration = Duration::from_millis(200);
 pub const INDEX_IDS_IN_MEMORY_MAX: usize = 400_000;
 /// Bytes of the index's cache of blocks.
 pub const INDEX_CACHE_BYTES: u64 = 16 * 1_024 * 1_024;
-/// Bits that the filter of all ids has for each. Of ids that are not there it takes one in a hundred
-/// for one that is.
+/// Bits that the filter of all ids has for each. Of ids that are not there, each of its parts that is
+/// full takes fewer than one in fifty for one that is.
 pub const INDEX_FILTER_BITS_PER_ID: usize = 12;
 /// Ids that its first part is for, 6 MiB. Each other part is for as many as all before it.
 pub const INDEX_FILTER_IDS_FIRST: usize = 4 * 1_024 * 1_024;

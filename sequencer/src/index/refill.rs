@@ -9,8 +9,8 @@ use parsec_protocol::TxId;
 
 use super::filter::IdFilter;
 
-/// A thread that reads all ids, some millions a second, beside what the index does. Until it is done
-/// the filter knows too little to be asked.
+/// A thread that reads all ids beside what the index does. Until it is done the filter knows too
+/// little to be asked.
 pub(super) struct Refill {
     progress: Arc<Progress>,
     thread: Option<JoinHandle<()>>,
