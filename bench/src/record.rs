@@ -240,6 +240,9 @@ pub struct Repeat {
     /// What was used meanwhile.
     #[serde(default)]
     pub resources: Resources,
+    /// What one thread did with the same workload right after it, if that was measured.
+    #[serde(default)]
+    pub lines: Option<Lines>,
 }
 
 /// What became of the transactions whose (intended) start fell into the measured time.

@@ -336,6 +336,7 @@ impl Run {
             generator: verdict::generator(self.options.pace, &counts.pacing, &self.timers.lags()),
             samples,
             resources: Resources::default(),
+            lines: None,
         }
     }
 }

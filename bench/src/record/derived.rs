@@ -13,6 +13,15 @@ impl Repeat {
         (self.counts.completed > 0).then(|| seconds * 1e6 / self.counts.completed as f64)
     }
 
+    /// Which part of that processor time could not be avoided, percent, by what one thread took right
+    /// after the repeat. A machine whose speed changes meanwhile changes it; the median of several
+    /// repeats says more than one.
+    #[must_use]
+    pub fn unavoidable_percent(&self) -> Option<f64> {
+        let limit = self.lines.as_ref()?.limit_micros();
+        self.cpu_micros().filter(|micros| *micros > 0.0).map(|micros| limit / micros * 100.0)
+    }
+
     /// A quantile of latency, if there are enough latencies to tell it from the slowest one: it is of
     /// the slowest one in `one_in`.
     #[must_use]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Point, Run};
+use super::{MedianRange, Point, Run};
 
 /// What one thread does with the same transactions, and what each of them costs at least.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -26,6 +26,29 @@ pub struct Cost {
 }
 
 impl Lines {
+    /// The medians of several measurements of the same workload; nothing if there are none.
+    #[must_use]
+    pub fn median(measured: &[&Self]) -> Option<Self> {
+        let median = |of: &dyn Fn(&Self) -> Option<f64>| {
+            let values = measured.iter().filter_map(|lines| of(lines));
+            MedianRange::of(values).map(|spread| spread.median)
+        };
+        let cost = |cost: &Cost| {
+            let of_stage = |lines: &Self| {
+                let same = lines.costs.iter().find(|other| other.stage == cost.stage);
+                same.map(|other| other.micros)
+            };
+            Some(Cost { stage: cost.stage.clone(), micros: median(&of_stage)? })
+        };
+        Some(Self {
+            one_thread_tps: median(&|lines| Some(lines.one_thread_tps))?,
+            one_thread_with_signatures_tps: median(&|lines| {
+                Some(lines.one_thread_with_signatures_tps)
+            })?,
+            costs: measured.first()?.costs.iter().filter_map(cost).collect(),
+        })
+    }
+
     /// The sum of the unavoidable costs, microseconds of one core for each transaction.
     #[must_use]
     pub fn limit_micros(&self) -> f64 {

@@ -50,6 +50,7 @@ fn repeat(tps: f64, latencies: &[u64]) -> Repeat {
             memory_samples: vec![MemorySample { host: "host-1".into(), end: 1.0, bytes: 1 << 20 }],
             ..Resources::default()
         },
+        lines: None,
     }
 }
 
@@ -109,7 +110,8 @@ proptest! {
         tps in prop::collection::vec((0u32..8_000_000).prop_map(|tps| f64::from(tps) / 8.0), 1..4),
         latencies in prop::collection::vec(1u64..120_000_000, 0..50),
     ) {
-        let run = example(&tps, &latencies);
+        let mut run = example(&tps, &latencies);
+        run.points[0].repeats[0].lines = run.lines.clone();
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("run.json");
         std::fs::write(&file, serde_json::to_vec_pretty(&run).unwrap()).unwrap();
@@ -183,6 +185,22 @@ fn the_law_and_the_limit_are_their_formulas() {
     let lines = Lines { costs: vec![cost(40.0), cost(10.0)], ..Lines::default() };
     assert_eq!(lines.limit_tps(2.0), Some(40_000.0));
     assert_eq!(Lines::default().limit_tps(2.0), None);
+}
+
+#[test]
+fn lines_are_medians_stage_by_stage() {
+    assert_eq!(Lines::median(&[]), None);
+    let measured = |tps: f64, micros: [f64; 2]| {
+        let cost = |(stage, micros): (&str, f64)| Cost { stage: stage.into(), micros };
+        Lines {
+            one_thread_tps: tps,
+            one_thread_with_signatures_tps: tps / 10.0,
+            costs: ["admission", "log"].into_iter().zip(micros).map(cost).collect(),
+        }
+    };
+    let all = [measured(30.0, [1.0, 9.0]), measured(10.0, [3.0, 7.0]), measured(20.0, [2.0, 8.0])];
+    let median = Lines::median(&all.each_ref());
+    assert_eq!(median, Some(measured(20.0, [2.0, 8.0])));
 }
 
 #[test]

@@ -127,6 +127,8 @@ impl Page {
         });
         let unit = "µs of a core per transaction, client included";
         card("processor time", unit, Repeat::cpu_micros);
+        let unit = "% of that, by one thread right after each repeat";
+        card("could not be avoided", unit, Repeat::unavoidable_percent);
         self.0.push_str("<div class=\"cards\">");
         for (label, unit, spread) in cards {
             let MedianRange { median, min, max } = spread;

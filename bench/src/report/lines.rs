@@ -2,7 +2,7 @@
 //! terminal.
 
 use super::text::{short, thousands};
-use crate::record::{Lines, Run, RunKind};
+use crate::record::{Lines, MedianRange, Repeat, Run, RunKind};
 
 /// How a run compares with one thread and with what can't be avoided; nothing if that was not
 /// measured.
@@ -75,7 +75,16 @@ fn limit(run: &Run, lines: &Lines) -> Option<String> {
         short(unavoidable),
         thousands(limit)
     );
-    let cpu = run.points.iter().filter_map(|point| point.spread(crate::record::Repeat::cpu_micros));
+    let beside = run.points.iter().filter_map(|point| point.spread(Repeat::unavoidable_percent));
+    let beside: Vec<_> = beside.collect();
+    for MedianRange { median, min, max } in &beside {
+        text += &format!(
+            " Of what all processes together used in a repeat, load generator included, {median:.0} % \
+             was unavoidable ({min:.0} to {max:.0}), by what the thread took right after it."
+        );
+    }
+    let cpu = run.points.iter().filter_map(|point| point.spread(Repeat::cpu_micros));
+    let cpu = cpu.filter(|_| beside.is_empty());
     if let Some(least) = cpu.map(|spread| spread.median).reduce(f64::min) {
         text += &format!(
             " At best, all processes together used {} µs, load generator included: {:.0} % of it was \
@@ -90,8 +99,8 @@ fn limit(run: &Run, lines: &Lines) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Point;
     use crate::record::tests::example;
+    use crate::record::{Cost, Point};
 
     fn point(hosts: u16, tps: f64) -> Point {
         Point { hosts, ..example(&[tps], &[1_000]).points.remove(0) }
@@ -113,5 +122,20 @@ mod tests {
         assert!(said(&run).contains("signatures included, at 64 hosts;"));
         run.lines = None;
         assert_eq!(said(&run), "");
+    }
+
+    #[test]
+    fn shares_are_of_the_repeats_that_the_thread_was_measured_beside() {
+        let mut run = example(&[1_000.0, 1_000.0, 1_000.0], &[1_000]);
+        assert!(lines(&run).join(" ").contains("At best, all processes"));
+        let repeats = &mut run.points[0].repeats;
+        let micros = repeats[0].cpu_micros().unwrap();
+        for (repeat, share) in repeats.iter_mut().zip([0.5, 0.7, 0.6]) {
+            let costs = vec![Cost { stage: "execution".into(), micros: micros * share }];
+            repeat.lines = Some(Lines { costs, ..Lines::default() });
+        }
+        let text = lines(&run).join(" ");
+        assert!(text.contains("60 % was unavoidable (50 to 70), by what"), "{text}");
+        assert!(!text.contains("At best"), "{text}");
     }
 }

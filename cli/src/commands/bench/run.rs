@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use alloy_primitives::{Address, U256};
 use parsec_bench::load::{self, Cancelled, MeasureOptions};
-use parsec_bench::record::{LoadSettings, Pace, Point, Run, RunKind, SCHEMA, WorkloadRecord};
+use parsec_bench::record::{
+    Lines, LoadSettings, Pace, Point, Run, RunKind, SCHEMA, WorkloadRecord,
+};
 use parsec_bench::workload::WorkloadSpec;
 use parsec_client::{Client, ClientConfig};
 
@@ -45,9 +47,6 @@ pub(super) async fn run(args: &RunArgs) -> Result<(), Failure> {
         false => failure,
     })?;
     stopped?;
-    if !args.no_lines {
-        run.lines = Some(super::lines::of(&run, &live.bar("one thread"))?);
-    }
     (run.started_ms, run.took_seconds) = (started_ms, started.elapsed().as_secs_f64());
     let directory = args.out.clone().unwrap_or_else(|| default_directory(&run));
     write(&run, &directory)?;
@@ -181,6 +180,8 @@ fn record(
     outcome: Outcome,
 ) -> Run {
     let Outcome { pace, repeats, search, verification } = outcome;
+    let measured: Vec<&Lines> = repeats.iter().filter_map(|repeat| repeat.lines.as_ref()).collect();
+    let lines = Lines::median(&measured);
     let share = args.workload.multi_partition.map(|percent| f64::from(percent) / 100.0);
     let cluster = tested.record(&args.cluster, partitions);
     let point = Point { hosts: cluster.hosts, multi_partition: share, repeats, verification };
@@ -209,7 +210,7 @@ fn record(
         cluster,
         points: vec![point],
         search,
-        lines: None,
+        lines,
         usl: Vec::new(),
         model: Vec::new(),
     }

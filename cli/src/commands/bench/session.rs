@@ -1,20 +1,20 @@
 //! One run against one cluster: set up, try, measure again and again, send the rest, verify.
 
+mod search;
+
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use parsec_bench::load::{
-    self, Cancelled, Event, Flow, Knee, LoadOptions, MeasureOptions, Measured, Objectives, Tried,
-};
+use parsec_bench::load::{self, Cancelled, Event, Flow, LoadOptions, MeasureOptions, Measured};
 use parsec_bench::record::{
-    Check, CheckKind, CheckResult, MedianRange, MemorySample, Pace, Phase, Probe, Repeat, Search,
-    Verification,
+    Check, CheckKind, CheckResult, Lines, MemorySample, Pace, Phase, Repeat, Search, Verification,
 };
 use parsec_bench::workload::{Commits, LoadTransaction, Reverts, Workload};
 use parsec_client::{Client, ClientConfig};
 use parsec_protocol::message::ClusterStatus;
 
 use super::environment;
+use super::lines::Meter;
 use super::live::Live;
 use super::supply::Supply;
 use super::tested::Tested;
@@ -34,12 +34,6 @@ const AHEAD: f64 = 1.4;
 const BUILT_MAX: f64 = 20_000_000.0;
 /// How often a repeat is done again because its transactions ran out.
 const ATTEMPTS: u32 = 4;
-/// A rate is kept only if this share of it commits.
-const KEPT_MIN: f64 = 0.95;
-/// How often a rate that was found may turn out to be too high when it is measured for longer.
-const CONFIRMATIONS: u32 = 5;
-/// What a rate that was found and is too high is multiplied by.
-const LOWER: f64 = 0.9;
 /// How long to wait for what is in flight after an interruption.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -74,6 +68,8 @@ struct Progress {
     rate: f64,
     flow: Flow,
     rests: Vec<Rest>,
+    /// The thread that the repeats are held against, once there was one.
+    meter: Option<Meter>,
 }
 
 impl Session<'_> {
@@ -83,8 +79,14 @@ impl Session<'_> {
         let clients = load::connect(self.config, connections).await.map_err(failed)?;
         self.set_up(&clients[0], supply.workload()).await?;
         self.tested.impose()?;
-        let mut progress =
-            Progress { supply, clients, rate: 0.0, flow: Flow::default(), rests: Vec::new() };
+        let mut progress = Progress {
+            supply,
+            clients,
+            rate: 0.0,
+            flow: Flow::default(),
+            rests: Vec::new(),
+            meter: None,
+        };
         self.find_rate(&mut progress).await?;
         let (pace, repeats, search) = match self.args.pace.rate {
             None => (Pace::Closed, self.measure(&mut progress, Pace::Closed).await?, None),
@@ -98,6 +100,9 @@ impl Session<'_> {
             }
         };
         self.tested.lift()?;
+        if let Some(meter) = progress.meter.take() {
+            tokio::task::block_in_place(|| meter.end())?;
+        }
         let verification = self.verify(progress).await?;
         Ok(Outcome { pace, repeats, search, verification })
     }
@@ -147,84 +152,6 @@ impl Session<'_> {
         }
     }
 
-    /// Searches for the highest rate that keeps to the objective, and measures it. One that is too
-    /// high when it is measured for longer is lowered.
-    async fn find(&self, progress: &mut Progress) -> Result<(f64, Vec<Repeat>, Search), Failure> {
-        let objective = self.args.pace.slo.as_ref();
-        let objective = objective.ok_or_else(|| failed("--rate find needs --slo"))?;
-        let mut search = self.search(progress, objective).await?;
-        let mut rate = search.found.ok_or_else(|| {
-            let lowest = search.probes.iter().map(|probe| probe.rate).reduce(f64::min);
-            failed(format!("not even {:.0}/s keeps to {objective}", lowest.unwrap_or_default()))
-        })?;
-        for _ in 0..CONFIRMATIONS {
-            let repeats = self.measure(progress, self.open(rate, 0)).await?;
-            let probe = judge(rate, objective, &repeats);
-            self.say_probe(search.probes.len(), &probe);
-            let kept = probe.kept;
-            search.probes.push(probe);
-            if kept {
-                search.found = Some(rate);
-                return Ok((rate, repeats, search));
-            }
-            rate *= LOWER;
-        }
-        Err(failed(format!(
-            "no rate that kept to {objective} in a short probe did so in {} repeats of {} s",
-            self.args.repeat, self.args.seconds
-        )))
-    }
-
-    async fn search(
-        &self,
-        progress: &mut Progress,
-        objective: &Objectives,
-    ) -> Result<Search, Failure> {
-        let mut knee = Knee::new(progress.rate / 2.0);
-        let mut probes = Vec::new();
-        while let Some(rate) = knee.next() {
-            let probe = self.probe(progress, rate, objective, probes.len()).await?;
-            self.say_probe(probes.len(), &probe);
-            knee.tried(if probe.kept { Tried::Kept } else { Tried::Failed });
-            probes.push(probe);
-        }
-        Ok(Search { objective: objective.to_string(), probes, found: knee.found() })
-    }
-
-    async fn probe(
-        &self,
-        progress: &mut Progress,
-        rate: f64,
-        objective: &Objectives,
-        number: usize,
-    ) -> Result<Probe, Failure> {
-        let seed = u64::try_from(number).unwrap_or(u64::MAX).saturating_add(1_000);
-        let seconds = Duration::from_secs(u64::from(self.args.seconds.div_ceil(3).clamp(2, 10)));
-        let options = MeasureOptions {
-            warm_up: Duration::from_secs(u64::from(self.args.warm_up.min(1))),
-            seconds,
-            ..self.options(self.open(rate, seed))
-        };
-        self.live.label(&format!("probing {rate:.0}/s"));
-        let measured = self.measure_once(progress, &options, 1).await?;
-        // What was in flight or waiting when it ended is not of the next probe.
-        self.rest(progress).await?;
-        Ok(judge(rate, objective, &[measured.repeat]))
-    }
-
-    fn say_probe(&self, number: usize, probe: &Probe) {
-        self.live.say(&format!(
-            "probe {}: {:.0}/s offered, {:.0}/s committed, p50 {:.2} ms, p99 {:.2} ms: {} ({})",
-            number + 1,
-            probe.rate,
-            probe.tps,
-            probe.p50_ms,
-            probe.p99_ms,
-            if probe.kept { "kept" } else { "not kept" },
-            probe.reason
-        ));
-    }
-
     /// All repeats.
     async fn measure(&self, progress: &mut Progress, pace: Pace) -> Result<Vec<Repeat>, Failure> {
         let mut repeats = Vec::new();
@@ -235,12 +162,29 @@ impl Session<'_> {
                 Pace::Open { rate, .. } => self.open(rate, u64::from(number)),
             };
             let left = self.args.repeat - number;
-            let measured = self.measure_once(progress, &self.options(pace), left).await?;
-            self.live.repeat(&measured.repeat);
-            repeats.push(measured.repeat);
+            let Measured { mut repeat, .. } =
+                self.measure_once(progress, &self.options(pace), left).await?;
             self.rest(progress).await?;
+            if !self.args.no_lines {
+                repeat.lines = Some(tokio::task::block_in_place(|| self.lines(progress))?);
+            }
+            self.live.repeat(&repeat);
+            repeats.push(repeat);
         }
         Ok(repeats)
+    }
+
+    /// What one thread does with the workload now.
+    fn lines(&self, progress: &mut Progress) -> Result<Lines, Failure> {
+        let bar = self.live.bar("one thread");
+        let spec = progress.supply.spec();
+        let mut meter = match progress.meter.take() {
+            Some(meter) => meter,
+            None => Meter::new(spec, self.args.repeat, &bar)?,
+        };
+        let lines = meter.measure(&bar)?;
+        progress.meter = Some(meter);
+        Ok(lines)
     }
 
     /// Measures once, with enough transactions for `left` times. If they run out, more are built,
@@ -431,30 +375,6 @@ pub(super) async fn settled(client: &Client) -> Result<ClusterStatus, Failure> {
     let settled = tokio::time::timeout(SETTLED_MAX, load::settled(client)).await;
     let late = |_| failed(format!("the cluster has not applied all within {SETTLED_MAX:?}"));
     settled.map_err(late)?.context("status")
-}
-
-/// Whether these measurements of a rate, by their medians, keep to the objective.
-fn judge(rate: f64, objective: &Objectives, repeats: &[Repeat]) -> Probe {
-    let median = |of: fn(&Repeat) -> f64| {
-        MedianRange::of(repeats.iter().map(of)).map_or(0.0, |spread| spread.median)
-    };
-    let tps = median(|repeat| repeat.tps);
-    let offered = median(|repeat| repeat.counts.offered as f64 / repeat.seconds.max(1e-9));
-    let mut missed = objective.missed(repeats);
-    if tps < KEPT_MIN * offered {
-        missed.push(format!("only {tps:.0}/s of {offered:.0}/s committed"));
-    }
-    let kept = missed.is_empty();
-    let mut reason = if kept { objective.to_string() } else { missed.join("; ") };
-    if repeats.len() > 1 {
-        reason = format!("{reason}; median of {} whole repeats", repeats.len());
-    }
-    if repeats.iter().any(|repeat| repeat.generator.limited) {
-        reason = format!("{reason}; the load generator was the limit");
-    }
-    let (p50_ms, p99_ms) =
-        (median(|repeat| repeat.latency.p50_ms), median(|repeat| repeat.latency.p99_ms));
-    Probe { rate, tps, p50_ms, p99_ms, kept, reason }
 }
 
 /// Committed transactions a second, warm-up included.

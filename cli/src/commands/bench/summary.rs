@@ -11,7 +11,7 @@ use crate::failure::{Failure, failed};
 /// What is told of each point: name, key in JSON, digits after the point, and where it stands.
 type Row = (&'static str, &'static str, usize, fn(&Repeat) -> Option<f64>);
 
-const ROWS: [Row; 10] = [
+const ROWS: [Row; 11] = [
     ("committed per s", "tps", 0, |repeat| Some(repeat.tps)),
     ("latency mean, ms", "mean_ms", 2, |repeat| timed(repeat, repeat.latency.mean_ms)),
     ("latency p50, ms", "p50_ms", 2, |repeat| timed(repeat, repeat.latency.p50_ms)),
@@ -24,6 +24,7 @@ const ROWS: [Row; 10] = [
     }),
     ("latency max, ms", "max_ms", 2, |repeat| timed(repeat, repeat.latency.max_ms)),
     ("CPU per committed, us", "cpu_us", 1, Repeat::cpu_micros),
+    ("unavoidable part of it, %", "unavoidable_percent", 1, Repeat::unavoidable_percent),
 ];
 
 fn timed(repeat: &Repeat, value: f64) -> Option<f64> {

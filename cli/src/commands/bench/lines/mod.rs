@@ -1,5 +1,6 @@
 //! What a run is held against: what one thread does with the same transactions, and what can't be
-//! avoided for each of them. Measured in the same run, when the cluster has stopped.
+//! avoided for each of them. Measured in the same run: right after each repeat, when the cluster has
+//! nothing to do, because a shared machine is faster at one moment than at another.
 //!
 //! Times are those that the one thread ran on a core, so that whatever else the machine does makes
 //! neither line lower than it is.
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
-use parsec_bench::record::{Cost, Lines, Run};
+use parsec_bench::record::{Cost, Lines, MedianRange, Run};
 use parsec_bench::workload::{Commits, LoadTransaction, Reverts, Workload, WorkloadSpec};
 use parsec_protocol::message::{ClientMessage, ClientReceipt, ServerMessage};
 use parsec_protocol::transaction::Entry;
@@ -29,11 +30,11 @@ use plain::{Change, PlainThread};
 const CHUNK: usize = 5_000;
 /// Transactions of a batch, and of a submission.
 const BATCH: usize = 1_000;
-/// Enough is measured when executing took so long ...
-const EXECUTING: Duration = Duration::from_millis(500);
+/// Enough is measured when executing took so long, over all measurements, ...
+const EXECUTING: Duration = Duration::from_millis(1_000);
 /// ... or everything did, ...
-const MEASURING: Duration = Duration::from_secs(4);
-/// ... or so many transactions were measured.
+const MEASURING: Duration = Duration::from_secs(5);
+/// ... or so many transactions were measured in one.
 const TRANSACTIONS_MAX: usize = 400_000;
 
 /// What the stages cost so far.
@@ -42,6 +43,9 @@ struct Spent {
     transactions: usize,
     admission: Duration,
     execution: Duration,
+    /// What admission and execution took for each transaction, microseconds, chunk by chunk: in one
+    /// of them a table may have grown, or the machine was somebody else's.
+    each: Vec<[f64; 2]>,
     encoding: Duration,
     log: Duration,
     digests: Duration,
@@ -50,34 +54,65 @@ struct Spent {
     handled: usize,
 }
 
-/// Measures the lines of a run, with the first transactions of its workload.
+/// Measures the lines of a run whose cluster has stopped, with the first transactions of its
+/// workload.
 ///
 /// # Errors
-/// As [`measure`].
+/// As [`Meter::measure`] and [`Meter::end`].
 pub(super) fn of(run: &Run, bar: &ProgressBar) -> Result<Lines, Failure> {
     let spec = serde_json::from_value(run.workload.spec.clone()).context("the workload")?;
-    tokio::task::block_in_place(|| measure(&spec, bar))
+    tokio::task::block_in_place(|| {
+        let mut meter = Meter::new(&spec, 1, bar)?;
+        let lines = meter.measure(bar)?;
+        meter.end()?;
+        Ok(lines)
+    })
 }
 
-/// Measures the first transactions of a workload, after its set-up.
-///
-/// # Errors
-/// If one thread does not come to what the workload says must be so.
-fn measure(spec: &WorkloadSpec, bar: &ProgressBar) -> Result<Lines, Failure> {
-    let mut workload = spec.open().context("the workload")?;
-    let mut thread = PlainThread::new(spec.chain_id);
-    bar.set_message("one thread: setting up");
-    set_up(&mut thread, &*workload)?;
-    bar.set_message("one thread: measuring");
-    let mut spent = Spent::default();
-    while spent.is_too_short() {
-        let load = workload.build(CHUNK, &|_| {});
-        spent.measure(&mut thread, load)?;
-        bar.set_position(u64::try_from(spent.transactions).unwrap_or(u64::MAX));
+/// One thread that executes a workload from its beginning, a part in each measurement.
+pub(super) struct Meter {
+    workload: Box<dyn Workload>,
+    thread: PlainThread,
+    /// How many measurements there will be.
+    times: u32,
+}
+
+impl Meter {
+    /// Sets a workload up, to be measured so many times.
+    ///
+    /// # Errors
+    /// If one thread can't set it up.
+    pub(super) fn new(spec: &WorkloadSpec, times: u32, bar: &ProgressBar) -> Result<Self, Failure> {
+        let workload = spec.open().context("the workload")?;
+        let mut thread = PlainThread::new(spec.chain_id);
+        bar.set_message("one thread: setting up");
+        set_up(&mut thread, &*workload)?;
+        Ok(Self { workload, thread, times: times.max(1) })
     }
-    audit(&thread, &*workload)?;
-    bar.finish_and_clear();
-    Ok(spent.lines())
+
+    /// Measures the next transactions.
+    ///
+    /// # Errors
+    /// If one can't be executed.
+    pub(super) fn measure(&mut self, bar: &ProgressBar) -> Result<Lines, Failure> {
+        bar.set_message("one thread: measuring");
+        let mut spent = Spent::default();
+        while spent.is_too_short(self.times) {
+            let load = self.workload.build(CHUNK, &|_| {});
+            spent.measure(&mut self.thread, load)?;
+            bar.set_position(u64::try_from(spent.transactions).unwrap_or(u64::MAX));
+        }
+        bar.finish_and_clear();
+        Ok(spent.lines())
+    }
+
+    /// Checks what the thread has come to.
+    ///
+    /// # Errors
+    /// If that is not what the workload says must be so.
+    pub(super) fn end(self) -> Result<(), Failure> {
+        audit(&self.thread, &*self.workload)
+    }
 }
 
 fn set_up(thread: &mut PlainThread, workload: &dyn Workload) -> Result<(), Failure> {
@@ -114,10 +149,13 @@ fn audit(thread: &PlainThread, workload: &dyn Workload) -> Result<(), Failure> {
 }
 
 impl Spent {
-    fn is_too_short(&self) -> bool {
+    /// Whether more has to be measured, if that is done so many times.
+    fn is_too_short(&self, times: u32) -> bool {
         let handled = self.encoding + self.log + self.digests + self.blocks;
         let all = self.admission + self.execution + handled;
-        self.execution < EXECUTING && all < MEASURING && self.transactions < TRANSACTIONS_MAX
+        self.execution < EXECUTING / times
+            && all < MEASURING / times
+            && self.transactions < TRANSACTIONS_MAX
     }
 
     /// Admits and executes these transactions. Of the first ones, what else must be done for them
@@ -134,7 +172,7 @@ impl Spent {
             .iter()
             .map(|transaction| thread.admit(transaction))
             .collect::<Result<_, _>>()?;
-        self.admission += now() - started;
+        let admission = now() - started;
         let mut changes = (self.handled == 0).then(Vec::new);
         thread.begin_epoch();
         let started = now();
@@ -142,7 +180,10 @@ impl Spent {
             .iter()
             .map(|entry| thread.execute(entry, changes.as_mut()))
             .collect::<Result<_, _>>()?;
-        self.execution += now() - started;
+        let execution = now() - started;
+        self.each.push([micros(admission, count), micros(execution, count)]);
+        self.admission += admission;
+        self.execution += execution;
         self.transactions += count;
         if let Some(changes) = changes {
             self.handled = count;
@@ -156,9 +197,10 @@ impl Spent {
     }
 
     fn lines(&self) -> Lines {
-        let micros = |spent: Duration, of: usize| spent.as_secs_f64() * 1e6 / of.max(1) as f64;
-        let admission = micros(self.admission, self.transactions);
-        let execution = micros(self.execution, self.transactions);
+        let [admission, execution] = [0, 1].map(|stage: usize| {
+            let each = MedianRange::of(self.each.iter().map(|each| each[stage]));
+            each.map_or(0.0, |each| each.median)
+        });
         let handled = |spent| micros(spent, self.handled);
         let mut costs = vec![
             ("admission (decoding, signature, id)", admission),
@@ -177,6 +219,10 @@ impl Spent {
             costs: costs.into_iter().map(cost).collect(),
         }
     }
+}
+
+fn micros(spent: Duration, transactions: usize) -> f64 {
+    spent.as_secs_f64() * 1e6 / transactions.max(1) as f64
 }
 
 fn batch((sequence, entries): (u64, &[Entry])) -> Batch {
@@ -309,23 +355,34 @@ mod tests {
     }
 
     #[test]
+    fn many_measurements_take_no_longer_than_a_few() {
+        let ms = Duration::from_millis;
+        let spent = Spent { transactions: 1, execution: ms(400), ..Spent::default() };
+        assert!(spent.is_too_short(1) && spent.is_too_short(2) && !spent.is_too_short(3));
+        let spent = Spent { transactions: 1, admission: ms(2_000), ..Spent::default() };
+        assert!(spent.is_too_short(2) && !spent.is_too_short(3));
+        let spent = Spent { transactions: TRANSACTIONS_MAX, ..Spent::default() };
+        assert!(!spent.is_too_short(1));
+    }
+
+    #[test]
     fn what_costs_more_is_seen_to_cost_more() {
-        let micros = |spent: &Spent| spent.lines().limit_micros();
         let ms = Duration::from_millis;
         let spent = Spent {
             transactions: 1_000,
-            admission: ms(40),
-            execution: ms(10),
+            // The third one was disturbed.
+            each: vec![[39.0, 10.0], [40.0, 9.0], [90.0, 20.0], [38.0, 11.0], [41.0, 9.5]],
             handled: 100,
             encoding: ms(1),
             log: ms(2),
             digests: ms(3),
             blocks: ms(4),
+            ..Spent::default()
         };
         let lines = spent.lines();
         assert!((lines.one_thread_tps - 1e5).abs() < 1.0);
         assert!((lines.one_thread_with_signatures_tps - 2e4).abs() < 1.0);
-        assert!((micros(&spent) - 150.0).abs() < 1e-6);
+        assert!((lines.limit_micros() - 150.0).abs() < 1e-6);
     }
 
     #[test]
@@ -334,20 +391,21 @@ mod tests {
             let accounts = Some(50);
             let spec =
                 WorkloadSpec { accounts, ..WorkloadSpec::new(name.parse().unwrap(), 1, 1_234) };
-            let mut workload = spec.open().unwrap();
-            let mut thread = PlainThread::new(spec.chain_id);
-            set_up(&mut thread, &*workload).unwrap();
-            let mut spent = Spent::default();
-            spent.measure(&mut thread, workload.build(300, &|_| {})).unwrap();
-            audit(&thread, &*workload).unwrap();
-            let lines = spent.lines();
-            assert!(lines.one_thread_tps > lines.one_thread_with_signatures_tps, "{name}");
-            assert!(lines.costs.iter().all(|cost| cost.micros > 0.0), "{name}: {lines:?}");
+            let mut meter = Meter::new(&spec, 2, &ProgressBar::hidden()).unwrap();
+            for _ in 0..2 {
+                let mut spent = Spent::default();
+                let load = meter.workload.build(150, &|_| {});
+                spent.measure(&mut meter.thread, load).unwrap();
+                let lines = spent.lines();
+                assert!(lines.one_thread_tps > lines.one_thread_with_signatures_tps, "{name}");
+                assert!(lines.costs.iter().all(|cost| cost.micros > 0.0), "{name}: {lines:?}");
+            }
+            audit(&meter.thread, &*meter.workload).unwrap();
             // Transactions that it should have executed and did not are noticed, where each has
             // an effect.
-            drop(workload.build(100, &|_| {}));
-            let is_noticed = audit(&thread, &*workload).is_err();
-            assert_eq!(is_noticed, workload.reverts() == Reverts::Never, "{name}");
+            drop(meter.workload.build(100, &|_| {}));
+            let never_reverts = meter.workload.reverts() == Reverts::Never;
+            assert_eq!(meter.end().is_err(), never_reverts, "{name}");
         }
     }
 }
