@@ -48,8 +48,17 @@ fn a_run_is_verified_written_down_and_compared() {
     let passed = checks.iter().filter(|check| check["result"] == "passed").count();
     assert_eq!(passed, 3, "{summary}");
     assert!(summary["points"][0]["metrics"]["tps"]["median"].as_f64().unwrap() > 1.0);
+    // Each repeat is held against one thread, and the run against the medians.
+    let written = std::fs::read_to_string(home.join("first/run.json")).unwrap();
+    let written: Json = serde_json::from_str(&written).unwrap();
+    let beside = &written["points"][0]["repeats"][0]["lines"];
+    assert!(beside["one_thread_tps"].as_f64().unwrap() > 1.0, "{beside}");
+    assert_eq!(written["lines"], *beside, "the median of one is that one");
+    let share = &summary["points"][0]["metrics"]["unavoidable_percent"];
+    assert!(share["median"].as_f64().unwrap() > 0.0, "{summary}");
     let page = std::fs::read_to_string(home.join("first/report.html")).unwrap();
     assert!(page.contains("✓ Verified") && page.ends_with("</html>\n"));
+    assert!(page.contains("could not be avoided"));
     let csv = std::fs::read_to_string(home.join("first/samples.csv")).unwrap();
     assert!(csv.lines().any(|line| line.contains(",measuring,")), "{csv}");
 
@@ -80,6 +89,8 @@ fn a_sequencer_runs_in_the_process_of_the_first_host() {
     let run: Json = serde_json::from_str(&run).unwrap();
     assert_eq!(run["cluster"]["together"], true);
     assert_eq!(run["points"][0]["verification"]["verified"], true);
+    assert_eq!(run["points"][0]["repeats"][0]["lines"], Json::Null);
+    assert_eq!(run["lines"], Json::Null);
     let resources = &run["points"][0]["repeats"][0]["resources"];
     let of_both = |stage: &str| {
         let used = resources["cpu"].as_array().unwrap().iter();

@@ -198,7 +198,8 @@ fn lines_are_medians_stage_by_stage() {
             costs: ["admission", "log"].into_iter().zip(micros).map(cost).collect(),
         }
     };
-    let all = [measured(30.0, [1.0, 9.0]), measured(10.0, [3.0, 7.0]), measured(20.0, [2.0, 8.0])];
+    // Each of the medians is of another measurement.
+    let all = [measured(20.0, [3.0, 9.0]), measured(10.0, [2.0, 7.0]), measured(30.0, [1.0, 8.0])];
     let median = Lines::median(&all.each_ref());
     assert_eq!(median, Some(measured(20.0, [2.0, 8.0])));
 }

@@ -28,6 +28,8 @@ use plain::{Change, PlainThread};
 
 /// Transactions that are built and executed at a time.
 const CHUNK: usize = 5_000;
+/// Least chunks of a measurement: one of them may be disturbed.
+const CHUNKS_MIN: usize = 3;
 /// Transactions of a batch, and of a submission.
 const BATCH: usize = 1_000;
 /// Enough is measured when executing took so long, over all measurements, ...
@@ -153,9 +155,10 @@ impl Spent {
     fn is_too_short(&self, times: u32) -> bool {
         let handled = self.encoding + self.log + self.digests + self.blocks;
         let all = self.admission + self.execution + handled;
-        self.execution < EXECUTING / times
+        let is_short = self.execution < EXECUTING / times
             && all < MEASURING / times
-            && self.transactions < TRANSACTIONS_MAX
+            && self.transactions < TRANSACTIONS_MAX;
+        is_short || self.each.len() < CHUNKS_MIN
     }
 
     /// Admits and executes these transactions. Of the first ones, what else must be done for them
@@ -355,14 +358,17 @@ mod tests {
     }
 
     #[test]
-    fn many_measurements_take_no_longer_than_a_few() {
+    fn many_measurements_take_no_longer_than_a_few_but_for_the_least_of_each() {
         let ms = Duration::from_millis;
-        let spent = Spent { transactions: 1, execution: ms(400), ..Spent::default() };
+        let each = || vec![[1.0, 1.0]; CHUNKS_MIN];
+        let spent = Spent { execution: ms(400), each: each(), ..Spent::default() };
         assert!(spent.is_too_short(1) && spent.is_too_short(2) && !spent.is_too_short(3));
-        let spent = Spent { transactions: 1, admission: ms(2_000), ..Spent::default() };
+        let spent = Spent { admission: ms(2_000), each: each(), ..Spent::default() };
         assert!(spent.is_too_short(2) && !spent.is_too_short(3));
-        let spent = Spent { transactions: TRANSACTIONS_MAX, ..Spent::default() };
+        let spent = Spent { transactions: TRANSACTIONS_MAX, each: each(), ..Spent::default() };
         assert!(!spent.is_too_short(1));
+        let spent = Spent { execution: ms(9_000), each: vec![[1.0, 1.0]], ..Spent::default() };
+        assert!(spent.is_too_short(9), "one chunk has no median");
     }
 
     #[test]
