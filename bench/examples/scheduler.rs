@@ -198,7 +198,8 @@ fn race(
         }
 
         let entries = codec::decode::<Batch>(batch)?.entries;
-        let roles = (0..).zip(entries.into_iter().map(Role::Home)).collect();
+        let alone = |entry| Role::Home { entry, forwards: Vec::new() };
+        let roles = (0..).zip(entries.into_iter().map(alone)).collect();
         graph.receipts = Vec::with_capacity(expected.len());
         let started = processor_time();
         graph.partition.on_epoch(context, roles);
@@ -337,7 +338,7 @@ fn warm(state: &State) -> Result<Graph<'_>, Box<dyn Error>> {
     let accesses: Vec<_> = state.0.keys().map(accesses).collect();
     let reader = |accesses: &[Access]| {
         let footprint = Footprint::new(accesses.to_vec())?;
-        Ok(Role::Home(Arc::new(empty_entry(footprint))))
+        Ok(Role::Home { entry: Arc::new(empty_entry(footprint)), forwards: Vec::new() })
     };
     let readers: Result<Vec<_>, Malformed> = accesses.chunks(1_000).map(reader).collect();
     partition.on_epoch(Arc::new(context(1)), (0..).zip(readers?).collect());

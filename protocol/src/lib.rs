@@ -35,6 +35,8 @@ pub use key::{Key, Namespace, Slot};
 pub use placement::{NodeId, PartitionId, PartitionMap};
 pub use receipt::{ErrorCode, Event, Outcome, Receipt, Topics};
 pub use short::ShortBytes;
-pub use slice::{HostSlices, Push, PushItems, PushKind, Role, Slice, SliceEntry};
+pub use slice::{
+    Forward, Forwards, HostSlices, Push, PushItems, PushKind, Role, Slice, SliceEntry,
+};
 pub use transaction::{Batch, BatchRef, Entry, LaneId, RuntimeId, Transaction, TxId};
 pub use value::{Change, Delta, Value};

@@ -4,7 +4,7 @@
 //! closes the connection with a clear reason; nothing is truncated.
 
 /// Version of the wire protocol. Hosts and clients that differ in it refuse each other.
-pub const PROTOCOL_VERSION: u32 = 5;
+pub const PROTOCOL_VERSION: u32 = 6;
 
 /// Longest encoded key, bytes, with its three bytes of header.
 pub const KEY_BYTES_MAX: usize = 1_024;

@@ -21,6 +21,7 @@ pub enum Bug {
     TornEndTakenAsWhole,
     ReceiptsNotResent,
     FloorNotChecked,
+    ForwardedPastAWriter,
 }
 
 #[cfg(feature = "plant")]

@@ -3,12 +3,16 @@
 
 #![allow(missing_docs, reason = "rkyv derives fields without their documentation")]
 
+mod forward;
+
 use std::sync::Arc;
 
 use rkyv::with::Unshare;
 use rkyv::{Archive, Deserialize, Serialize};
 use smallvec::SmallVec;
 
+use self::forward::Forwarding;
+pub use self::forward::{Forward, Forwards};
 use crate::codec::{Malformed, Wire};
 use crate::epoch::Position;
 use crate::footprint::Access;
@@ -22,7 +26,13 @@ use crate::value::{Change, Value};
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub enum Role {
     /// It runs the transaction.
-    Home(#[rkyv(with = Boxed)] Arc<Entry>),
+    Home {
+        /// The transaction.
+        #[rkyv(with = Boxed)]
+        entry: Arc<Entry>,
+        /// Values of other partitions' keys that transactions here leave to one another.
+        forwards: Forwards,
+    },
     /// It owns keys of the transaction, which runs elsewhere.
     Participant {
         /// Where it runs.
@@ -30,6 +40,8 @@ pub enum Role {
         /// The keys that concern this partition, each with its index in the whole footprint.
         #[rkyv(with = Packed)]
         accesses: Vec<(u16, Access)>,
+        /// The indexes of those among them whose values the home has by itself.
+        forwarded: Vec<u16>,
     },
 }
 
@@ -56,7 +68,7 @@ impl Slice {
     #[must_use]
     pub fn size(&self) -> usize {
         let size = |role: &Role| match role {
-            Role::Home(entry) => entry.size(),
+            Role::Home { entry, forwards } => entry.size() + size_of_val(&forwards[..]),
             Role::Participant { accesses, .. } => {
                 accesses.iter().map(|(_, access)| 40 + access.key.encoded().len()).sum()
             }
@@ -83,7 +95,7 @@ impl Wire for HostSlices {
     fn check(&self) -> Result<(), Malformed> {
         let entries = self.slices.iter().flat_map(|slice| &slice.entries);
         entries.map(|entry| &entry.role).try_for_each(|role| match role {
-            Role::Home(entry) => entry.check(),
+            Role::Home { entry, .. } => entry.check(),
             Role::Participant { accesses, .. } => {
                 accesses.iter().try_for_each(|(_, access)| access.key.check())
             }
@@ -121,46 +133,68 @@ pub fn cut(batch: &Batch, map: &PartitionMap) -> Vec<Slice> {
     let mut slices: Vec<_> =
         map.partitions().map(|partition| Slice { partition, entries: Vec::new() }).collect();
     let known = batch.map_version == map.version();
+    let mut forwarding = Forwarding::default();
     for (index, entry) in (0u32..).zip(&batch.entries) {
         let home = match known && entry.home.0 < map.len() {
             true => entry.home,
             false => map.choose_home(&entry.id, &entry.footprint),
         };
-        for (partition, accesses) in participants(entry, home, map) {
-            let role = Role::Participant { home, accesses };
+        let forwards = forwarding.next(entry, home, map, &mut slices);
+        for Participant { partition, accesses, forwarded } in
+            participants(entry, home, map, &forwards)
+        {
+            let role = Role::Participant { home, accesses, forwarded };
             slices[partition.index()].entries.push(SliceEntry { index, role });
         }
-        let role = Role::Home(match entry.home == home {
+        let entry = match entry.home == home {
             true => entry.clone(),
             false => Arc::new(Entry { home, ..Entry::clone(entry) }),
-        });
+        };
+        let role = Role::Home { entry, forwards };
         slices[home.index()].entries.push(SliceEntry { index, role });
     }
     slices
 }
 
-/// The partitions other than the home that have a part in a transaction, with their accesses.
+/// A partition other than the home that has a part in a transaction.
+struct Participant {
+    partition: PartitionId,
+    accesses: Vec<(u16, Access)>,
+    forwarded: Vec<u16>,
+}
+
+/// The partitions other than the home that have a part in a transaction to which values are `left`.
+/// Who only reads what is left has no part in it.
 fn participants(
     entry: &Entry,
     home: PartitionId,
     map: &PartitionMap,
-) -> Vec<(PartitionId, Vec<(u16, Access)>)> {
-    let mut parts: Vec<(PartitionId, Vec<(u16, Access)>)> = Vec::new();
-    let mut add = |partition: PartitionId, index: u16, access: &Access| {
+    left: &[(u16, Forward)],
+) -> Vec<Participant> {
+    let mut parts: Vec<Participant> = Vec::new();
+    let mut left = left.iter().map(|(index, _)| *index).peekable();
+    let mut add = |partition: PartitionId, index: u16, access: &Access, is_left: bool| {
         if partition == home {
             return;
         }
-        let item = (index, access.clone());
-        match parts.iter_mut().find(|(known, _)| *known == partition) {
-            Some((_, accesses)) => accesses.push(item),
-            None => parts.push((partition, vec![item])),
+        let place = parts.iter().position(|known| known.partition == partition);
+        let place = place.unwrap_or_else(|| {
+            parts.push(Participant { partition, accesses: Vec::new(), forwarded: Vec::new() });
+            parts.len() - 1
+        });
+        parts[place].accesses.push((index, access.clone()));
+        if is_left {
+            parts[place].forwarded.push(index);
         }
     };
     for (index, access) in entry.footprint.indexed() {
+        let is_left = left.next_if_eq(&index).is_some();
         if !access.key.is_replicated() {
-            add(map.owner(&access.key), index, access);
+            if access.mode.may_change() || !is_left {
+                add(map.owner(&access.key), index, access, is_left);
+            }
         } else if access.mode.may_change() {
-            map.partitions().for_each(|partition| add(partition, index, access));
+            map.partitions().for_each(|partition| add(partition, index, access, false));
         }
     }
     parts

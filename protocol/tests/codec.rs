@@ -195,9 +195,15 @@ fn push() -> impl Strategy<Value = Push> {
 
 fn host_slices() -> impl Strategy<Value = HostSlices> {
     let accesses = vec((any::<u16>(), access()), 0..4);
+    let forward = prop_oneof![Just(Forward::First), Just(Forward::Next), Just(Forward::Last)];
+    let forwards = vec((any::<u16>(), forward), 0..4);
+    let forwarded = vec(any::<u16>(), 0..3);
     let role = prop_oneof![
-        entry().prop_map(|entry| Role::Home(Arc::new(entry))),
-        (partition(), accesses).prop_map(|(home, accesses)| Role::Participant { home, accesses }),
+        (entry(), forwards)
+            .prop_map(|(entry, forwards)| Role::Home { entry: Arc::new(entry), forwards }),
+        (partition(), accesses, forwarded).prop_map(|(home, accesses, forwarded)| {
+            Role::Participant { home, accesses, forwarded }
+        }),
     ];
     let entry = (any::<u32>(), role).prop_map(|(index, role)| SliceEntry { index, role });
     let slice = (partition(), vec(entry, 0..3))

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use parsec_protocol::plant::{self, Bug};
 use parsec_protocol::{
-    Access, Change, Entry, EpochNumber, PartitionId, Position, Push, PushItems, PushKind, Value,
-    slice,
+    Access, Change, Entry, EpochNumber, Forward, PartitionId, Position, Push, PushItems, PushKind,
+    Value, slice,
 };
+use smallvec::SmallVec;
 
+use crate::copies::CopyAccess;
 use crate::epochs::Epochs;
 use crate::keys::{KeyIndex, KeyTable};
 use crate::limits::EARLY_PUSHES_MAX;
@@ -102,13 +104,37 @@ impl Partition {
         entering: &mut Entering,
         home: PartitionId,
         accesses: &[(u16, Access)],
+        forwarded: &[u16],
     ) -> Part {
         for (index, access) in accesses {
-            let pushed = slice::is_remote_read(home, access, &self.map);
-            self.enter_key(entering, (*index, access), pushed);
+            let is_read = slice::is_remote_read(home, access, &self.map);
+            let pushed = is_read && !forwarded.contains(index);
+            self.enter_key(entering, (*index, access), Some(pushed));
         }
         let awaited = accesses.iter().filter(|(_, access)| access.mode.may_change()).count();
-        Part::Participant { home, changes: Vec::with_capacity(awaited), awaited, holds: false }
+        let (changes, late) = (Vec::with_capacity(awaited), entering.late);
+        Part::Participant { home, changes, awaited, late, holds: false }
+    }
+
+    /// Enters a transaction into the copy of another partition's key, or makes one with it. `None` if
+    /// there is none to enter, which no sequencer brings about.
+    pub(crate) fn enter_copy(
+        &mut self,
+        entering: &mut Entering,
+        index: u16,
+        Access { key, mode }: &Access,
+        how: Forward,
+    ) -> Option<CopyAccess> {
+        let (node, mode, is_left) = (entering.index, *mode, how.is_left());
+        let copy = match is_left {
+            false => self.copies.begin(key, node, mode),
+            true => {
+                let (copy, missing) = self.copies.enter(key, node, mode, how.goes_on())?;
+                entering.missing += missing;
+                copy
+            }
+        };
+        Some(CopyAccess { index, mode, copy, is_left })
     }
 
     pub(crate) fn deliver(&mut self, index: NodeIndex, kind: Arc<PushKind>) {
@@ -124,25 +150,34 @@ impl Partition {
         }
     }
 
-    /// Whether the value was awaited.
+    /// Whether the value was awaited. If it is left to others here, they have it from now on.
     fn deliver_read(&mut self, index: NodeIndex, item: u16, value: Option<Value>) -> bool {
         // One that is being executed awaits nothing: what comes again is not heard any more.
-        let Part::Home { entry: Some(_), remote, .. } = &mut self.nodes.get_mut(index).part else {
+        let part = &mut self.nodes.get_mut(index).part;
+        let Part::Home { entry: Some(_), remote, copies, .. } = part else {
             return false;
         };
         let Ok(place) = remote.binary_search_by_key(&item, |(index, _)| *index) else {
             return false;
         };
-        let awaited = remote[place].1.is_none();
-        if awaited {
+        if remote[place].1.is_some() {
+            return false;
+        }
+        if let Some(access) = copies.iter().find(|access| access.index == item) {
+            let waiting = self.copies.fill(access.copy, value.clone());
+            remote[place].1 = Some(value);
+            waiting.into_iter().for_each(|node| self.found_one(node));
+        } else {
             remote[place].1 = Some(value);
         }
-        awaited
+        true
     }
 
     fn deliver_writes(&mut self, index: NodeIndex, items: PushItems<Change>) {
         let node = self.nodes.get_mut(index);
-        let Part::Participant { changes, awaited, holds, .. } = &mut node.part else { return };
+        let Part::Participant { changes, awaited, late, holds, .. } = &mut node.part else {
+            return;
+        };
         for (item, change) in items {
             let expected = node.accesses.iter().any(|a| a.index == item && a.mode.may_change());
             if expected && !changes.iter().any(|(known, _)| *known == item) {
@@ -150,28 +185,52 @@ impl Partition {
                 *awaited -= 1;
             }
         }
-        if *awaited == 0 && *holds {
+        if *awaited == 0 && *late == 0 && *holds {
             self.complete_participant(index);
         }
     }
 
-    /// A participant holds its keys: it pushes their values, and is done if it awaits no changes.
+    /// A participant holds the keys whose values it pushes: it pushes them. It is done if it holds the
+    /// others, too, and awaits no changes.
     pub(crate) fn participate(&mut self, index: NodeIndex) {
         let node = self.nodes.get_mut(index);
-        let Part::Participant { home, awaited, holds, .. } = &mut node.part else { return };
-        *holds = true;
-        let (home, awaited) = (*home, *awaited);
+        let Part::Participant { home, awaited, late, holds, .. } = &mut node.part else { return };
+        let has_pushed = std::mem::replace(holds, true);
+        let (home, is_done) = (*home, *awaited == 0 && *late == 0);
+        if !has_pushed {
+            self.push_reads(index, home);
+        }
+        if is_done {
+            self.complete_participant(index);
+        } else if !has_pushed {
+            self.let_go_of_read(index);
+        }
+    }
+
+    fn push_reads(&mut self, index: NodeIndex, home: PartitionId) {
+        let node = self.nodes.get_mut(index);
         let pushed = node.accesses.iter().filter(|access| access.pushed);
         let value = |key| value_to_push(&self.keys, &self.epochs, key);
-        let items: PushItems<_> = pushed.map(|access| (access.index, value(access.key))).collect();
+        let mut items: PushItems<_> =
+            pushed.map(|access| (access.index, value(access.key))).collect();
+        items.extend(std::mem::take(&mut node.read));
         let position = node.position;
         if !items.is_empty() {
             let kind = Arc::new(PushKind::Reads(items));
             self.push(Push { position, from: self.id, to: home, kind });
         }
-        if awaited == 0 {
-            self.complete_participant(index);
+    }
+
+    /// Lets the keys go that a participant has only read: their values are pushed.
+    fn let_go_of_read(&mut self, index: NodeIndex) {
+        let accesses = &mut self.nodes.get_mut(index).accesses;
+        let read: SmallVec<[KeyIndex; 8]> =
+            accesses.iter().filter(|access| !access.mode.may_change()).map(|a| a.key).collect();
+        if read.is_empty() {
+            return;
         }
+        accesses.retain(|access| access.mode.may_change());
+        read.into_iter().for_each(|key| self.let_go(key));
     }
 
     fn complete_participant(&mut self, index: NodeIndex) {

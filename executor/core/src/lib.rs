@@ -11,6 +11,7 @@
 //! This crate must not know how a transaction is executed, how a partition is stored, or who
 //! ordered the transactions and how.
 
+mod copies;
 mod epochs;
 mod exchange;
 pub mod frames;

@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 use parsec_protocol::{Change, Entry, Mode, PartitionId, Position, Value};
 use smallvec::SmallVec;
 
+use crate::copies::CopyAccess;
 use crate::keys::KeyIndex;
 
 /// A transaction that a partition has in hand.
@@ -30,9 +31,13 @@ pub(crate) type LocalAccesses = SmallVec<[LocalAccess; 12]>;
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) position: Position,
-    /// How many things it waits for: keys that others hold, values being fetched or pushed.
+    /// How many things it waits for before it is ready to run, or to push: keys that others hold, values
+    /// being fetched or pushed.
     pub(crate) missing: u32,
     pub(crate) accesses: LocalAccesses,
+    /// What it has read of keys that others wanted, which it does not hold any more: by index in the
+    /// footprint.
+    pub(crate) read: Vec<(u16, Option<Value>)>,
     pub(crate) part: Part,
 }
 
@@ -49,6 +54,8 @@ pub(crate) enum Part {
         /// The values that other partitions push, by index in the footprint; the outer `None`
         /// until it has come.
         remote: Vec<(u16, Option<Option<Value>>)>,
+        /// Values of other partitions' keys that transactions here leave to one another.
+        copies: Vec<CopyAccess>,
         /// The partitions that wait for what it did to their keys.
         participants: Participants,
     },
@@ -59,7 +66,10 @@ pub(crate) enum Part {
         changes: Vec<(u16, Change)>,
         /// How many have not.
         awaited: usize,
-        /// Whether it holds its keys, and has pushed their values.
+        /// How many things it waits for with those keys whose values it does not push: it has to hold
+        /// them only when it changes them.
+        late: u32,
+        /// Whether it holds the others, and has pushed their values.
         holds: bool,
     },
 }
@@ -68,8 +78,8 @@ impl Part {
     /// Whether other partitions have a part in the transaction.
     pub(crate) fn is_shared(&self) -> bool {
         match self {
-            Self::Home { remote, participants, .. } => {
-                !remote.is_empty() || !participants.is_empty()
+            Self::Home { remote, copies, participants, .. } => {
+                !remote.is_empty() || !copies.is_empty() || !participants.is_empty()
             }
             Self::Participant { .. } => true,
         }

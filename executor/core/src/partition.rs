@@ -9,7 +9,8 @@
 //!   on_push    ──▶ ▼  missing = 0
 //!                home: take_ready ──▶ (a worker executes) ──▶ on_executed: apply here, push
 //!                  │                                          changes to the participants
-//!                participant: push values to the home, await changes (on_push), apply
+//!                participant: push values to the home; when it holds the other keys, too, and the
+//!                  │                                          changes have come (on_push), apply
 //!                  ▼
 //!                release the keys: the next in their queues miss one thing less
 //!                  ▼
@@ -17,8 +18,9 @@
 //! ```
 //!
 //! **Invariants**
-//! - A value is read and written only by a transaction that holds its key, so that for each key
-//!   the order is the agreed one; nothing else orders transactions, and epochs are no barrier.
+//! - A value is read and written only by a transaction that holds its key, or the [copy](Copies) of
+//!   it that transactions here leave to one another, so that for each key the order is the agreed one;
+//!   nothing else orders transactions, and epochs are no barrier.
 //! - There is no deadlock: every queue is entered in the agreed order, so of all unfinished
 //!   transactions of the cluster the first waits for nobody.
 //! - Epochs finish in order, each once; the writes of an epoch are those of its last writers.
@@ -29,10 +31,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parsec_protocol::{
-    Access, Change, Entry, EpochNumber, Key, Mode, PartitionId, PartitionMap, Position, Push,
-    Receipt, Role, Value,
+    Access, Change, Entry, EpochNumber, Forward, Key, Mode, PartitionId, PartitionMap, Position,
+    Push, Receipt, Role, Value,
 };
+use smallvec::SmallVec;
 
+use crate::copies::Copies;
 use crate::epochs::{Epochs, FinishedEpoch};
 use crate::exchange::Early;
 use crate::intake::EpochContext;
@@ -60,15 +64,20 @@ pub struct Task {
 /// A transaction that is entered into the queues of its keys, and is no node yet.
 pub(crate) struct Entering {
     /// Where its node will be.
-    index: NodeIndex,
-    missing: u32,
+    pub(crate) index: NodeIndex,
+    pub(crate) missing: u32,
+    /// What it waits for with keys whose values it has to hold only when it changes them.
+    pub(crate) late: u32,
     accesses: LocalAccesses,
+    /// Keys that it shares with readers before it.
+    shared: SmallVec<[KeyIndex; 8]>,
 }
 
 impl Entering {
     /// One with so many keys here, at most.
     fn new(index: NodeIndex, keys: usize) -> Self {
-        Self { index, missing: 0, accesses: LocalAccesses::with_capacity(keys) }
+        let accesses = LocalAccesses::with_capacity(keys);
+        Self { index, missing: 0, late: 0, accesses, shared: SmallVec::new() }
     }
 }
 
@@ -97,6 +106,7 @@ pub struct Partition {
     pub(crate) map: Arc<PartitionMap>,
     pub(crate) keys: KeyTable,
     pub(crate) nodes: Nodes,
+    pub(crate) copies: Copies,
     /// Transactions of epochs that were taken in, which are not nodes yet.
     pending: Pending,
     /// Where keys of the next of them were when they were looked for.
@@ -106,8 +116,9 @@ pub struct Partition {
     ready_low: usize,
     /// ... until so many are.
     ready_ahead: usize,
-    /// Participants that hold all their keys from now on. A queue, because one that is done at
-    /// once lets others follow: a chain of them would else be as deep on the stack as it is long.
+    /// Participants that hold all keys that they push, or all that they have, from now on. A queue,
+    /// because one that is done at once lets others follow: a chain of them would else be as deep on
+    /// the stack as it is long.
     holding: VecDeque<NodeIndex>,
     pub(crate) epochs: Epochs,
     pub(crate) early: Early,
@@ -135,6 +146,7 @@ impl Partition {
             map,
             keys: KeyTable::new(keys_max, applied),
             nodes: Nodes::default(),
+            copies: Copies::default(),
             pending: Pending::default(),
             places: Places::default(),
             ready: VecDeque::new(),
@@ -182,7 +194,7 @@ impl Partition {
     /// The value of a key came from the store.
     pub fn on_fetched(&mut self, index: KeyIndex, value: Option<Value>) {
         for node in self.keys.on_fetched(index, value) {
-            self.found_one(node);
+            self.found_key(node, index);
         }
         self.settle();
     }
@@ -205,11 +217,14 @@ impl Partition {
     pub fn on_executed(&mut self, task: Task, changes: Vec<Change>, receipt: Receipt) {
         let node = self.nodes.remove(task.node);
         let epoch = node.position.epoch;
-        let Part::Home { participants, .. } = &node.part else {
+        let Part::Home { participants, copies, .. } = &node.part else {
             unreachable!("only homes are handed out as tasks");
         };
         for participant in participants {
             self.push_writes(*participant, node.position, &task.entry, &changes);
+        }
+        for access in copies.iter().filter(|access| access.mode.may_change()) {
+            self.copies.change(access.copy, &changes[usize::from(access.index)]);
         }
         let mut local = node.accesses.iter().peekable();
         let accesses =
@@ -262,7 +277,7 @@ impl Partition {
         }
         let index = self.ready.pop_front()?;
         let node = self.nodes.get_mut(index);
-        let Part::Home { entry, remote, .. } = &mut node.part else {
+        let Part::Home { entry, remote, copies, .. } = &mut node.part else {
             unreachable!("only homes become ready");
         };
         let entry = entry.take().expect("a task is handed out once");
@@ -277,6 +292,12 @@ impl Partition {
         }
         for (index, value) in remote {
             values[usize::from(*index)] = value.take().flatten();
+        }
+        for (index, value) in std::mem::take(&mut node.read) {
+            values[usize::from(index)] = value;
+        }
+        for access in copies.iter().filter(|access| access.is_left) {
+            values[usize::from(access.index)] = self.copies.value(access.copy);
         }
         let position = node.position;
         let context = self.epochs.get_mut(position.epoch).context.clone();
@@ -376,20 +397,22 @@ impl Partition {
         let (home, part) = accesses(&role);
         let mut entering = Entering::new(self.nodes.reserve(), home.len() + part.len());
         let part = match role {
-            Role::Home(entry) => {
+            Role::Home { entry, forwards } => {
                 self.traffic.homed += 1;
-                self.enter_home(&mut entering, entry)
+                self.enter_home(&mut entering, entry, &forwards)
             }
-            Role::Participant { home, accesses } => {
+            Role::Participant { home, accesses, forwarded } => {
                 self.traffic.participations += 1;
-                self.enter_participant(&mut entering, home, &accesses)
+                self.enter_participant(&mut entering, home, &accesses, &forwarded)
             }
         };
-        let Entering { index, missing, accesses } = entering;
+        let Entering { index, missing, accesses, shared, .. } = entering;
         let is_shared = part.is_shared();
-        self.nodes.place(index, Node { position, missing, accesses, part });
+        self.nodes.place(index, Node { position, missing, accesses, read: Vec::new(), part });
         if missing == 0 {
             self.found_all(index);
+        } else {
+            shared.into_iter().for_each(|key| self.read_early(index, key));
         }
         if is_shared {
             for push in self.early.take(position) {
@@ -398,22 +421,34 @@ impl Partition {
         }
     }
 
-    fn enter_home(&mut self, entering: &mut Entering, entry: Arc<Entry>) -> Part {
-        let mut remote = Vec::new();
+    fn enter_home(
+        &mut self,
+        entering: &mut Entering,
+        entry: Arc<Entry>,
+        forwards: &[(u16, Forward)],
+    ) -> Part {
+        let (mut remote, mut copies) = (Vec::new(), Vec::with_capacity(forwards.len()));
+        let mut forwards = forwards.iter().peekable();
         let mut participants = Participants::new();
         for (index, access) in entry.footprint.indexed() {
             let owner = self.map.owner(&access.key);
             if self.is_here(&access.key, owner) {
-                self.enter_key(entering, (index, access), false);
+                self.enter_key(entering, (index, access), None);
             } else if access.mode.needs_value() {
-                remote.push((index, None));
+                let forward = forwards.next_if(|(next, _)| *next == index);
+                let copy =
+                    forward.and_then(|(_, how)| self.enter_copy(entering, index, access, *how));
+                if copy.is_none_or(|copy| !copy.is_left) {
+                    remote.push((index, None));
+                }
+                copies.extend(copy);
             }
             if access.mode.may_change() {
                 self.add_writers(access, owner, &mut participants);
             }
         }
         entering.missing += u32::try_from(remote.len()).expect("a footprint's keys fit a u16");
-        Part::Home { entry: Some(entry), remote, participants }
+        Part::Home { entry: Some(entry), remote, copies, participants }
     }
 
     /// Adds the partitions other than this one that a write to a key has as participants.
@@ -430,12 +465,13 @@ impl Partition {
     }
 
     /// Enters a transaction into the queue of a key: of the one whose place is next, because the keys of
-    /// transactions are entered in the order in which they were found.
+    /// transactions are entered in the order in which they were found. Of a participant's is told
+    /// whether their values are `pushed`.
     pub(crate) fn enter_key(
         &mut self,
         entering: &mut Entering,
         (index, access): (u16, &Access),
-        pushed: bool,
+        pushed: Option<bool>,
     ) {
         let place = self.places.take().expect("the keys of what is entered were looked for");
         let counted = || !access.key.is_replicated() || self.map.owner(&access.key) == self.id;
@@ -444,12 +480,38 @@ impl Partition {
             self.outputs.push_back(Output::Fetch { index: key, key: access.key.clone() });
         }
         let state = self.keys.get_mut(key);
-        entering.missing += u32::from(!state.queue.enter(entering.index, access.mode));
+        let is_free = state.queue.is_empty();
+        let holds = state.queue.enter(entering.index, access.mode);
+        let mut missing = u32::from(!holds);
+        if holds && !is_free && access.mode == Mode::Read {
+            entering.shared.push(key);
+        }
         if let Cached::Fetching(waiting) = &mut state.cached {
             waiting.push(entering.index);
-            entering.missing += 1;
+            missing += 1;
         }
+        match pushed {
+            Some(false) => entering.late += missing,
+            _ => entering.missing += missing,
+        }
+        let pushed = pushed == Some(true);
         entering.accesses.push(LocalAccess { index, mode: access.mode, key, pushed });
+    }
+
+    /// A node misses one thing less with one of its keys.
+    pub(crate) fn found_key(&mut self, index: NodeIndex, key: KeyIndex) {
+        let node = self.nodes.get_mut(index);
+        match &mut node.part {
+            Part::Participant { late, awaited, holds, .. }
+                if node.accesses.iter().any(|access| access.key == key && !access.pushed) =>
+            {
+                *late -= 1;
+                if *late == 0 && *awaited == 0 && *holds {
+                    self.holding.push_back(index);
+                }
+            }
+            _ => self.found_one(index),
+        }
     }
 
     /// A node misses one thing less.
@@ -486,11 +548,40 @@ impl Partition {
         }
     }
 
+    /// Reads a key that a node holds, and lets the key go, while the node still waits for others: a
+    /// reader is done with a key when it has the value, and a writer behind it need not wait for what
+    /// else that transaction waits for.
+    fn read_early(&mut self, index: NodeIndex, key: KeyIndex) {
+        let node = self.nodes.get_mut(index);
+        let is_read = |access: &LocalAccess| access.key == key && access.mode == Mode::Read;
+        let Some(at) = node.accesses.iter().position(is_read) else { return };
+        let Cached::Known(value) = &self.keys.get(key).cached else { return };
+        node.read.push((node.accesses[at].index, value.clone()));
+        node.accesses.remove(at);
+        self.let_go(key);
+    }
+
+    /// One that holds a key lets it go.
+    pub(crate) fn let_go(&mut self, key: KeyIndex) {
+        for next in self.keys.get_mut(key).queue.leave().into_iter().flatten() {
+            self.found_key(next, key);
+            // Readers are followed by others than readers, so this comes back once at most.
+            if self.nodes.get(next).missing > 0 {
+                self.read_early(next, key);
+            }
+        }
+    }
+
     /// Lets the keys of a node go, and counts it as done.
     pub(crate) fn release(&mut self, node: &Node) {
         for access in &node.accesses {
-            let next = self.keys.get_mut(access.key).queue.leave();
-            next.into_iter().flatten().for_each(|next| self.found_one(next));
+            self.let_go(access.key);
+        }
+        if let Part::Home { copies, .. } = &node.part {
+            for access in copies {
+                let next = self.copies.leave(access.copy);
+                next.into_iter().flatten().for_each(|next| self.found_one(next));
+            }
         }
         self.epochs.get_mut(node.position.epoch).outstanding -= 1;
     }
@@ -499,7 +590,7 @@ impl Partition {
 /// The accesses of a transaction that runs here, or those by which this partition has a part in it.
 fn accesses(role: &Role) -> (&[Access], &[(u16, Access)]) {
     match role {
-        Role::Home(entry) => (entry.footprint.accesses(), &[]),
+        Role::Home { entry, .. } => (entry.footprint.accesses(), &[]),
         Role::Participant { accesses, .. } => (&[], accesses),
     }
 }

@@ -220,7 +220,7 @@ fn expected_traffic(cluster: &Cluster<'_>, counted: &[Traffic]) -> Vec<Traffic> 
         let traffic = &mut expected[slice.partition.index()];
         for entry in slice.entries {
             match entry.role {
-                Role::Home(_) => traffic.homed += 1,
+                Role::Home { .. } => traffic.homed += 1,
                 Role::Participant { .. } => traffic.participations += 1,
             }
         }

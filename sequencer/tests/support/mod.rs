@@ -202,7 +202,7 @@ fn homes(slices: &[Slice]) -> BTreeMap<u32, parsec_protocol::Entry> {
     let entries = slices.iter().flat_map(|slice| &slice.entries);
     entries
         .filter_map(|entry| match &entry.role {
-            Role::Home(home) => Some((entry.index, (**home).clone())),
+            Role::Home { entry: home, .. } => Some((entry.index, (**home).clone())),
             Role::Participant { .. } => None,
         })
         .collect()

@@ -100,6 +100,12 @@ pub const PLANTS: &[Plant] = &[
         1_000,
         "a store that has lost what was durable opens without a word",
     ),
+    plant(
+        Bug::ForwardedPastAWriter,
+        "forwarded-past-a-writer",
+        150,
+        "a home goes on with a value that was changed elsewhere in between",
+    ),
 ];
 
 /// The bug of a name.

@@ -97,8 +97,9 @@ async fn the_partition_of_a_tokens_address_has_no_more_to_do_than_others() {
     running.stop().await;
 }
 
-/// The counts would show it if a contract's own partition were asked: here each call asks for the
-/// contract's balance.
+/// The counts would show it if a contract's own partition were asked: here each call needs the
+/// contract's balance. It is asked once for each home and batch at least; what it says is left to those
+/// that come after.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_contract_that_consults_its_own_balance_has_traffic_at_home() {
     let house = House::in_memory(Shape::FOUR);
@@ -113,8 +114,7 @@ async fn a_contract_that_consults_its_own_balance_has_traffic_at_home() {
     for _ in 0..10 {
         calls.extend(wallets.iter_mut().map(|wallet| wallet.sign(Some(contract), Bytes::new())));
     }
-    let count = calls.len() as u64;
     let traffic = traffic_of(&running, calls).await[&owner(&contract)];
-    assert!(traffic.homed + traffic.participations >= count, "{traffic:?}");
+    assert!(traffic.participations > 0 && traffic.pushes_sent > 0, "{traffic:?}");
     running.stop().await;
 }

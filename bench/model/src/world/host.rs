@@ -240,7 +240,8 @@ impl Simulation<'_> {
         for event in std::mem::take(&mut shard.inbox) {
             match event {
                 ShardEvent::Epoch(context, entries) => {
-                    let parts = entries.iter().filter(|(_, role)| !matches!(role, Role::Home(_)));
+                    let parts =
+                        entries.iter().filter(|(_, role)| !matches!(role, Role::Home { .. }));
                     work.parts += parts.count() as u64;
                     work.events += 1;
                     shard.core.on_epoch(context, entries);

@@ -123,7 +123,7 @@ impl Host {
             assert_eq!(slices.digest, batch.digest);
             for slice in slices.slices {
                 for entry in slice.entries {
-                    let Role::Home(home) = entry.role else { continue };
+                    let Role::Home { entry: home, .. } = entry.role else { continue };
                     let position = Position { epoch: number, index: first + entry.index };
                     self.homes
                         .entry((number, slice.partition))

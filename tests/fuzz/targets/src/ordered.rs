@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use parsec_executor_core::Intake;
 use parsec_protocol::slice::{self, concerns};
 use parsec_protocol::{
-    Batch, EpochNumber, EpochRecord, HostSlices, PartitionId, PartitionMap, Role, codec,
+    Access, Batch, EpochNumber, EpochRecord, HostSlices, PartitionId, PartitionMap, Role, codec,
 };
 
 use crate::encoded::{Encoded, decode};
@@ -40,17 +40,33 @@ fn of_a_batch(batch: &Batch, archive: &[u8], map: &PartitionMap) {
     for slice in &slices {
         for item in &slice.entries {
             let entry = &batch.entries[usize::try_from(item.index).unwrap()];
-            let concerned = |home: PartitionId| {
-                let accesses = entry.footprint.indexed();
-                let here = accesses.filter(|(_, a)| concerns(slice.partition, home, a, map));
-                here.map(|(index, access)| (index, access.clone())).collect::<Vec<_>>()
+            // Of those keys that it only reads, some may be left to it by another one at its home.
+            let is_part = |home: PartitionId, accesses: &[(u16, Access)]| {
+                let mut told = accesses.iter().peekable();
+                let concerned = entry
+                    .footprint
+                    .indexed()
+                    .filter(|(_, access)| concerns(slice.partition, home, access, map));
+                let is_told = concerned.map(|(index, access)| {
+                    let told = told.next_if(|(at, told)| (*at, told) == (index, access));
+                    told.is_some() || !access.mode.may_change()
+                });
+                is_told.fold(true, |all, one| all && one) && told.next().is_none()
             };
             match &item.role {
-                Role::Home(home) => {
+                Role::Home { entry: home, forwards } => {
+                    assert!(forwards.is_sorted_by_key(|(index, _)| *index));
                     assert!(homes.insert(item.index), "a transaction has two homes");
                     assert_eq!((home.home, &home.footprint), (slice.partition, &entry.footprint));
                 }
-                Role::Participant { home, accesses } => assert_eq!(*accesses, concerned(*home)),
+                Role::Participant { home, accesses, forwarded } => {
+                    assert!(
+                        is_part(*home, accesses),
+                        "a partition has no part that it should have"
+                    );
+                    let is_there = |index| accesses.iter().any(|(at, _)| at == index);
+                    assert!(forwarded.iter().all(is_there));
+                }
             }
         }
     }
@@ -66,7 +82,7 @@ fn of_a_batch(batch: &Batch, archive: &[u8], map: &PartitionMap) {
     let record = EpochRecord { number, timestamp_ms: 0, block: 0, parent, batches };
     let ready = intake.on_epoch(record).unwrap().expect("the first epoch comes out");
     let homes = ready.partitions.iter().flat_map(|(_, entries)| entries);
-    let homes = homes.filter(|(_, role)| matches!(role, Role::Home(_))).count();
+    let homes = homes.filter(|(_, role)| matches!(role, Role::Home { .. })).count();
     assert_eq!(homes, batch.entries.len());
 }
 
