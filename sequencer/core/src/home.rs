@@ -6,10 +6,11 @@
 //! (Hermes, T-Part: at most 1.25 times the mean).
 //!
 //! A key that recent transactions wrote again and again is the head of a *hot chain*: each waits for
-//! the one before. A link that runs where the key lives costs nothing; one that runs elsewhere costs
-//! two hops, and everyone behind it waits for them. So a hot key weighs more than any other, and its
-//! partition is not passed over: a chain that crosses the network at each link would be slower than
-//! the partition that is spared.
+//! the one before. A link that runs where the one before it ran costs nothing: there its key lives, or
+//! the value is left to it ([`Forward`](parsec_protocol::Forward)). One that runs elsewhere costs a hop
+//! or two, and everyone behind it waits for them. So a hot key weighs more than any other, its
+//! partition is not passed over, and of several that are as hot it is always the same: a chain that
+//! crosses the network at each link would be slower than the partition that is spared.
 
 use parsec_protocol::{Access, Entry, Mode, PartitionId, PartitionMap};
 use smallvec::SmallVec;
@@ -130,7 +131,16 @@ impl HomeChooser {
             (candidate.weight, std::cmp::Reverse(load))
         };
         let heaviest = candidates.iter().max_by_key(rank).expect("there are several");
-        if heaviest.weight >= HOT_WEIGHT || self.load.has_room(heaviest.partition) {
+        if heaviest.weight >= HOT_WEIGHT {
+            // Several hot keys that are always written together are about as hot: their heat is counted
+            // only about. Always the same of their partitions, whatever else there is, or each link would
+            // run elsewhere than the one before.
+            let about = heaviest.weight / 4 * 3;
+            let hottest = candidates.iter().filter(|known| known.weight >= about);
+            let first = hottest.map(|known| known.partition).min();
+            return first.unwrap_or(heaviest.partition);
+        }
+        if self.load.has_room(heaviest.partition) {
             return heaviest.partition;
         }
         // Those that only add to a key wait for nothing, so running there would help nobody.
@@ -327,6 +337,22 @@ mod tests {
         }
         let both = [(hot, Mode::Write), (warm, Mode::Write)];
         assert_eq!(chooser.choose(&entry(0, &both)), PartitionId(1));
+    }
+
+    #[test]
+    fn keys_that_are_always_written_together_have_one_home() {
+        let mut chooser = chooser();
+        let pool = [key(3, 0), key(1, 0), key(2, 0)].map(|key| (key, Mode::Write));
+        let mut homes = std::collections::BTreeSet::new();
+        for number in 0..5_000 {
+            // What else each of them has is anywhere.
+            let own = (key(u16::try_from(number % 4).unwrap(), number), Mode::Write);
+            let home = chooser.choose(&entry(number, &[&pool[..], &[own]].concat()));
+            if number > HOT_WRITES {
+                homes.insert(home);
+            }
+        }
+        assert_eq!(homes.len(), 1, "{homes:?}");
     }
 
     #[test]

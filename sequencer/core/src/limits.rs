@@ -39,6 +39,8 @@ pub const EPOCH_INTERVAL_MIN_US: u64 = 4_000;
 pub const EPOCH_INTERVAL_PER_HOST_US: u64 = 500;
 /// ... but never more than that: it is what waiting for an epoch adds to latency.
 pub const EPOCH_INTERVAL_MAX_US: u64 = 20_000;
+/// How many epochs the slowest partition may be behind before they are further apart.
+pub const EPOCHS_UNHURRIED: u64 = 8;
 
 /// Most ids written to the index at a time.
 pub const INDEX_IDS_PER_WRITE: usize = 16_384;

@@ -26,7 +26,8 @@ pub struct LaneOptions {
     pub retained_bytes_max: usize,
     /// Most epochs remembered because an earlier one is unfinished.
     pub retained_epochs_max: usize,
-    /// Microseconds between epochs, at least, unless nothing is executing.
+    /// Microseconds between epochs, at least, unless nothing is executing. More if partitions are
+    /// behind ([`limits::EPOCHS_UNHURRIED`]).
     pub epoch_interval_min_us: u64,
     /// A key whose value sums up what all epochs so far came to (the hashes of Ethereum's blocks,
     /// which depend on receipts). A transaction that may touch it is put into a batch only when

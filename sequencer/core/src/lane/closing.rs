@@ -6,13 +6,20 @@ use parsec_protocol::limits::EPOCH_BATCHES_MAX;
 use parsec_protocol::{Batch, BatchRef, Entry, codec};
 
 use super::{Flight, Known, Lane, Stage, Summary};
+use crate::limits::{EPOCH_INTERVAL_MAX_US, EPOCHS_UNHURRIED};
 use crate::{LaneOptions, Output, Tick};
 
 impl Lane {
     /// Whether the ledger is free, and it is not too soon for another epoch.
     pub(super) fn may_close_partial(&self, now: Tick) -> bool {
-        let due = self.closed_at.after(self.options.epoch_interval_min_us);
+        let due = self.closed_at.after(self.epoch_interval_us());
         self.ledger_is_free && (self.executing == 0 || now >= due)
+    }
+
+    /// Microseconds between epochs, at present.
+    pub(super) fn epoch_interval_us(&self) -> u64 {
+        let behind = self.window.last().0.saturating_sub(self.applied.0);
+        epoch_interval_us(self.options.epoch_interval_min_us, behind)
     }
 
     pub(super) fn has_full_batch(&self) -> bool {
@@ -149,5 +156,30 @@ impl Lane {
                 None
             }
         }
+    }
+}
+
+/// Microseconds between epochs while the slowest partition is so many of them `behind`: more than
+/// `least` if those are many. What is ordered then waits anyway, and larger batches cost less each,
+/// and leave more values where they are ([`Forward`](parsec_protocol::Forward)).
+fn epoch_interval_us(least: u64, behind: u64) -> u64 {
+    let stretched = least.saturating_mul(behind) / EPOCHS_UNHURRIED;
+    stretched.clamp(least, EPOCH_INTERVAL_MAX_US.max(least))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_are_further_apart_the_more_of_them_wait() {
+        let interval = |behind| epoch_interval_us(4_000, behind);
+        assert_eq!(
+            [0, 1, 8, 12, 16, 40, 1_000].map(interval),
+            [4_000, 4_000, 4_000, 6_000, 8_000, 20_000, 20_000]
+        );
+        // What is further apart already stays so.
+        assert_eq!(epoch_interval_us(30_000, 100), 30_000);
+        assert_eq!(epoch_interval_us(0, u64::MAX), 0);
     }
 }

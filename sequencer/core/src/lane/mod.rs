@@ -409,7 +409,7 @@ impl Lane {
         let fresh = self.queue.len().min(self.room_for_fresh());
         let waits = self.again.len() + fresh > 0 && !self.is_apart() && !self.is_held();
         let paced = waits && self.ledger_is_free && self.has_room();
-        paced.then(|| self.closed_at.after(self.options.epoch_interval_min_us))
+        paced.then(|| self.closed_at.after(self.epoch_interval_us()))
     }
 
     /// The next thing to do.
