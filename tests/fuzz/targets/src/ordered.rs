@@ -47,11 +47,11 @@ fn of_a_batch(batch: &Batch, archive: &[u8], map: &PartitionMap) {
                     .footprint
                     .indexed()
                     .filter(|(_, access)| concerns(slice.partition, home, access, map));
-                let is_told = concerned.map(|(index, access)| {
+                let mut is_told = concerned.map(|(index, access)| {
                     let told = told.next_if(|(at, told)| (*at, told) == (index, access));
                     told.is_some() || !access.mode.may_change()
                 });
-                is_told.fold(true, |all, one| all && one) && told.next().is_none()
+                is_told.all(|is_told| is_told) && told.next().is_none()
             };
             match &item.role {
                 Role::Home { entry: home, forwards } => {
