@@ -97,7 +97,13 @@ impl Wire for HostSlices {
         entries.map(|entry| &entry.role).try_for_each(|role| match role {
             Role::Home { entry, .. } => entry.check(),
             Role::Participant { accesses, .. } => {
-                accesses.iter().try_for_each(|(_, access)| access.key.check())
+                accesses.iter().try_for_each(|(_, access)| access.key.check())?;
+                // They are of one footprint. A transaction that had a key twice would wait for itself.
+                let are_sorted = accesses.windows(2).all(|pair| {
+                    let [(before, one), (after, other)] = pair else { return true };
+                    before < after && one.key < other.key
+                });
+                are_sorted.then_some(()).ok_or(Malformed::FootprintOrder)
             }
         })
     }

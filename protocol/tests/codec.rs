@@ -194,7 +194,9 @@ fn push() -> impl Strategy<Value = Push> {
 }
 
 fn host_slices() -> impl Strategy<Value = HostSlices> {
-    let accesses = vec((any::<u16>(), access()), 0..4);
+    let accesses = footprint().prop_map(|footprint| {
+        footprint.indexed().map(|(index, access)| (index, access.clone())).collect::<Vec<_>>()
+    });
     let forward = prop_oneof![Just(Forward::First), Just(Forward::Next), Just(Forward::Last)];
     let forwards = vec((any::<u16>(), forward), 0..4);
     let forwarded = vec(any::<u16>(), 0..3);
@@ -595,6 +597,27 @@ fn limits_are_checked_when_decoding() {
     let submit = ClientMessage::Submit { request: 1, transactions };
     let refused = ClientMessage::decoded(&submit.encoded());
     assert_eq!(refused, Err(Malformed::SubmissionLength { transactions: count }));
+}
+
+#[test]
+fn a_part_of_a_transaction_has_each_key_once() {
+    let key = |name: &[u8]| Key::new(Namespace::partitioned(1), name).unwrap();
+    let access = |name| Access { key: key(name), mode: Mode::Write };
+    let slices = |accesses: Vec<(u16, Access)>| {
+        let role = Role::Participant { home: PartitionId(1), accesses, forwarded: Vec::new() };
+        let entries = vec![SliceEntry { index: 0, role }];
+        let slices = vec![Slice { partition: PartitionId(0), entries }];
+        HostSlices { lane: LaneId(0), sequence: 1, digest: [0; 32], slices }
+    };
+    let checked = |accesses| codec::decode::<HostSlices>(&codec::encode(&slices(accesses)));
+    assert!(checked(vec![(0, access(b"a")), (3, access(b"b"))]).is_ok());
+    for wrong in [
+        vec![(0, access(b"a")), (1, access(b"a"))],
+        vec![(0, access(b"b")), (1, access(b"a"))],
+        vec![(1, access(b"a")), (1, access(b"b"))],
+    ] {
+        assert_eq!(checked(wrong).unwrap_err(), Malformed::FootprintOrder);
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::copies::CopyAccess;
 use crate::epochs::Epochs;
 use crate::keys::{KeyIndex, KeyTable};
 use crate::limits::EARLY_PUSHES_MAX;
-use crate::nodes::{NodeIndex, Part};
+use crate::nodes::{LocalAccess, NodeIndex, Part};
 use crate::partition::{Entering, Output, Partition};
 
 /// Pushes for transactions that are not in the graph yet.
@@ -224,12 +224,13 @@ impl Partition {
     /// Lets the keys go that a participant has only read: their values are pushed.
     fn let_go_of_read(&mut self, index: NodeIndex) {
         let accesses = &mut self.nodes.get_mut(index).accesses;
+        let is_read = |access: &LocalAccess| access.pushed && !access.mode.may_change();
         let read: SmallVec<[KeyIndex; 8]> =
-            accesses.iter().filter(|access| !access.mode.may_change()).map(|a| a.key).collect();
+            accesses.iter().filter(|access| is_read(access)).map(|access| access.key).collect();
         if read.is_empty() {
             return;
         }
-        accesses.retain(|access| access.mode.may_change());
+        accesses.retain(|access| !is_read(access));
         read.into_iter().for_each(|key| self.let_go(key));
     }
 

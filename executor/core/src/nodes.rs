@@ -35,8 +35,7 @@ pub(crate) struct Node {
     /// being fetched or pushed.
     pub(crate) missing: u32,
     pub(crate) accesses: LocalAccesses,
-    /// What it has read of keys that others wanted, which it does not hold any more: by index in the
-    /// footprint.
+    /// What it has read of keys that it let go before everything was there, by index in the footprint.
     pub(crate) read: Vec<(u16, Option<Value>)>,
     pub(crate) part: Part,
 }
