@@ -3,12 +3,13 @@
 //! Input: a byte that says whether it is a batch or an epoch, a byte that chooses the number of
 //! partitions, then the archive.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use parsec_executor_core::Intake;
 use parsec_protocol::slice::{self, concerns};
 use parsec_protocol::{
-    Access, Batch, EpochNumber, EpochRecord, HostSlices, PartitionId, PartitionMap, Role, codec,
+    Batch, EpochNumber, EpochRecord, Forwards, HostSlices, PartitionId, PartitionMap, Role, Slice,
+    codec,
 };
 
 use crate::encoded::{Encoded, decode};
@@ -27,6 +28,20 @@ fn run(input: &[u8]) -> Verdict {
     if accepted { Verdict::Accepted } else { Verdict::Refused }
 }
 
+/// The indexes of the accesses of each transaction whose values another one leaves to it.
+fn left_to_each(slices: &[Slice]) -> BTreeMap<u32, BTreeSet<u16>> {
+    let entries = slices.iter().flat_map(|slice| &slice.entries);
+    let homes = entries.filter_map(|item| match &item.role {
+        Role::Home { forwards, .. } => Some((item.index, forwards)),
+        Role::Participant { .. } => None,
+    });
+    let left = |forwards: &Forwards| {
+        let left = forwards.iter().filter(|(_, how)| how.is_left());
+        left.map(|(index, _)| *index).collect()
+    };
+    homes.map(|(index, forwards)| (index, left(forwards))).collect()
+}
+
 /// A batch is cut so that each transaction has one home, and each partition that its footprint
 /// concerns a part; a host takes in what was cut.
 fn of_a_batch(batch: &Batch, archive: &[u8], map: &PartitionMap) {
@@ -37,21 +52,18 @@ fn of_a_batch(batch: &Batch, archive: &[u8], map: &PartitionMap) {
     let slices = slice::cut(batch, map);
     assert_eq!(slices.len(), usize::from(map.len()));
     let mut homes = BTreeSet::new();
+    let left = left_to_each(&slices);
     for slice in &slices {
         for item in &slice.entries {
             let entry = &batch.entries[usize::try_from(item.index).unwrap()];
-            // Of those keys that it only reads, some may be left to it by another one at its home.
-            let is_part = |home: PartitionId, accesses: &[(u16, Access)]| {
-                let mut told = accesses.iter().peekable();
-                let concerned = entry
-                    .footprint
-                    .indexed()
-                    .filter(|(_, access)| concerns(slice.partition, home, access, map));
-                let mut is_told = concerned.map(|(index, access)| {
-                    let told = told.next_if(|(at, told)| (*at, told) == (index, access));
-                    told.is_some() || !access.mode.may_change()
+            // A partition has no part in what is only read, and left to it by another one at its home.
+            let left = &left[&item.index];
+            let concerned = |home: PartitionId| {
+                let here = entry.footprint.indexed().filter(|(index, access)| {
+                    let is_told = access.mode.may_change() || !left.contains(index);
+                    is_told && concerns(slice.partition, home, access, map)
                 });
-                is_told.all(|is_told| is_told) && told.next().is_none()
+                here.map(|(index, access)| (index, access.clone())).collect::<Vec<_>>()
             };
             match &item.role {
                 Role::Home { entry: home, forwards } => {
@@ -60,12 +72,10 @@ fn of_a_batch(batch: &Batch, archive: &[u8], map: &PartitionMap) {
                     assert_eq!((home.home, &home.footprint), (slice.partition, &entry.footprint));
                 }
                 Role::Participant { home, accesses, forwarded } => {
-                    assert!(
-                        is_part(*home, accesses),
-                        "a partition has no part that it should have"
-                    );
-                    let is_there = |index| accesses.iter().any(|(at, _)| at == index);
-                    assert!(forwarded.iter().all(is_there));
+                    assert_eq!(*accesses, concerned(*home));
+                    let indexes = accesses.iter().map(|(index, _)| *index);
+                    let is_left = indexes.filter(|index| left.contains(index));
+                    assert_eq!(*forwarded, is_left.collect::<Vec<_>>());
                 }
             }
         }
