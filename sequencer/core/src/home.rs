@@ -124,7 +124,7 @@ impl HomeChooser {
     }
 
     /// The heaviest partition, unless it ran too much lately and another one has values that are
-    /// needed, too. Of equals, the one that ran least.
+    /// needed, too. Of equals, the one that ran least; of those with keys about as hot, always the same.
     fn best(&self, candidates: &[Candidate]) -> PartitionId {
         let rank = |candidate: &&Candidate| {
             let load = self.load.of(candidate.partition);
